@@ -1,0 +1,146 @@
+#include "command.h"
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <set>
+#include <thread>
+
+namespace curdkv::app {
+namespace {
+
+std::atomic<bool> interrupted_flag{false};
+
+void on_signal(int signal) {
+  interrupted_flag = true;
+  std::signal(signal, SIG_DFL);  // a second one ends the process at once
+}
+
+std::string default_model_path() {
+  const auto env = [](const char* name) { return std::getenv(name) ? std::string(std::getenv(name)) : ""; };
+  std::string cache = env("CURDKV_CACHE");
+  if (cache.empty() && !env("XDG_CACHE_HOME").empty()) cache = env("XDG_CACHE_HOME") + "/curdkv";
+  if (cache.empty()) cache = env("HOME") + "/.cache/curdkv";
+  return cache + "/SmolLM2-135M-Instruct.Q4_1.gguf";
+}
+
+const std::map<std::string, CacheType> kCacheTypes = {
+    {"f16", CacheType::f16}, {"f32", CacheType::f32}, {"q8_0", CacheType::q8_0}};
+
+}  // namespace
+
+int report(const Error& error) {
+  if (error.code == ErrorCode::cancelled) {
+    std::fprintf(stderr, "\ninterrupted\n");
+    return kInterrupted;
+  }
+  std::fprintf(stderr, "error: %s\n", error.message.c_str());
+  return error.code == ErrorCode::bad_argument ? kWrongUsage : kFailed;
+}
+
+const std::atomic<bool>& interrupted() { return interrupted_flag; }
+
+void install_signal_handlers() {
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+  std::signal(SIGPIPE, SIG_IGN);  // writing to a closed pipe is an error like any other
+}
+
+void ModelOptions::add_to(CLI::App& app) {
+  app.add_option("-m,--model", path, "GGUF model file (default: the one 'make demo' fetches)")->type_name("FILE");
+  app.add_option("--gpu-layers,--n-gpu-layers", params.n_gpu_layers, "layers to keep on GPUs, from the last (-ngl N)")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+  app.add_flag("!--no-mmap", params.use_mmap, "copy the weights into memory instead of mapping the file");
+}
+
+Result<std::string> ModelOptions::resolve() const {
+  if (!path.empty()) return path;
+  const std::string fallback = default_model_path();
+  std::error_code ignored;
+  if (std::filesystem::exists(fallback, ignored)) return fallback;
+  return Error{ErrorCode::bad_input, "no model given with -m, and the default one is not at " + fallback +
+                                         " ('make demo' or scripts/get_model.sh fetches it)"};
+}
+
+void SessionOptions::add_to(CLI::App& app) {
+  params.n_threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  app.add_option("-t,--threads", params.n_threads, "threads to compute with")
+      ->type_name("N")
+      ->check(CLI::Range(1, 512))
+      ->capture_default_str();
+  app.add_option("-c,--ctx-size", params.n_ctx, "most tokens of document, question and answer (0: the model's own limit)")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
+      ->capture_default_str();
+  app.add_option("-b,--batch-size", params.n_batch, "tokens computed at a time; does not change results")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  app.add_option("--cache-type-k", type_k, "type of cached keys: f16, f32 or q8_0 (-ctk TYPE)")
+      ->check(CLI::IsMember(kCacheTypes))
+      ->type_name("TYPE")
+      ->capture_default_str();
+  app.add_option("--cache-type-v", type_v, "type of cached values: f16, f32 or q8_0 (-ctv TYPE)")
+      ->check(CLI::IsMember(kCacheTypes))
+      ->type_name("TYPE")
+      ->capture_default_str();
+}
+
+SessionParams SessionOptions::resolve() const {
+  SessionParams p = params;
+  p.type_k = kCacheTypes.at(type_k);
+  p.type_v = kCacheTypes.at(type_v);
+  p.stop = &interrupted();
+  return p;
+}
+
+void PressOptions::add_to(CLI::App& app, const char* default_press, double default_ratio) {
+  request.name = default_press;
+  request.compression_ratio = default_ratio;
+  app.add_option("--press", request.name,
+                 "how the context's cache is compressed: none, a name from 'curdkv presses', or "
+                 "NAME:param=value:param=value")
+      ->type_name("NAME")
+      ->capture_default_str();
+  auto* ratio = app.add_option("--compression-ratio", request.compression_ratio,
+                               "fraction of the cache that is removed, 0 to below 1")
+                    ->type_name("R")
+                    ->capture_default_str();
+  app.add_option("--budget", request.budget, "tokens kept per KV head (on average), instead of a ratio")
+      ->type_name("TOKENS")
+      ->excludes(ratio);
+  app.add_option("--seed", request.seed, "seed of random projections and of sampling")
+      ->type_name("N")
+      ->capture_default_str();
+  std::set<std::string> seen;
+  for (const PressInfo& press : list_presses()) {
+    for (const PressParam& p : press.params) {
+      if (!seen.insert(p.name).second) continue;
+      std::string kind = p.kind;
+      if (kind == "choice") {
+        kind.clear();
+        for (const auto& c : p.choices) kind += (kind.empty() ? "" : "|") + c;
+      }
+      app.add_option_function<std::string>(
+             "--" + p.name, [this, name = p.name](const std::string& text) { request.params[name] = text; },
+             p.help + " (default: " + p.default_value + ")")
+          ->type_name(kind)
+          ->group("Press parameters");
+    }
+  }
+}
+
+std::string press_label(const Press& press) {
+  if (press.is_none()) return "full cache";
+  char number[32];
+  if (press.budget()) {
+    std::snprintf(number, sizeof number, " budget %lld", static_cast<long long>(*press.budget()));
+  } else {
+    std::snprintf(number, sizeof number, " %.2f", press.compression_ratio());
+  }
+  return press.name() + number;
+}
+
+}  // namespace curdkv::app

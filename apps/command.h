@@ -1,0 +1,64 @@
+// What the subcommands share: options common to several, error reporting, exit codes.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "curdkv/model.h"
+#include "curdkv/press.h"
+#include "curdkv/session.h"
+
+namespace curdkv::app {
+
+inline constexpr int kOk = 0;
+inline constexpr int kFailed = 1;       // a file that cannot be read, a model that is not supported, ...
+inline constexpr int kWrongUsage = 2;   // options that make no sense
+inline constexpr int kInterrupted = 130;  // Ctrl-C, as shells expect
+
+// Prints "error: ..." to stderr and returns the exit code for it.
+int report(const Error& error);
+
+// True once the user pressed Ctrl-C; for SessionParams::stop.
+const std::atomic<bool>& interrupted();
+void install_signal_handlers();
+
+// -m, -ngl, --no-mmap. Without -m: the default model, if it has been fetched.
+struct ModelOptions {
+  std::string path;
+  ModelParams params;
+  void add_to(CLI::App& app);
+  Result<std::string> resolve() const;
+};
+
+// -t, -c, -b, -ctk, -ctv.
+struct SessionOptions {
+  SessionParams params;
+  std::string type_k = "f16", type_v = "f16";
+  void add_to(CLI::App& app);
+  SessionParams resolve() const;
+};
+
+// --press, --compression-ratio, --budget, --seed and every press parameter by its own flag.
+struct PressOptions {
+  PressRequest request;
+  void add_to(CLI::App& app, const char* default_press, double default_ratio);
+  Result<Press> resolve() const { return Press::make(request); }
+
+ private:
+  double ratio_ = 0;
+};
+
+std::string press_label(const Press& press);  // "adacurdkv 0.70"
+
+// A subcommand: adds itself to the program; the function returned runs it and gives the exit code.
+using Command = std::function<int()>;
+Command add_run(CLI::App& program);
+Command add_presses(CLI::App& program);
+Command add_inspect(CLI::App& program);
+Command add_perplexity(CLI::App& program);
+
+}  // namespace curdkv::app

@@ -1,0 +1,27 @@
+// The document a user names with -f and -p.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "curdkv/result.h"
+
+namespace curdkv::app {
+
+// (-f FILE | -p TEXT)..., joined by line breaks in the order given; FILE may be - for standard input.
+struct DocumentOptions {
+  void add_to(CLI::App& app);
+
+  // Errors: bad_input for a file that cannot be read, is empty, binary or not UTF-8; bad_argument if none is given.
+  Result<std::string> read() const;
+
+ private:
+  struct Part {
+    bool is_file;
+    std::string text;  // or path
+  };
+  std::vector<Part> parts_;
+};
+
+}  // namespace curdkv::app

@@ -1,0 +1,273 @@
+// curdkv run: a document is read once, its cache compressed, and questions are answered from what is left.
+#include <cstdio>
+
+#include "base/stopwatch.h"
+#include "base/try.h"
+#include "command.h"
+#include "curdkv/generate.h"
+#include "document.h"
+#include "terminal.h"
+
+namespace curdkv::app {
+namespace {
+
+struct RunOptions {
+  ModelOptions model;
+  SessionOptions session;
+  PressOptions press;
+  DocumentOptions document;
+  SamplingParams sampling;
+  GenerateOptions generate;
+  std::vector<std::string> questions;
+  bool raw = false;
+  bool json = false;
+  bool compare_full = false;
+};
+
+struct Answer {
+  Generation generation;
+  double question_ms = 0;  // from the question's first token to the answer's first
+};
+
+// One context read by one press, and the answers from it.
+struct Reading {
+  std::string label;
+  PrefillReport prefill;
+  std::vector<std::vector<int64_t>> n_kept;
+  size_t kv_bytes = 0;       // of the compressed context
+  size_t kv_bytes_peak = 0;  // prefill and questions
+  std::vector<Answer> answers;
+};
+
+struct Prepared {
+  std::vector<Token> context;
+  std::vector<std::vector<Token>> questions;
+};
+
+double decode_ms(const Reading& r) {
+  double sum = 0, n = 0;
+  for (const Answer& a : r.answers) {
+    const double weight = static_cast<double>(a.generation.tokens.size());
+    sum += a.generation.decode_ms_per_token * weight;
+    n += weight;
+  }
+  return n > 0 ? sum / n : 0;
+}
+
+class Run {
+ public:
+  explicit Run(const RunOptions& options) : o_(options) {}
+
+  Result<void> run() {
+    CURDKV_TRY(const Press press, o_.press.resolve());
+    CURDKV_TRY(const std::string document, o_.document.read());
+    CURDKV_TRY(const std::string path, o_.model.resolve());
+    CURDKV_TRY(Sampler sampler, Sampler::create(o_.sampling));
+    CURDKV_TRY(Model model, Model::load(path, o_.model.params));
+    CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(path));
+    CURDKV_CHECK(tokenise(tokenizer, document));
+    CURDKV_TRY(const int64_t n_ctx, check_length(model));
+
+    Reading full;
+    if (o_.compare_full) {
+      CURDKV_TRY(full, read(model, tokenizer, sampler, Press(), n_ctx, false));
+    }
+    CURDKV_TRY(const Reading reading, read(model, tokenizer, sampler, press, n_ctx, !o_.json && !o_.compare_full));
+    if (o_.json) return print_json(model, press, reading, full);
+    if (o_.compare_full) return print_side_by_side(full, reading);
+    return {};
+  }
+
+ private:
+  Result<void> tokenise(const Tokenizer& tokenizer, const std::string& document) {
+    bool chat = !o_.raw;
+    if (chat && tokenizer.chat_template().empty()) {
+      std::fprintf(stderr, "note: the model has no chat template; document and question are used as they are\n");
+      chat = false;
+    }
+    CURDKV_TRY(const Prompt prompt, Prompt::create(tokenizer, chat));
+    CURDKV_TRY(tokens_.context, prompt.context(document));
+    for (const std::string& q : o_.questions) {
+      CURDKV_TRY(auto question, prompt.question(q));
+      tokens_.questions.push_back(std::move(question));
+    }
+    return {};
+  }
+
+  // The context limit in force; an error if document, longest question and answer exceed it.
+  Result<int64_t> check_length(const Model& model) const {
+    const int64_t trained = model.info().n_ctx_train;
+    const int64_t limit = o_.session.params.n_ctx > 0 ? o_.session.params.n_ctx : trained;
+    size_t longest = 0;
+    for (const auto& q : tokens_.questions) longest = std::max(longest, q.size());
+    const int64_t needed = static_cast<int64_t>(tokens_.context.size() + longest) + o_.generate.n_predict;
+    if (needed > limit) {
+      return Error{ErrorCode::bad_input,
+                   "the document is too long: " + std::to_string(tokens_.context.size()) + " tokens, with question and answer " +
+                       std::to_string(needed) + ", and the context holds " + std::to_string(limit) +
+                       " (shorten the document, or raise -c beyond what the model was trained for)"};
+    }
+    if (limit > trained) {
+      std::fprintf(stderr, "note: -c %lld exceeds the %lld tokens the model was trained for; expect worse answers\n",
+                   (long long)limit, (long long)trained);
+    }
+    return limit;
+  }
+
+  Result<Reading> read(const Model& model, const Tokenizer& tokenizer, Sampler& sampler, const Press& press,
+                       int64_t n_ctx, bool stream) {
+    SessionParams params = o_.session.resolve();
+    params.n_ctx = n_ctx;
+    CURDKV_TRY(Session session, Session::create(model, params));
+    Reading r;
+    r.label = press_label(press);
+    {
+      ProgressBar bar("reading, " + r.label, static_cast<int64_t>(tokens_.context.size()));
+      PrefillOptions options;
+      options.progress = [&](int64_t done, int64_t total) { bar.update(done, total); };
+      CURDKV_TRY(r.prefill, session.prefill(tokens_.context, press, options));
+    }
+    r.n_kept = session.cache_lengths();
+    r.kv_bytes = session.kv_bytes();
+    r.kv_bytes_peak = r.prefill.kv_bytes_peak;
+    kv_bytes_full_ = session.kv_bytes_full(r.prefill.n_tokens);
+    print_reading(r);
+    const Session::Mark mark = session.mark();
+    for (size_t i = 0; i < tokens_.questions.size(); ++i) {
+      if (i > 0) CURDKV_CHECK(session.rewind(mark));
+      CURDKV_TRY(Answer answer, ask(session, tokenizer, sampler, i, stream));
+      r.answers.push_back(std::move(answer));
+      r.kv_bytes_peak = std::max(r.kv_bytes_peak, session.kv_bytes());
+    }
+    if (stream) std::fprintf(stderr, "decode %.1f ms per token (%.1f t/s)\n", decode_ms(r), 1e3 / decode_ms(r));
+    return r;
+  }
+
+  Result<Answer> ask(Session& session, const Tokenizer& tokenizer, Sampler& sampler, size_t index, bool stream) {
+    Answer a;
+    const Stopwatch watch;
+    CURDKV_CHECK(session.extend(tokens_.questions[index]));
+    a.question_ms = watch.ms();
+    sampler.reset();
+    GenerateOptions options = o_.generate;
+    Result<void> written;
+    if (stream) {
+      if (o_.questions.size() > 1) CURDKV_CHECK(write_out("> " + o_.questions[index] + "\n"));
+      options.on_text = [&](const std::string& text) {
+        if (written) written = write_out(text);
+      };
+    }
+    CURDKV_TRY(a.generation, generate(session, tokenizer, sampler, options));
+    if (stream && written) written = write_out(o_.questions.size() > 1 ? "\n\n" : "\n");
+    CURDKV_CHECK(written);
+    return a;
+  }
+
+  void print_reading(const Reading& r) const {
+    std::fprintf(stderr,
+                 "%s: %lld tokens read in %.1f s (%.0f t/s, compression %.1f %%); KV cache %s of %s, peak %s\n",
+                 r.label.c_str(), (long long)r.prefill.n_tokens, r.prefill.prefill_ms / 1e3,
+                 static_cast<double>(r.prefill.n_tokens) * 1e3 / r.prefill.prefill_ms,
+                 100 * r.prefill.compress_ms / r.prefill.prefill_ms, human_bytes(r.kv_bytes).c_str(),
+                 human_bytes(kv_bytes_full_).c_str(), human_bytes(r.kv_bytes_peak).c_str());
+  }
+
+  Result<void> print_side_by_side(const Reading& full, const Reading& r) const {
+    const int width = static_cast<int>(std::max(full.label.size(), r.label.size()));
+    std::string out;
+    for (size_t i = 0; i < o_.questions.size(); ++i) {
+      out += "> " + o_.questions[i] + "\n";
+      for (const Reading* side : {&full, &r}) {
+        std::string label = side->label;
+        label.resize(static_cast<size_t>(width), ' ');
+        out += label + "  " + side->answers[i].generation.text + "\n";
+      }
+      out += "\n";
+    }
+    char line[256];
+    std::snprintf(line, sizeof line, "%-*s  %12s  %12s  %12s  %14s\n", width, "", "KV cache", "peak", "prefill", "decode");
+    out += line;
+    for (const Reading* side : {&full, &r}) {
+      std::snprintf(line, sizeof line, "%-*s  %12s  %12s  %8.0f t/s  %10.1f t/s\n", width, side->label.c_str(),
+                    human_bytes(side->kv_bytes).c_str(), human_bytes(side->kv_bytes_peak).c_str(),
+                    static_cast<double>(side->prefill.n_tokens) * 1e3 / side->prefill.prefill_ms, 1e3 / decode_ms(*side));
+      out += line;
+    }
+    return write_out(out);
+  }
+
+  static nlohmann::ordered_json answer_json(const Answer& a) {
+    return {{"answer", a.generation.text},
+            {"n_tokens", a.generation.tokens.size()},
+            {"ended", a.generation.ended},
+            {"question_ms", a.question_ms},
+            {"decode_ms_per_token", a.generation.decode_ms_per_token}};
+  }
+
+  Result<void> print_json(const Model& model, const Press& press, const Reading& r, const Reading& full) const {
+    nlohmann::ordered_json j = {{"model", model.info().path},
+                                {"architecture", model.info().architecture},
+                                {"press", press.name()},
+                                {"press_params", press.settings()},
+                                {"compression_ratio", press.compression_ratio()},
+                                {"budget", nullptr},
+                                {"seed", press.seed()},
+                                {"threads", o_.session.params.n_threads},
+                                {"n_context_tokens", r.prefill.n_tokens},
+                                {"n_kept", r.n_kept},
+                                {"kv_bytes_full", kv_bytes_full_},
+                                {"kv_bytes", r.kv_bytes},
+                                {"kv_bytes_peak", r.kv_bytes_peak},
+                                {"rss_peak_bytes", peak_rss_bytes()},
+                                {"prefill_ms", r.prefill.prefill_ms},
+                                {"compress_ms", r.prefill.compress_ms},
+                                {"answers", nlohmann::ordered_json::array()}};
+    if (press.budget()) j["budget"] = *press.budget();
+    for (size_t i = 0; i < r.answers.size(); ++i) {
+      nlohmann::ordered_json a = {{"question", o_.questions[i]}};
+      a.update(answer_json(r.answers[i]));
+      if (o_.compare_full) a["full"] = answer_json(full.answers[i]);
+      j["answers"].push_back(a);
+    }
+    return write_out(j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  }
+
+  const RunOptions& o_;
+  Prepared tokens_;
+  size_t kv_bytes_full_ = 0;
+};
+
+}  // namespace
+
+Command add_run(CLI::App& program) {
+  CLI::App* app = program.add_subcommand("run", "answer questions about a document from its compressed cache");
+  auto o = std::make_shared<RunOptions>();
+  o->model.add_to(*app);
+  o->document.add_to(*app);
+  app->add_option("-q,--question", o->questions, "question about the document; may be given again, each is answered "
+                                                 "from the same compressed context")
+      ->type_name("TEXT")
+      ->required()
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  o->press.add_to(*app, "adacurdkv", 0.5);
+  app->add_flag("--compare-full", o->compare_full, "answer from the full cache too and show both");
+  app->add_flag("--raw", o->raw, "no chat template: document and question follow each other as they are");
+  app->add_option("-n,--predict", o->generate.n_predict, "most tokens of an answer")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->capture_default_str();
+  app->add_option("--temp", o->sampling.temperature, "temperature; 0 is greedy")->type_name("T")->capture_default_str();
+  app->add_option("--top-k", o->sampling.top_k, "sample among the k most likely tokens (0: all)")->capture_default_str();
+  app->add_option("--top-p", o->sampling.top_p, "sample among the likeliest tokens of this total probability")->capture_default_str();
+  app->add_option("--min-p", o->sampling.min_p, "drop tokens below this share of the likeliest one's")->capture_default_str();
+  o->session.add_to(*app);
+  app->add_flag("--json", o->json, "print one JSON object instead of text");
+  return [o] {
+    o->sampling.seed = static_cast<uint32_t>(o->press.request.seed);
+    const auto done = Run(*o).run();
+    return done ? kOk : report(done.error());
+  };
+}
+
+}  // namespace curdkv::app

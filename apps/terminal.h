@@ -1,0 +1,34 @@
+// What a terminal user sees: a progress bar on stderr, output on stdout, sizes in units people read.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/stopwatch.h"
+#include "curdkv/result.h"
+
+namespace curdkv::app {
+
+// Drawn only when stderr is a terminal.
+class ProgressBar {
+ public:
+  // Work is counted in units; `tokens` of them in all make the rate shown.
+  ProgressBar(std::string label, int64_t n_tokens);
+  ~ProgressBar();
+  void update(int64_t done, int64_t total);
+
+ private:
+  std::string label_;
+  int64_t n_tokens_;
+  bool shown_;
+  double last_ms_ = -1000;
+  Stopwatch watch_;
+};
+
+// Writes to stdout and flushes. Errors: bad_input ("cannot write to standard output: Broken pipe").
+Result<void> write_out(const std::string& text);
+
+std::string human_bytes(size_t n);  // "12.3 MiB"
+size_t peak_rss_bytes();            // of this process, as the system counts it
+
+}  // namespace curdkv::app

@@ -1,0 +1,25 @@
+# Provides the targets llama and ggml::ggml, from the first of:
+#   1. an installed package (find_package(llama), 0.5 or newer);
+#   2. -DCURDKV_LLAMA_DIR=DIR, a source tree of llama.cpp, built into the cache;
+#   3. the pinned source, fetched and built into the cache by scripts/get_llama.sh.
+set(CURDKV_LLAMA_DIR "" CACHE PATH "llama.cpp source tree to build instead of the pinned one")
+
+if(NOT CURDKV_LLAMA_DIR AND NOT CURDKV_SANITIZE)
+  find_package(llama 0.5 CONFIG QUIET)
+endif()
+
+if(NOT llama_FOUND)
+  if(CURDKV_SANITIZE)
+    set(flavour --address-sanitizer)
+  endif()
+  execute_process(
+    COMMAND ${CMAKE_COMMAND} -E env CC=${CMAKE_C_COMPILER} CXX=${CMAKE_CXX_COMPILER}
+            ${PROJECT_SOURCE_DIR}/scripts/get_llama.sh ${flavour} ${CURDKV_LLAMA_DIR}
+    OUTPUT_VARIABLE prefix OUTPUT_STRIP_TRAILING_WHITESPACE
+    RESULT_VARIABLE failed)
+  if(failed)
+    message(FATAL_ERROR "llama.cpp could not be fetched and built; the lines above say why")
+  endif()
+  find_package(llama CONFIG REQUIRED PATHS ${prefix} NO_DEFAULT_PATH)
+endif()
+message(STATUS "llama.cpp ${LLAMA_VERSION}: ${llama_DIR}")

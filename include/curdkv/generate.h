@@ -1,0 +1,29 @@
+// Generation on top of a session: sample, extend by the token, until the model ends its turn.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "curdkv/session.h"
+#include "curdkv/text.h"
+
+namespace curdkv {
+
+struct GenerateOptions {
+  int64_t n_predict = 256;  // most tokens
+  // Called with whole UTF-8 sequences as they become complete; malformed bytes arrive as U+FFFD.
+  std::function<void(const std::string& text)> on_text;
+};
+
+struct Generation {
+  std::string text;
+  std::vector<Token> tokens;        // without the one that ended the turn
+  bool ended = false;               // the model ended its turn, rather than n_predict the generation
+  double decode_ms_per_token = 0;   // of tokens after the first; 0 if there was but one
+};
+
+// Starts from session.logits(). Errors: as Session::extend; what was generated before stays in the session.
+Result<Generation> generate(Session& session, const Tokenizer& tokenizer, Sampler& sampler,
+                            const GenerateOptions& options);
+
+}  // namespace curdkv

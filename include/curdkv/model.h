@@ -1,0 +1,61 @@
+// A GGUF model, loaded once and shared by any number of sessions.
+//
+// Weights stay mapped from the file where the backend can use them in place; others are copied into the
+// backend's own layout (GPU memory, the CPU's repacked types). A Model is immutable after load() and may be
+// used from several threads at once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "curdkv/result.h"
+
+namespace curdkv {
+
+struct ModelParams {
+  int n_gpu_layers = 0;  // layers kept on GPU devices, counted from the last; the output matrix counts as one
+  bool use_mmap = true;  // map weights from the file; false copies them into memory
+};
+
+// What a user wants to know of a model; all counts are per the GGUF metadata.
+struct ModelInfo {
+  std::string path;
+  std::string architecture;  // general.architecture
+  std::string name;          // general.name, may be empty
+  std::string quantization;  // the type most weights have, e.g. "q4_1"
+  int64_t n_params = 0;
+  int64_t n_layer = 0;
+  int64_t n_embd = 0;
+  int64_t n_head = 0;
+  int64_t n_head_kv = 0;
+  int64_t d_head_k = 0;
+  int64_t d_head_v = 0;
+  int64_t n_vocab = 0;
+  int64_t n_ctx_train = 0;   // tokens
+  int64_t weights_bytes = 0;  // tensor data in the file
+};
+
+// One line per architecture this library runs, e.g. "llama  Llama 2 and 3.x, Mistral, SmolLM".
+std::vector<std::string> supported_architectures();
+
+class Model {
+ public:
+  // Errors: bad_input names the file and the reason (not a GGUF, truncated, unsupported and why).
+  static Result<Model> load(const std::string& path, const ModelParams& params = {});
+
+  // Reads the metadata alone and says whether load() would take the model. Errors as load().
+  static Result<ModelInfo> inspect(const std::string& path);
+
+  const ModelInfo& info() const;
+
+  struct Impl;
+  const Impl& impl() const { return *impl_; }
+
+ private:
+  explicit Model(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+  std::shared_ptr<const Impl> impl_;
+};
+
+}  // namespace curdkv

@@ -1,0 +1,85 @@
+// Presses: how a context's KV cache is compressed. A press is a scorer (which tokens matter to which KV head)
+// times an allocation (how many each head may keep). Names, parameters, defaults and help come from one table.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "curdkv/result.h"
+
+namespace curdkv {
+
+class Scorer;
+class Allocation;
+
+// A parameter as the user sees it; from this table come the flags, the help, the JSON and the checks.
+struct PressParam {
+  std::string name;           // "window"
+  std::string kind;           // "bool", "int", "real" or "choice"
+  std::string default_value;  // as text
+  double min = 0;             // int and real: bounds, inclusive
+  double max = 0;
+  std::vector<std::string> choices;
+  std::string help;
+};
+
+// What can be asked for by name: presets ("adacurdkv"), and the scorers and allocations they are made of.
+struct PressInfo {
+  std::string name;
+  std::string scorer;      // "" for none
+  std::string allocation;  // "" for none
+  std::string summary;
+  std::string reference;   // paper or reference implementation
+  std::vector<PressParam> params;
+};
+
+std::vector<PressInfo> list_presses();
+
+// A request for compression, in the words of the command line.
+struct PressRequest {
+  // "none", a preset, or SCORER+ALLOCATION; parameters may follow: "curdkv:projection=true:local=false".
+  std::string name = "none";
+  std::map<std::string, std::string> params;  // as text, checked against the table
+  double compression_ratio = 0;               // fraction removed, in [0, 1)
+  std::optional<int64_t> budget;              // tokens kept per KV head on average; overrides the ratio
+  uint64_t seed = 42;                         // of random projections
+};
+
+// A checked request, ready for Session::prefill. Copies share their state; immutable.
+class Press {
+ public:
+  Press() = default;  // "none": keeps everything
+
+  // Errors: bad_argument naming the unknown press or parameter, or the value out of range.
+  static Result<Press> make(const PressRequest& request);
+
+  const std::string& name() const { return name_; }
+  bool is_none() const { return scorer_ == nullptr; }
+  double compression_ratio() const { return compression_ratio_; }
+  std::optional<int64_t> budget() const { return budget_; }
+  uint64_t seed() const { return seed_; }
+  // Every parameter with its value as text, defaults included.
+  const std::map<std::string, std::string>& settings() const { return settings_; }
+
+  // Tokens each KV head keeps on average of a context of n_tokens: int(n (1 - ratio)) or the budget, at least
+  // sinks + 1, at most n_tokens.
+  int64_t n_kept(int64_t n_tokens) const;
+
+  const Scorer* scorer() const { return scorer_.get(); }
+  const Allocation* allocation() const { return allocation_.get(); }
+
+ private:
+  std::string name_ = "none";
+  double compression_ratio_ = 0;
+  std::optional<int64_t> budget_;
+  uint64_t seed_ = 42;
+  std::map<std::string, std::string> settings_;
+  std::shared_ptr<const Scorer> scorer_;
+  std::shared_ptr<const Allocation> allocation_;
+};
+
+}  // namespace curdkv

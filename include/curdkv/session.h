@@ -1,0 +1,106 @@
+// A session: one sequence over one model. Prefill a context (compressing its KV cache on the way), extend it by
+// questions, read logits, go back to a mark. Not thread-safe; several sessions may share one Model.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "curdkv/model.h"
+#include "curdkv/press.h"
+#include "curdkv/result.h"
+
+namespace curdkv {
+
+using Token = int32_t;
+
+enum class CacheType { f16, f32, q8_0 };
+
+struct SessionParams {
+  int n_threads = 1;
+  int64_t n_batch = 512;  // tokens computed at a time; rounded up to a multiple of 64
+  int64_t n_ctx = 0;      // most tokens, evicted ones included; 0: what the model was trained for
+  CacheType type_k = CacheType::f16;
+  CacheType type_v = CacheType::f16;
+  bool portable_attention = false;  // standard ggml ops on the CPU too; for comparison
+  // When it turns true, the running call returns ErrorCode::cancelled soon; must outlive the session.
+  const std::atomic<bool>* stop = nullptr;
+};
+
+// Called with work done and all there is; in the same unit, layer-tokens.
+using Progress = std::function<void(int64_t done, int64_t total)>;
+
+// Called with a position (0 = first token of the sequence) and the logits after it, F32 [n_vocab].
+using LogitsSink = std::function<void(int64_t position, std::span<const float> logits)>;
+
+struct PrefillOptions {
+  Progress progress;
+  LogitsSink logits;  // when set, every position's logits are computed and handed over
+  // Diagnostic: the whole uncompressed cache is kept until the end of the prefill and compressed then, as other
+  // engines would. The result is the same; the memory is not.
+  bool compress_at_end = false;
+};
+
+struct PrefillReport {
+  int64_t n_tokens = 0;
+  double prefill_ms = 0;   // all of it, compression included
+  double compress_ms = 0;  // scoring, selecting and compacting
+  size_t kv_bytes_peak = 0;  // cache, one layer's uncompressed keys and values, hidden states: the most at once
+  size_t hidden_bytes = 0;   // of which hidden states
+};
+
+class Session {
+ public:
+  struct Impl;
+
+  // Errors: bad_argument (n_threads < 1, a cache type that does not fit the model), out_of_memory.
+  static Result<Session> create(const Model& model, const SessionParams& params);
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();
+
+  // Runs the context through the model layer by layer and keeps what the press says of each layer's cache.
+  // The session must be empty. Afterwards logits() are those after the last token. On error, or when
+  // cancelled, the session is empty again.
+  Result<PrefillReport> prefill(std::span<const Token> tokens, const Press& press, const PrefillOptions& options = {});
+
+  // Appends tokens behind the cache, positions going on from the true length. `sink` as in PrefillOptions. On
+  // error, or when cancelled, whole batches may have been appended; rewind() to a mark taken before.
+  Result<void> extend(std::span<const Token> tokens, const LogitsSink& sink = {});
+
+  // Of the last token, F32 [n_vocab]; empty before anything was computed.
+  std::span<const float> logits() const;
+
+  class Mark;
+  Mark mark() const;
+  Result<void> rewind(const Mark& mark);  // forgets all tokens appended since
+  void clear();                           // forgets everything and frees the cache
+
+  int64_t n_tokens() const;  // true length of the sequence, evicted tokens included
+  int64_t n_ctx() const;
+  std::vector<std::vector<int64_t>> cache_lengths() const;  // rows held, [layer][KV head]
+  // Positions the press kept, [layer][KV head], ascending; empty for "none".
+  const std::vector<std::vector<std::vector<int32_t>>>& kept_tokens() const;
+  size_t kv_bytes() const;       // allocated for the cache now, as the backends report it
+  size_t kv_bytes_full(int64_t n_tokens) const;  // what n_tokens take with nothing evicted
+
+ private:
+  explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+class Session::Mark {
+ public:
+  Mark() = default;
+
+ private:
+  friend class Session;
+  std::vector<std::vector<int64_t>> lengths_;
+  int64_t n_tokens_ = 0;
+  std::vector<float> logits_;
+};
+
+}  // namespace curdkv

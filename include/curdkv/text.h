@@ -1,0 +1,87 @@
+// Text to tokens and back, chat templates, and the choice of the next token: libllama's, behind a small border.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "curdkv/result.h"
+#include "curdkv/session.h"
+
+namespace curdkv {
+
+class Tokenizer {
+ public:
+  // Reads the vocabulary of a GGUF file. Errors: bad_input with libllama's reason.
+  static Result<Tokenizer> load(const std::string& path);
+
+  // specials: whether text such as "<|im_end|>" becomes the control token it names; false for what users wrote.
+  // begin: whether the model's begin-of-sequence token goes in front, if it has one that belongs there.
+  Result<std::vector<Token>> tokenize(const std::string& text, bool specials, bool begin) const;
+
+  // The bytes of one token; control tokens give "". May end inside a UTF-8 sequence.
+  std::string piece(Token token) const;
+  std::string text(std::span<const Token> tokens) const;
+
+  bool ends_generation(Token token) const;
+  int64_t n_vocab() const;
+
+  // The model's chat template (Jinja source), or "" if it has none.
+  std::string chat_template() const;
+
+  struct Impl;
+  const Impl& impl() const { return *impl_; }
+
+ private:
+  explicit Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+  std::shared_ptr<const Impl> impl_;
+};
+
+// How a document and the questions about it become tokens. Only the context is ever compressed, so it comes
+// first and is the same for every question (question-agnostic).
+class Prompt {
+ public:
+  // chat: the context opens the user's turn of the model's chat template and the question closes it; otherwise
+  // context and question follow each other as they are. Errors: bad_input if the model has no chat template, or
+  // one that libllama does not know.
+  static Result<Prompt> create(const Tokenizer& tokenizer, bool chat);
+
+  Result<std::vector<Token>> context(const std::string& document) const;
+  Result<std::vector<Token>> question(const std::string& question) const;
+
+ private:
+  Prompt(Tokenizer tokenizer, std::string before, std::string after, bool chat)
+      : tokenizer_(std::move(tokenizer)), before_(std::move(before)), after_(std::move(after)), chat_(chat) {}
+
+  Tokenizer tokenizer_;
+  std::string before_, after_;  // the template's text around the user's
+  bool chat_;
+};
+
+struct SamplingParams {
+  float temperature = 0;  // 0: greedy, the rest is then ignored
+  int32_t top_k = 40;     // 0: all
+  float top_p = 0.95f;
+  float min_p = 0.05f;
+  uint32_t seed = 42;
+};
+
+class Sampler {
+ public:
+  static Result<Sampler> create(const SamplingParams& params);
+  Token sample(std::span<const float> logits);
+  void reset();  // to the state after create(), random numbers included
+
+  struct Impl;
+  Sampler(Sampler&&) noexcept;
+  Sampler& operator=(Sampler&&) noexcept;
+  ~Sampler();
+
+ private:
+  explicit Sampler(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace curdkv

@@ -1,0 +1,36 @@
+// A whole file mapped read-only into memory.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "curdkv/result.h"
+
+namespace curdkv {
+
+class MappedFile {
+ public:
+  // Errors: bad_input if the path is no readable regular file or is empty.
+  static Result<MappedFile> open(const std::string& path);
+
+  MappedFile() = default;
+  MappedFile(MappedFile&& other) noexcept { swap(other); }
+  MappedFile& operator=(MappedFile&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~MappedFile();
+
+  char* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  void swap(MappedFile& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+  }
+  char* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace curdkv

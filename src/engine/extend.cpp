@@ -1,0 +1,122 @@
+// Extending a sequence over the ragged cache: questions in chunks, and decoding one token at a time.
+#include "base/try.h"
+#include "engine/decoder.h"
+#include "engine/session_impl.h"
+
+namespace curdkv {
+namespace {
+
+// Chunks of several tokens are padded to a multiple of this, so that the same matrix kernels, and so the same
+// rounding, serve a token wherever a chunk ends.
+constexpr int64_t kExtendPad = 4;
+
+}  // namespace
+
+// The graph for n_new tokens; decoding (n_new = 1) reuses the last one while the cache has not moved.
+Result<void> Session::Impl::build_extend(int64_t n_new, bool all_logits) {
+  DecodeGraph& d = decode;
+  const HParams& hp = m().hp;
+  ggml_context* ctx = compute->begin();
+  d.n_padded = n_new == 1 ? 1 : round_up(n_new, kExtendPad);
+  const auto input = [&](ggml_type type, int64_t n) {
+    ggml_tensor* t = ggml_new_tensor_1d(ctx, type, n);
+    ggml_set_input(t);
+    return t;
+  };
+  d.tokens = input(GGML_TYPE_I32, d.n_padded);
+  d.positions = input(GGML_TYPE_I32, d.n_padded);
+  d.out_rows = all_logits || d.n_padded == 1 ? nullptr : input(GGML_TYPE_I32, 1);
+  d.mask = nullptr;
+  d.cache_rows.clear();
+  d.attention.assign(static_cast<size_t>(hp.n_layer), {});
+
+  ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+  int64_t widest = 0;
+  for (int64_t il = 0; il < hp.n_layer; ++il) widest = std::max(widest, cache.layer(il).longest());
+  const RaggedMask ragged_mask = {widest, n_new};
+
+  ggml_tensor* x = ggml_get_rows(ctx, m().weights.token_embd, d.tokens);
+  for (int64_t il = 0; il < hp.n_layer; ++il) {
+    const auto i = static_cast<size_t>(il);
+    const RaggedLayer& layer = cache.layer(il);
+    d.attention[i] = {&layer, n_new, hp.n_group(), hp.kq_scale};
+    d.cache_rows.push_back(input(GGML_TYPE_I64, n_new * hp.n_head_kv));
+    const Attend attend = [&](const Projections& p) {
+      // New rows of all heads in one op: row r of the source is token r / n_head_kv, head r % n_head_kv.
+      const auto store = [&](ggml_tensor* rows, ggml_tensor* fresh) {
+        fresh = ggml_view_2d(ctx, fresh, fresh->ne[0], n_new * hp.n_head_kv, fresh->nb[1], 0);
+        ggml_tensor* stored = ggml_set_rows(ctx, rows, fresh, d.cache_rows[i]);
+        ggml_build_forward_expand(compute->graph(), stored);
+        return stored;
+      };
+      ggml_tensor* k = store(layer.k, p.k);
+      ggml_tensor* v = store(layer.v, p.v);
+      if (m().weights.layer_device[i] == cpu && !params.portable_attention) {
+        return ragged_attention_cpu(ctx, &d.attention[i], p.q, k, v);
+      }
+      if (d.mask == nullptr) d.mask = input(GGML_TYPE_F16, ragged_mask.n_elements());
+      return ragged_attention_portable(ctx, d.attention[i], p.q, k, v, d.mask, ragged_mask);
+    };
+    x = build_layer(ctx, m(), il, x, d.positions, il + 1 == hp.n_layer ? d.out_rows : nullptr, attend);
+  }
+  d.logits = build_logits(ctx, m(), x);
+  ggml_build_forward_expand(compute->graph(), d.logits);
+  CURDKV_CHECK(compute->allocate());
+  if (d.mask != nullptr) Compute::set(d.mask, ragged_mask.data());
+  // The portable ops have the lengths built in; so has a graph for several tokens its shape.
+  d.epoch = n_new == 1 && d.mask == nullptr ? compute->epoch() : 0;
+  return {};
+}
+
+Result<void> Session::Impl::extend_chunk(std::span<const Token> tokens, const LogitsSink& sink) {
+  const auto n_new = static_cast<int64_t>(tokens.size());
+  const HParams& hp = m().hp;
+  CURDKV_TRY(const bool moved, cache.reserve(n_new));
+  DecodeGraph& d = decode;
+  if (n_new > 1 || moved || d.epoch != compute->epoch()) CURDKV_CHECK(build_extend(n_new, bool(sink)));
+
+  std::vector<int32_t> ids(tokens.begin(), tokens.end()), positions;
+  ids.resize(static_cast<size_t>(d.n_padded), 0);
+  for (int64_t i = 0; i < d.n_padded; ++i) positions.push_back(static_cast<int32_t>(n_tokens + std::min(i, n_new - 1)));
+  Compute::set(d.tokens, ids);
+  Compute::set(d.positions, positions);
+  if (d.out_rows != nullptr) Compute::set(d.out_rows, std::vector<int32_t>{static_cast<int32_t>(n_new - 1)});
+  std::vector<int64_t> rows;
+  for (int64_t il = 0; il < hp.n_layer; ++il) {
+    const RaggedLayer& l = cache.layer(il);
+    rows.clear();
+    for (int64_t t = 0; t < n_new; ++t) {
+      for (size_t h = 0; h < l.length.size(); ++h) rows.push_back(l.offset[h] + l.length[h] + t);
+    }
+    Compute::set(d.cache_rows[static_cast<size_t>(il)], rows);
+  }
+  CURDKV_CHECK(compute->run());
+
+  logits.resize(static_cast<size_t>(hp.n_vocab));
+  const auto read = [&](int64_t row) {
+    ggml_backend_tensor_get(d.logits, logits.data(), static_cast<size_t>(row) * d.logits->nb[1],
+                            logits.size() * sizeof(float));
+  };
+  if (sink) {
+    for (int64_t i = 0; i < n_new; ++i) {
+      read(i);
+      sink(n_tokens + i, logits);
+    }
+  } else {
+    read(0);
+  }
+  cache.append(n_new);
+  n_tokens += n_new;
+  return {};
+}
+
+Result<void> Session::Impl::extend(std::span<const Token> tokens, const LogitsSink& sink) {
+  CURDKV_CHECK(check_tokens(tokens));
+  const int64_t batch = round_up(params.n_batch, kTileTokens);
+  for (size_t at = 0; at < tokens.size(); at += static_cast<size_t>(batch)) {
+    CURDKV_CHECK(extend_chunk(tokens.subspan(at, std::min(static_cast<size_t>(batch), tokens.size() - at)), sink));
+  }
+  return {};
+}
+
+}  // namespace curdkv

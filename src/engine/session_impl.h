@@ -1,0 +1,58 @@
+// What a session holds; shared by prefill.cpp, extend.cpp and session.cpp.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cache/ragged_cache.h"
+#include "curdkv/session.h"
+#include "engine/compute.h"
+#include "engine/ragged_attention.h"
+#include "model/model_impl.h"
+#include "press/allocation.h"
+
+namespace curdkv {
+
+inline constexpr int64_t kTileTokens = 64;  // ggml's flash attention takes queries in tiles of this many
+
+inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+// The graph that decodes one token, kept from step to step.
+struct DecodeGraph {
+  uint64_t epoch = 0;  // of Compute when it was built; 0: none
+  int64_t n_padded = 0;
+  ggml_tensor* tokens = nullptr;     // I32 [n_padded]
+  ggml_tensor* positions = nullptr;  // I32 [n_padded]
+  ggml_tensor* out_rows = nullptr;   // I32 [rows wanted], null if all are
+  ggml_tensor* mask = nullptr;       // F16, portable attention only
+  ggml_tensor* logits = nullptr;     // F32 [n_vocab, rows wanted]
+  std::vector<ggml_tensor*> cache_rows;  // I64 [n_head_kv * n_new] per layer: where new rows go
+  std::vector<RaggedAttention> attention;  // per layer
+};
+
+struct Session::Impl {
+  Impl(const Model& shared_model, const SessionParams& session_params) : model(shared_model), params(session_params) {}
+
+  Model model;
+  SessionParams params;
+  int64_t n_ctx = 0;
+  std::unique_ptr<Compute> compute;
+  RaggedCache cache;
+  int64_t n_tokens = 0;
+  std::vector<float> logits;
+  std::vector<KeptTokens> kept;
+  DecodeGraph decode;
+
+  const Model::Impl& m() const { return model.impl(); }
+
+  Result<PrefillReport> prefill(std::span<const Token> tokens, const Press& press, const PrefillOptions& options);
+  Result<void> extend(std::span<const Token> tokens, const LogitsSink& sink);
+  Result<void> check_tokens(std::span<const Token> tokens) const;
+  void clear();
+
+ private:
+  Result<void> extend_chunk(std::span<const Token> tokens, const LogitsSink& sink);
+  Result<void> build_extend(int64_t n_new, bool all_logits);
+};
+
+}  // namespace curdkv

@@ -1,0 +1,107 @@
+#include "model/gguf_file.h"
+
+#include <cmath>
+
+#include "base/format.h"
+#include "base/try.h"
+
+namespace curdkv {
+
+Error GgufFile::error(const std::string& what) const { return {ErrorCode::bad_input, path_ + ": " + what}; }
+
+Result<GgufFile> GgufFile::open(const std::string& path) {
+  GgufFile file;
+  file.path_ = path;
+  CURDKV_TRY(file.bytes_, MappedFile::open(path));
+  if (file.bytes_.size() < 4 || std::string(file.bytes_.data(), 4) != "GGUF") {
+    return file.error("is not a GGUF file (it does not begin with 'GGUF')");
+  }
+  file.gguf_.reset(gguf_init_from_buffer(file.bytes_.data(), file.bytes_.size(), {true, nullptr}));
+  if (!file.gguf_) return file.error("is a truncated or malformed GGUF file: its header cannot be read");
+  CURDKV_CHECK(file.read_tensors());
+  return file;
+}
+
+Result<void> GgufFile::read_tensors() {
+  const size_t data = gguf_get_data_offset(gguf_.get());
+  const int64_t n = gguf_get_n_tensors(gguf_.get());
+  for (int64_t i = 0; i < n; ++i) {
+    GgufTensor t;
+    t.name = gguf_get_tensor_name(gguf_.get(), i);
+    t.type = gguf_get_tensor_type(gguf_.get(), i);
+    for (int d = 0; d < 4; ++d) t.ne[d] = gguf_get_tensor_ne(gguf_.get(), i)[d];
+    t.n_bytes = gguf_get_tensor_size(gguf_.get(), i);
+    const size_t offset = gguf_get_tensor_offset(gguf_.get(), i);
+    const size_t size = bytes_.size();
+    if (data > size || offset > size - data || t.n_bytes > size - data - offset) {
+      return error(format("is truncated: tensor '%s' ends beyond the file's %zu bytes", t.name.c_str(), size));
+    }
+    t.offset = data + offset;
+    tensors_.push_back(std::move(t));
+  }
+  return {};
+}
+
+const GgufTensor* GgufFile::find(const std::string& name) const {
+  const int64_t i = gguf_find_tensor(gguf_.get(), name.c_str());
+  return i < 0 ? nullptr : &tensors_[static_cast<size_t>(i)];
+}
+
+Result<std::optional<uint64_t>> GgufFile::integer(const std::string& key) const {
+  const int64_t id = gguf_find_key(gguf_.get(), key.c_str());
+  if (id < 0) return std::optional<uint64_t>();
+  const gguf_context* g = gguf_.get();
+  int64_t value = -1;
+  switch (gguf_get_kv_type(g, id)) {
+    case GGUF_TYPE_UINT8: value = gguf_get_val_u8(g, id); break;
+    case GGUF_TYPE_INT8: value = gguf_get_val_i8(g, id); break;
+    case GGUF_TYPE_UINT16: value = gguf_get_val_u16(g, id); break;
+    case GGUF_TYPE_INT16: value = gguf_get_val_i16(g, id); break;
+    case GGUF_TYPE_UINT32: value = gguf_get_val_u32(g, id); break;
+    case GGUF_TYPE_INT32: value = gguf_get_val_i32(g, id); break;
+    case GGUF_TYPE_INT64: value = gguf_get_val_i64(g, id); break;
+    case GGUF_TYPE_UINT64: value = static_cast<int64_t>(gguf_get_val_u64(g, id)); break;
+    case GGUF_TYPE_ARRAY: return error(key + " is an array: per-layer values are not supported");
+    default: return error(key + " is not an integer");
+  }
+  if (value < 0) return error(format("%s = %lld is out of range", key.c_str(), static_cast<long long>(value)));
+  return std::optional<uint64_t>(value);
+}
+
+Result<std::optional<double>> GgufFile::real(const std::string& key) const {
+  const int64_t id = gguf_find_key(gguf_.get(), key.c_str());
+  if (id < 0) return std::optional<double>();
+  double value = 0;
+  switch (gguf_get_kv_type(gguf_.get(), id)) {
+    case GGUF_TYPE_FLOAT32: value = gguf_get_val_f32(gguf_.get(), id); break;
+    case GGUF_TYPE_FLOAT64: value = gguf_get_val_f64(gguf_.get(), id); break;
+    default: {
+      CURDKV_TRY(const auto whole, integer(key));
+      value = static_cast<double>(*whole);
+    }
+  }
+  if (!std::isfinite(value)) return error(key + " is not a finite number");
+  return std::optional<double>(value);
+}
+
+Result<std::optional<bool>> GgufFile::boolean(const std::string& key) const {
+  const int64_t id = gguf_find_key(gguf_.get(), key.c_str());
+  if (id < 0) return std::optional<bool>();
+  if (gguf_get_kv_type(gguf_.get(), id) != GGUF_TYPE_BOOL) return error(key + " is not a boolean");
+  return std::optional<bool>(gguf_get_val_bool(gguf_.get(), id));
+}
+
+Result<std::optional<std::string>> GgufFile::string(const std::string& key) const {
+  const int64_t id = gguf_find_key(gguf_.get(), key.c_str());
+  if (id < 0) return std::optional<std::string>();
+  if (gguf_get_kv_type(gguf_.get(), id) != GGUF_TYPE_STRING) return error(key + " is not a string");
+  return std::optional<std::string>(gguf_get_val_str(gguf_.get(), id));
+}
+
+std::optional<size_t> GgufFile::array_length(const std::string& key) const {
+  const int64_t id = gguf_find_key(gguf_.get(), key.c_str());
+  if (id < 0 || gguf_get_kv_type(gguf_.get(), id) != GGUF_TYPE_ARRAY) return std::nullopt;
+  return gguf_get_arr_n(gguf_.get(), id);
+}
+
+}  // namespace curdkv

@@ -1,0 +1,58 @@
+// A GGUF file opened for reading: typed metadata, a checked tensor directory, and the bytes mapped.
+// Nothing in the file is trusted: every offset is checked against the file's size before use.
+#pragma once
+
+#include <gguf.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/mapped_file.h"
+#include "curdkv/result.h"
+
+namespace curdkv {
+
+struct GgufTensor {
+  std::string name;
+  ggml_type type;
+  int64_t ne[4];
+  size_t offset;   // from the start of the file
+  size_t n_bytes;
+};
+
+class GgufFile {
+ public:
+  static Result<GgufFile> open(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  const MappedFile& bytes() const { return bytes_; }
+  const std::vector<GgufTensor>& tensors() const { return tensors_; }
+  const GgufTensor* find(const std::string& name) const;  // nullptr if the file has none of that name
+
+  bool has(const std::string& key) const { return gguf_find_key(gguf_.get(), key.c_str()) >= 0; }
+
+  // Metadata by key. Missing: nullopt. Of another type, or outside the type asked for: an error.
+  Result<std::optional<uint64_t>> integer(const std::string& key) const;  // any integer type, >= 0
+  Result<std::optional<double>> real(const std::string& key) const;       // f32, f64 or integer, finite
+  Result<std::optional<bool>> boolean(const std::string& key) const;
+  Result<std::optional<std::string>> string(const std::string& key) const;
+  std::optional<size_t> array_length(const std::string& key) const;
+
+  Error error(const std::string& what) const;  // "PATH: what"
+
+ private:
+  struct Free {
+    void operator()(gguf_context* g) const { gguf_free(g); }
+  };
+  Result<void> read_tensors();
+
+  std::string path_;
+  MappedFile bytes_;
+  std::unique_ptr<gguf_context, Free> gguf_;
+  std::vector<GgufTensor> tensors_;
+};
+
+}  // namespace curdkv

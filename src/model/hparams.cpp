@@ -1,0 +1,129 @@
+#include "model/hparams.h"
+
+#include <cmath>
+
+#include "base/format.h"
+#include "base/try.h"
+
+namespace curdkv {
+namespace {
+
+// Reads keys below "<architecture>."; remembers the first error, so that calls read like a list.
+class Keys {
+ public:
+  Keys(const GgufFile& file, const std::string& architecture) : file_(file), prefix_(architecture + ".") {}
+
+  int64_t count(const char* key, int64_t fallback, int64_t max = int64_t{1} << 24) {
+    auto r = file_.integer(prefix_ + key);
+    if (!r) return fail(r.error()), 1;
+    const int64_t value = *r ? static_cast<int64_t>(**r) : fallback;
+    if (value < 1 && !*r) return fail(file_.error("lacks the metadata key " + prefix_ + key)), 1;
+    if (value < 1 || value > max) {
+      fail(file_.error(format("%s%s = %lld is out of range", prefix_.c_str(), key, (long long)value)));
+      return 1;
+    }
+    return value;
+  }
+  float real(const char* key, double fallback) {
+    auto r = file_.real(prefix_ + key);
+    if (!r) return fail(r.error()), 1.0f;
+    return static_cast<float>(r->value_or(fallback));
+  }
+  std::string string(const char* key, const std::string& fallback) {
+    auto r = file_.string(prefix_ + key);
+    if (!r) return fail(r.error()), fallback;
+    return r->value_or(fallback);
+  }
+  void require(bool ok, const std::string& what) {
+    if (!ok) fail(file_.error(what));
+  }
+  // A key that must be absent or zero, as it marks something this engine does not do.
+  void refuse(const char* key, const char* what) {
+    auto r = file_.integer(prefix_ + key);
+    if (!r) return fail(r.error());
+    if (*r && **r != 0) fail(file_.error(format("%s are not supported (%s%s = %llu)", what, prefix_.c_str(), key,
+                                               (unsigned long long)**r)));
+  }
+  void refuse_encoder() {
+    auto r = file_.boolean(prefix_ + "attention.causal");
+    if (!r) return fail(r.error());
+    if (*r && !**r) fail(file_.error("encoder models are not supported (attention.causal is false)"));
+  }
+  const std::optional<Error>& error() const { return error_; }
+
+ private:
+  void fail(const Error& e) {
+    if (!error_) error_ = e;
+  }
+  const GgufFile& file_;
+  std::string prefix_;
+  std::optional<Error> error_;
+};
+
+// The magnitude correction of YaRN; ggml's rope multiplies by 1 + 0.1 ln(factor) itself, so that is divided out.
+float yarn_attn_factor(float factor, float log_multiplier) {
+  const auto mscale = [factor](float m) { return factor <= 1 ? 1.0f : 0.1f * m * std::log(factor) + 1.0f; };
+  const float wanted = log_multiplier != 0 ? mscale(1) / mscale(log_multiplier) : mscale(1);
+  return wanted / (1.0f + 0.1f * std::log(factor));
+}
+
+void read_rope(Keys& keys, RopeParams& rope, const HParams& hp) {
+  rope.n_rot = static_cast<int>(keys.count("rope.dimension_count", hp.d_head_k));
+  keys.require(rope.n_rot <= hp.d_head_k && rope.n_rot % 2 == 0, "rope.dimension_count does not fit the head size");
+  rope.freq_base = keys.real("rope.freq_base", 10000.0);
+  keys.require(rope.freq_base > 0, "rope.freq_base must be positive");
+  rope.n_ctx_orig = static_cast<int>(keys.count("rope.scaling.original_context_length", hp.n_ctx_train, 1 << 30));
+
+  const std::string type = keys.string("rope.scaling.type", "linear");
+  float factor = keys.real("rope.scaling.factor", 0.0);
+  if (factor == 0) factor = keys.real("rope.scale_linear", 0.0);
+  if (factor == 0 || type == "none") factor = 1;
+  keys.require(factor > 0, "rope.scaling.factor must be positive");
+  keys.require(type == "none" || type == "linear" || type == "yarn",
+               "RoPE scaling of type '" + type + "' is not supported (supported: none, linear, yarn)");
+  rope.freq_scale = 1.0f / factor;
+  if (type == "yarn") {
+    rope.ext_factor = keys.real("rope.scaling.yarn_ext_factor", 1.0);
+    if (rope.ext_factor != 0) {
+      rope.attn_factor = yarn_attn_factor(factor, keys.real("rope.scaling.yarn_log_multiplier", 0.0));
+    }
+    rope.beta_fast = keys.real("rope.scaling.yarn_beta_fast", 32.0);
+    rope.beta_slow = keys.real("rope.scaling.yarn_beta_slow", 1.0);
+  }
+  rope.attn_factor *= keys.real("rope.scaling.attn_factor", 1.0);
+}
+
+}  // namespace
+
+Result<HParams> read_hparams(const GgufFile& file, RopePairing pairing) {
+  HParams hp;
+  CURDKV_TRY(const auto architecture, file.string("general.architecture"));
+  hp.architecture = architecture.value_or("");
+  Keys keys(file, hp.architecture);
+  keys.refuse("expert_count", "mixture-of-experts models");
+  keys.refuse("attention.sliding_window", "sliding-window layers");
+  keys.refuse_encoder();
+  hp.n_layer = keys.count("block_count", 0, 1 << 12);
+  hp.n_embd = keys.count("embedding_length", 0);
+  hp.n_ff = keys.count("feed_forward_length", 0);
+  hp.n_head = keys.count("attention.head_count", 0, 1 << 14);
+  hp.n_head_kv = keys.count("attention.head_count_kv", hp.n_head, 1 << 14);
+  hp.n_ctx_train = keys.count("context_length", 0, 1 << 30);
+  keys.require(hp.n_head % hp.n_head_kv == 0, "attention.head_count is no multiple of attention.head_count_kv");
+  hp.d_head_k = keys.count("attention.key_length", hp.n_embd / hp.n_head, 1 << 14);
+  hp.d_head_v = keys.count("attention.value_length", hp.n_embd / hp.n_head, 1 << 14);
+  hp.rms_eps = keys.real("attention.layer_norm_rms_epsilon", -1);
+  keys.require(hp.rms_eps >= 0, "lacks attention.layer_norm_rms_epsilon, or it is negative");
+  hp.kq_scale = keys.real("attention.scale", 0);
+  if (hp.kq_scale == 0) hp.kq_scale = 1.0f / std::sqrt(static_cast<float>(hp.d_head_k));
+  hp.rope.pairing = pairing;
+  read_rope(keys, hp.rope, hp);
+  if (keys.error()) return *keys.error();
+
+  const GgufTensor* embeddings = file.find("token_embd.weight");
+  if (embeddings == nullptr) return file.error("lacks the tensor token_embd.weight");
+  hp.n_vocab = embeddings->ne[1];
+  return hp;
+}
+
+}  // namespace curdkv

@@ -1,0 +1,92 @@
+#include "curdkv/model.h"
+
+#include <map>
+
+#include "base/format.h"
+#include "base/log_capture.h"
+#include "base/try.h"
+#include "model/model_impl.h"
+
+namespace curdkv {
+namespace {
+
+std::string list_architectures() {
+  std::string list;
+  for (const Architecture* a : architectures()) list += (list.empty() ? "" : ", ") + std::string(a->name);
+  return list;
+}
+
+ModelInfo describe(const GgufFile& file, const HParams& hp) {
+  ModelInfo info;
+  info.path = file.path();
+  info.architecture = hp.architecture;
+  if (auto name = file.string("general.name"); name && *name) info.name = **name;
+  std::map<std::string, size_t> bytes_by_type;
+  for (const GgufTensor& t : file.tensors()) {
+    info.n_params += t.ne[0] * t.ne[1] * t.ne[2] * t.ne[3];
+    info.weights_bytes += static_cast<int64_t>(t.n_bytes);
+    bytes_by_type[ggml_type_name(t.type)] += t.n_bytes;
+  }
+  size_t most = 0;
+  for (const auto& [type, bytes] : bytes_by_type) {
+    if (bytes > most) {
+      most = bytes;
+      info.quantization = type;
+    }
+  }
+  info.n_layer = hp.n_layer;
+  info.n_embd = hp.n_embd;
+  info.n_head = hp.n_head;
+  info.n_head_kv = hp.n_head_kv;
+  info.d_head_k = hp.d_head_k;
+  info.d_head_v = hp.d_head_v;
+  info.n_vocab = hp.n_vocab;
+  info.n_ctx_train = hp.n_ctx_train;
+  return info;
+}
+
+// Everything but the weights: metadata read and found supported.
+Result<Model::Impl> read(const std::string& path) {
+  Model::Impl impl;
+  CURDKV_TRY(impl.file, GgufFile::open(path));
+  CURDKV_TRY(const auto name, impl.file.string("general.architecture"));
+  if (!name) return impl.file.error("does not say which architecture it is (no general.architecture)");
+  CURDKV_TRY(const auto n_split, impl.file.integer("split.count"));
+  if (n_split.value_or(0) > 1) {
+    return impl.file.error("is one part of a split model; join the parts with llama-gguf-split --merge");
+  }
+  impl.arch = find_architecture(*name);
+  if (impl.arch == nullptr) {
+    return impl.file.error("architecture '" + *name + "' is not supported (supported: " + list_architectures() + ")");
+  }
+  CURDKV_TRY(impl.hp, read_hparams(impl.file, impl.arch->rope));
+  CURDKV_CHECK(check_tensors(impl.file, impl.hp, *impl.arch));
+  impl.info = describe(impl.file, impl.hp);
+  return impl;
+}
+
+}  // namespace
+
+std::vector<std::string> supported_architectures() {
+  std::vector<std::string> list;
+  for (const Architecture* a : architectures()) list.push_back(format("%-8s%s", a->name, a->members));
+  return list;
+}
+
+Result<ModelInfo> Model::inspect(const std::string& path) {
+  capture_logs();
+  CURDKV_TRY(const Impl impl, read(path));
+  return impl.info;
+}
+
+Result<Model> Model::load(const std::string& path, const ModelParams& params) {
+  capture_logs();
+  CURDKV_TRY(Impl impl, read(path));
+  auto shared = std::make_shared<Impl>(std::move(impl));
+  CURDKV_TRY(shared->weights, load_weights(shared->file, shared->hp, *shared->arch, params));
+  return Model(std::move(shared));
+}
+
+const ModelInfo& Model::info() const { return impl_->info; }
+
+}  // namespace curdkv

@@ -1,0 +1,20 @@
+// What a Model holds; for the engine.
+#pragma once
+
+#include "curdkv/model.h"
+#include "model/architecture.h"
+#include "model/gguf_file.h"
+#include "model/hparams.h"
+#include "model/weights.h"
+
+namespace curdkv {
+
+struct Model::Impl {
+  GgufFile file;  // its mapping outlives the weights below
+  ModelInfo info;
+  const Architecture* arch = nullptr;
+  HParams hp;
+  Weights weights;
+};
+
+}  // namespace curdkv

@@ -1,0 +1,53 @@
+// A model's tensors, each in the buffer type that suits its use: mapped from the file where the device can
+// use host memory, repacked by the CPU's extra buffer types where those speed up its matrix products, or on
+// the GPU device of its layer.
+#pragma once
+
+#include <ggml-backend.h>
+#include <ggml.h>
+
+#include <memory>
+#include <vector>
+
+#include "curdkv/model.h"
+#include "model/architecture.h"
+#include "model/gguf_file.h"
+
+namespace curdkv {
+
+struct GgmlFree {
+  void operator()(ggml_context* c) const { ggml_free(c); }
+  void operator()(ggml_backend_buffer_t b) const { ggml_backend_buffer_free(b); }
+  void operator()(ggml_backend_t b) const { ggml_backend_free(b); }
+  void operator()(ggml_backend_sched_t s) const { ggml_backend_sched_free(s); }
+};
+using GgmlContext = std::unique_ptr<ggml_context, GgmlFree>;
+using GgmlBuffer = std::unique_ptr<ggml_backend_buffer, GgmlFree>;
+using GgmlBackend = std::unique_ptr<ggml_backend, GgmlFree>;
+using GgmlSched = std::unique_ptr<ggml_backend_sched, GgmlFree>;
+
+// A context that holds tensor descriptions only (no data); nullptr when memory is out.
+GgmlContext make_ggml_context(size_t n_tensors);
+
+struct Weights {
+  ggml_tensor* token_embd = nullptr;   // any [n_embd, n_vocab], on the CPU
+  ggml_tensor* output_norm = nullptr;  // F32 [n_embd]
+  ggml_tensor* output = nullptr;       // any [n_embd, n_vocab]; token_embd's data when tied
+  ggml_tensor* rope_freqs = nullptr;   // F32 [n_rot / 2], may be absent
+  std::vector<LayerWeights> layers;
+
+  std::vector<ggml_backend_dev_t> layer_device;  // where layer il and its cache live
+  ggml_backend_dev_t output_device = nullptr;
+
+  std::vector<GgmlContext> contexts;
+  std::vector<GgmlBuffer> buffers;
+};
+
+// Checks every tensor's presence and shape and that none is left over. Errors: bad_input naming the tensor.
+Result<void> check_tensors(const GgufFile& file, const HParams& hp, const Architecture& arch);
+
+// The file's bytes must outlive the weights. Errors as check_tensors(), and out_of_memory.
+Result<Weights> load_weights(const GgufFile& file, const HParams& hp, const Architecture& arch,
+                             const ModelParams& params);
+
+}  // namespace curdkv
