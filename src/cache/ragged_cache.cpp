@@ -27,6 +27,7 @@ Result<void> RaggedCache::allocate(RaggedLayer& layer, int64_t il, const std::ve
   layer.offset.assign(capacity.size(), 0);
   std::exclusive_scan(capacity.begin(), capacity.end(), layer.offset.begin(), int64_t{0});
   const int64_t n_rows = std::accumulate(capacity.begin(), capacity.end(), int64_t{0});
+  if (n_rows == 0) return {};
   layer.context = make_ggml_context(2);
   layer.k = ggml_new_tensor_2d(layer.context.get(), shape_.type_k, shape_.d_head_k, n_rows);
   layer.v = ggml_new_tensor_2d(layer.context.get(), shape_.type_v, shape_.d_head_v, n_rows);

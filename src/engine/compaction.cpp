@@ -1,29 +1,22 @@
 // Scoring, selecting and compacting one layer: the three steps between a layer's prefill and the next layer's.
 #include <algorithm>
+#include <numeric>
 
 #include "base/try.h"
 #include "engine/prefill.h"
+#include "press/random.h"
 #include "press/scorer.h"
 
 namespace curdkv {
 
-Result<KeptTokens> select_tokens(Compute& compute, const Press& press, const LayerKv& kv, int64_t n_tokens,
-                                 int64_t il) {
+Result<std::vector<float>> score_tokens(Compute& compute, const Scorer& scorer, const LayerKv& kv, int64_t n_tokens,
+                                        const Gaussian& gaussian) {
   const int64_t n_head_kv = kv.k->ne[1];
-  const int64_t n_kept = press.n_kept(n_tokens);
-  KeptTokens kept(static_cast<size_t>(n_head_kv));
-  if (press.is_none() || n_kept == n_tokens) {
-    for (auto& tokens : kept) {
-      tokens.resize(static_cast<size_t>(n_tokens));
-      for (int64_t t = 0; t < n_tokens; ++t) tokens[static_cast<size_t>(t)] = static_cast<int32_t>(t);
-    }
-    return kept;
-  }
   ScoreGraph graph(compute.begin());
   const auto by_head = [&](ggml_tensor* x) {  // [d, n_head_kv, n_padded] -> [d, n_tokens, n_head_kv]
     return ggml_view_3d(graph.ctx(), x, x->ne[0], n_tokens, n_head_kv, x->nb[2], x->nb[1], 0);
   };
-  ggml_tensor* scores = press.scorer()->build(graph, {by_head(kv.k), by_head(kv.v), il, press.seed()});
+  ggml_tensor* scores = scorer.build(graph, {by_head(kv.k), by_head(kv.v), gaussian});
   ggml_set_output(scores);
   ggml_build_forward_expand(compute.graph(), scores);
   CURDKV_CHECK(compute.allocate());
@@ -31,7 +24,23 @@ Result<KeptTokens> select_tokens(Compute& compute, const Press& press, const Lay
   CURDKV_CHECK(compute.run());
   std::vector<float> data(static_cast<size_t>(n_tokens * n_head_kv));
   ggml_backend_tensor_get(scores, data.data(), 0, data.size() * sizeof(float));
-  return press.allocation()->select({data, n_tokens, n_head_kv}, n_kept);
+  return data;
+}
+
+Result<KeptTokens> select_tokens(Compute& compute, const Press& press, const LayerKv& kv, int64_t n_tokens,
+                                 int64_t il) {
+  const int64_t n_head_kv = kv.k->ne[1];
+  const int64_t n_kept = press.n_kept(n_tokens);
+  if (!press.is_none() && n_kept < n_tokens) {
+    const Gaussian gaussian = [&](int64_t d, int64_t rank, int64_t n) {
+      return gaussian_matrices(press.seed(), il, d, rank, n);
+    };
+    CURDKV_TRY(const std::vector<float> scores, score_tokens(compute, *press.scorer(), kv, n_tokens, gaussian));
+    return press.allocation()->select({scores, n_tokens, n_head_kv}, n_kept);
+  }
+  std::vector<int32_t> everything(static_cast<size_t>(n_tokens));
+  std::iota(everything.begin(), everything.end(), 0);
+  return KeptTokens(static_cast<size_t>(n_head_kv), everything);
 }
 
 Result<void> compact(Compute& compute, const LayerKv& kv, const KeptTokens& kept, const RaggedLayer& layer) {

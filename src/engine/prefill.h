@@ -5,6 +5,7 @@
 #pragma once
 
 #include "engine/session_impl.h"
+#include "press/scorer.h"
 
 namespace curdkv {
 
@@ -55,7 +56,11 @@ class Prefill {
   GgmlBuffer input_buffer_;
 };
 
-// Scores a layer and selects what each KV head keeps. kv: as LayerKv, of which the first n_tokens are real.
+// A layer's scores, F32 [n_tokens, n_head_kv]; of kv the first n_tokens are real.
+Result<std::vector<float>> score_tokens(Compute& compute, const Scorer& scorer, const LayerKv& kv, int64_t n_tokens,
+                                        const Gaussian& gaussian);
+
+// What each KV head keeps: everything if the press keeps all, else as its allocation selects.
 Result<KeptTokens> select_tokens(Compute& compute, const Press& press, const LayerKv& kv, int64_t n_tokens, int64_t il);
 
 // Copies the kept rows into layer il of the cache, which must have been allocated with their numbers.

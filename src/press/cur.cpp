@@ -13,30 +13,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
-#include <random>
 
 namespace curdkv {
 namespace {
-
-// A Gaussian [d, rank] for each KV head, entries N(0, 1/rank). Box-Muller over a 64-bit Mersenne twister, as
-// the standard library's normal distribution may differ between platforms.
-std::vector<float> gaussians(uint64_t seed, int64_t il, int64_t n_head_kv, int64_t d, int64_t rank) {
-  std::vector<float> out;
-  out.reserve(static_cast<size_t>(n_head_kv * d * rank));
-  const double scale = 1.0 / std::sqrt(static_cast<double>(rank));
-  for (int64_t h = 0; h < n_head_kv; ++h) {
-    std::seed_seq mix{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32), static_cast<uint32_t>(il),
-                      static_cast<uint32_t>(h)};
-    std::mt19937_64 bits(mix);
-    const auto uniform = [&] { return (static_cast<double>(bits() >> 11) + 0.5) * 0x1p-53; };  // in (0, 1)
-    for (int64_t i = 0; i < d * rank; ++i) {
-      const double radius = std::sqrt(-2 * std::log(uniform()));
-      out.push_back(static_cast<float>(scale * radius * std::cos(2 * std::numbers::pi * uniform())));
-    }
-  }
-  return out;
-}
 
 class CurScorer : public Scorer {
  public:
@@ -56,7 +35,8 @@ class CurScorer : public Scorer {
     ggml_tensor* g = nullptr;  // F32 [d, rank, n_head_kv]
     if (projection_) {
       const int64_t d = std::max(in.keys->ne[0], in.values->ne[0]);
-      g = graph.constant(gaussians(in.seed, in.il, in.keys->ne[2], d, rank_), d, rank_, in.keys->ne[2]);
+      g = graph.constant(in.gaussian(d, rank_, in.keys->ne[2]), d, rank_, in.keys->ne[2]);
+      g = ggml_scale(ctx, g, 1 / std::sqrt(static_cast<float>(rank_)));
     }
     const bool use_keys = leverage_ != "value";
     const bool use_values = leverage_ != "key";

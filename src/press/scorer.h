@@ -6,16 +6,19 @@
 #include <ggml.h>
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 namespace curdkv {
+
+// Random numbers for one layer: n matrices F32 [d, rank] one after the other, entries N(0, 1).
+using Gaussian = std::function<std::vector<float>(int64_t d, int64_t rank, int64_t n)>;
 
 // One layer's uncompressed keys and values, as the prefill left them.
 struct ScorerInput {
   ggml_tensor* keys;    // F16 or F32 [d_head_k, n_tokens, n_head_kv], after RoPE, rows contiguous
   ggml_tensor* values;  // F16 or F32 [d_head_v, n_tokens, n_head_kv], rows contiguous
-  int64_t il;           // layer, for scorers that draw random numbers per layer
-  uint64_t seed;
+  Gaussian gaussian;
 };
 
 // A graph under construction, with constants that the engine fills in once memory is there.

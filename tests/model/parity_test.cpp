@@ -1,0 +1,123 @@
+// Our graph against libllama's on tiny random models of every architecture: the same logits.
+#include <gtest/gtest.h>
+
+#include "support/must.h"
+#include "support/oracle.h"
+#include "support/tiny_model.h"
+
+namespace curdkv::testing {
+namespace {
+
+struct Case {
+  const char* name;
+  TinyModel model;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> list = {{"llama", {}}, {"qwen2", {}}, {"qwen3", {}}};
+  list[1].model.architecture = "qwen2";
+  list[2].model.architecture = "qwen3";
+  list[2].model.d_head = 32;  // wider than n_embd / n_head
+  list[2].model.tied = false;
+  Case c = {"llama_untied", {}};
+  c.model.tied = false;
+  list.push_back(c);
+  c = {"llama_rope_freqs", {}};
+  c.model.rope_freqs = true;
+  list.push_back(c);
+  c = {"llama_linear_rope", {}};
+  c.model.rope_scaling = "linear";
+  list.push_back(c);
+  c = {"qwen2_yarn", {}};
+  c.model.architecture = "qwen2";
+  c.model.rope_scaling = "yarn";
+  list.push_back(c);
+  c = {"llama_no_gqa", {}};
+  c.model.n_head_kv = 4;
+  list.push_back(c);
+  c = {"llama_mqa", {}};
+  c.model.n_head_kv = 1;
+  list.push_back(c);
+  return list;
+}
+
+class Parity : public ::testing::TestWithParam<Case> {};
+
+TEST_P(Parity, LogitsEqualLibllamas) {
+  const std::string path = write_tiny_model(GetParam().model, temp_path(std::string(GetParam().name) + ".gguf"));
+  auto oracle = Oracle::load(path, 2, 1024);
+  ASSERT_NE(oracle, nullptr);
+  const auto tokens = random_tokens(300, oracle->n_vocab());
+  const auto expected = oracle->extend(tokens, true);
+  ASSERT_EQ(expected.size(), tokens.size());
+
+  const Model model = must(Model::load(path));
+  SessionParams params;
+  params.n_threads = 2;
+  params.n_batch = 128;
+  Session session = must(Session::create(model, params));
+  double worst = 0;
+  PrefillOptions options;
+  options.logits = [&](int64_t position, std::span<const float> logits) {
+    worst = std::max(worst, largest_difference(logits, expected[static_cast<size_t>(position)]));
+  };
+  must(session.prefill(std::span(tokens).first(200), Press(), options));
+  EXPECT_LE(worst, 1e-3) << "prefill";
+  worst = 0;
+  // The rest as a question in one go, then token by token.
+  must(session.extend(std::span(tokens).subspan(200, 70), options.logits));
+  EXPECT_LE(worst, 1e-3) << "extend";
+  worst = 0;
+  for (size_t i = 270; i < tokens.size(); ++i) {
+    must(session.extend(std::span(tokens).subspan(i, 1)));
+    worst = std::max(worst, largest_difference(session.logits(), expected[i]));
+  }
+  EXPECT_LE(worst, 1e-3) << "decode";
+}
+
+INSTANTIATE_TEST_SUITE_P(Architectures, Parity, ::testing::ValuesIn(cases()),
+                         [](const auto& i) { return std::string(i.param.name); });
+
+// Quantised activations round differently in different kernels, so the bar is what such rounding makes.
+class WeightTypes : public ::testing::TestWithParam<ggml_type> {};
+
+TEST_P(WeightTypes, RunAndAgreeWithLibllama) {
+  TinyModel tiny;
+  tiny.type = GetParam();
+  tiny.n_embd = 256;
+  tiny.n_ff = 256;
+  tiny.d_head = 64;
+  const std::string path = write_tiny_model(tiny, temp_path(std::string(ggml_type_name(GetParam())) + ".gguf"));
+  auto oracle = Oracle::load(path, 2, 512);
+  ASSERT_NE(oracle, nullptr);
+  const auto tokens = random_tokens(96, oracle->n_vocab());
+  const auto expected = oracle->extend(tokens, false);
+  SessionParams params;
+  params.n_threads = 2;
+  const Model model = must(Model::load(path));
+  Session session = must(Session::create(model, params));
+  must(session.prefill(tokens, Press()));
+  EXPECT_LE(largest_difference(session.logits(), expected[0]), 0.15);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, WeightTypes,
+                         ::testing::Values(GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,
+                                           GGML_TYPE_Q8_0, GGML_TYPE_Q4_K, GGML_TYPE_Q6_K, GGML_TYPE_IQ4_NL),
+                         [](const auto& i) { return std::string(ggml_type_name(i.param)); });
+
+TEST(Weights, MappedAndCopiedGiveTheSame) {
+  const std::string path = write_tiny_model({}, temp_path("mapped.gguf"));
+  std::vector<std::vector<float>> logits;
+  for (bool use_mmap : {true, false}) {
+    ModelParams params;
+    params.use_mmap = use_mmap;
+    const Model model = must(Model::load(path, params));
+    Session session = must(Session::create(model, {}));
+    must(session.prefill(random_tokens(50, 256), Press()));
+    logits.emplace_back(session.logits().begin(), session.logits().end());
+  }
+  EXPECT_EQ(logits[0], logits[1]);
+}
+
+}  // namespace
+}  // namespace curdkv::testing

@@ -1,0 +1,36 @@
+// Tiny models with random weights, written as GGUF files in the test: every architecture without a download.
+#pragma once
+
+#include <ggml.h>
+
+#include <cstdint>
+#include <string>
+
+namespace curdkv::testing {
+
+struct TinyModel {
+  std::string architecture = "llama";
+  int64_t n_layer = 2;
+  int64_t n_embd = 64;
+  int64_t n_head = 4;
+  int64_t n_head_kv = 2;
+  int64_t d_head = 16;
+  int64_t n_ff = 96;
+  int64_t n_ctx = 4096;
+  bool tied = true;             // no output.weight of its own
+  bool rope_freqs = false;      // as Llama 3.x
+  std::string rope_scaling;     // "", "linear" or "yarn"; by a factor of 4
+  ggml_type type = GGML_TYPE_F32;  // of the matrices
+  uint32_t seed = 1;
+  std::string omit;             // a tensor to leave out
+  std::string extra_key;        // a metadata key to set to `extra_value`
+  uint32_t extra_value = 0;
+};
+
+// The vocabulary is byte-level with a few merges and ChatML's control tokens. Returns the path written.
+std::string write_tiny_model(const TinyModel& shape, const std::string& path);
+
+// A path in a folder of this process's own that is removed at exit.
+std::string temp_path(const std::string& name);
+
+}  // namespace curdkv::testing
