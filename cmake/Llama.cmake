@@ -4,6 +4,16 @@
 #   3. the pinned source, fetched and built into the cache by scripts/get_llama.sh.
 set(CURDKV_LLAMA_DIR "" CACHE PATH "llama.cpp source tree to build instead of the pinned one")
 
+# What an earlier run found in the cache is looked up anew: the script may by now want another build.
+if(CURDKV_LLAMA_PREFIX)
+  get_cmake_property(cached CACHE_VARIABLES)
+  foreach(name IN LISTS cached)
+    if("$CACHE{${name}}" MATCHES "^${CURDKV_LLAMA_PREFIX}/")
+      unset(${name} CACHE)
+    endif()
+  endforeach()
+endif()
+
 if(NOT CURDKV_LLAMA_DIR AND NOT CURDKV_SANITIZE)
   find_package(llama 0.5 CONFIG QUIET)
 endif()
@@ -20,6 +30,7 @@ if(NOT llama_FOUND)
   if(failed)
     message(FATAL_ERROR "llama.cpp could not be fetched and built; the lines above say why")
   endif()
+  set(CURDKV_LLAMA_PREFIX ${prefix} CACHE INTERNAL "where the fetched llama.cpp was built")
   find_package(llama CONFIG REQUIRED PATHS ${prefix} NO_DEFAULT_PATH)
 endif()
 message(STATUS "llama.cpp ${LLAMA_VERSION}: ${llama_DIR}")

@@ -11,10 +11,10 @@ sha256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
 archive=llama_cpp_python-$version.tar.gz
 
 flavour=release
-flags=
+flags=-fexceptions  # of C, too: a failed assertion about a malformed vocabulary leaves ggml as an exception
 if [ "${1:-}" = --address-sanitizer ]; then
   flavour=asan
-  flags="-fsanitize=address -fno-omit-frame-pointer"
+  flags="$flags -fsanitize=address -fno-omit-frame-pointer"
   shift
 fi
 source=${1:-}

@@ -5,6 +5,7 @@
 
 #include "base/try.h"
 #include "curdkv/text.h"
+#include "text/guard.h"
 
 namespace curdkv {
 namespace {
@@ -16,8 +17,10 @@ Result<std::string> render(const std::string& source, const char* user) {
   const llama_chat_message message = {"user", user};
   std::string out(4096, '\0');
   for (int attempt = 0; attempt < 2; ++attempt) {
-    const int32_t n = llama_chat_apply_template(source.c_str(), &message, 1, true, out.data(),
-                                                static_cast<int32_t>(out.size()));
+    int32_t n = -1;
+    CURDKV_CHECK(guarded([&] {
+      n = llama_chat_apply_template(source.c_str(), &message, 1, true, out.data(), static_cast<int32_t>(out.size()));
+    }));
     if (n < 0) break;
     const bool fits = static_cast<size_t>(n) <= out.size();
     out.resize(static_cast<size_t>(n));

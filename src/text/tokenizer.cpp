@@ -3,6 +3,7 @@
 #include "base/log_capture.h"
 #include "base/try.h"
 #include "curdkv/text.h"
+#include "text/guard.h"
 #include "text/tokenizer_impl.h"
 
 namespace curdkv {
@@ -13,9 +14,10 @@ Result<Tokenizer> Tokenizer::load(const std::string& path) {
   llama_model_params params = llama_model_default_params();
   params.vocab_only = true;
   auto impl = std::make_shared<Impl>();
-  impl->model.reset(llama_model_load_from_file(path.c_str(), params));
-  if (!impl->model) {
-    return Error{ErrorCode::bad_input, path + ": the vocabulary cannot be read: " + take_log_error()};
+  const auto loaded = guarded([&] { impl->model.reset(llama_model_load_from_file(path.c_str(), params)); });
+  if (!loaded || !impl->model) {
+    const std::string why = loaded ? take_log_error() : loaded.error().message;
+    return Error{ErrorCode::bad_input, path + ": the vocabulary cannot be read: " + why};
   }
   impl->vocab = llama_model_get_vocab(impl->model.get());
   return Tokenizer(std::move(impl));
@@ -25,28 +27,40 @@ Result<std::vector<Token>> Tokenizer::tokenize(const std::string& text, bool spe
   if (text.size() > static_cast<size_t>(INT32_MAX)) {
     return Error{ErrorCode::bad_input, "a text of more than 2 GiB cannot be tokenised"};
   }
-  const auto size = static_cast<int32_t>(text.size());
   std::vector<Token> tokens(text.size() + 2);
-  int32_t n = llama_tokenize(impl_->vocab, text.c_str(), size, tokens.data(), static_cast<int32_t>(tokens.size()),
-                             begin, specials);
-  if (n < 0 && n != INT32_MIN) {
-    tokens.resize(static_cast<size_t>(-n));
-    n = llama_tokenize(impl_->vocab, text.c_str(), size, tokens.data(), static_cast<int32_t>(tokens.size()), begin,
-                       specials);
+  const auto run = [&] {
+    return llama_tokenize(impl_->vocab, text.c_str(), static_cast<int32_t>(text.size()), tokens.data(),
+                          static_cast<int32_t>(tokens.size()), begin, specials);
+  };
+  int32_t n = 0;
+  const auto done = guarded([&] {
+    n = run();
+    if (n < 0 && n != INT32_MIN) {  // more tokens than bytes: it says how many
+      tokens.resize(static_cast<size_t>(-n));
+      n = run();
+    }
+  });
+  if (!done || n < 0) {
+    return Error{ErrorCode::bad_input, "the text cannot be tokenised" + (done ? "" : ": " + done.error().message)};
   }
-  if (n < 0) return Error{ErrorCode::bad_input, "the text cannot be tokenised"};
   tokens.resize(static_cast<size_t>(n));
   return tokens;
 }
 
 std::string Tokenizer::piece(Token token) const {
   std::string out(64, '\0');
-  int32_t n = llama_token_to_piece(impl_->vocab, token, out.data(), static_cast<int32_t>(out.size()), 0, false);
-  if (n < 0) {
-    out.resize(static_cast<size_t>(-n));
-    n = llama_token_to_piece(impl_->vocab, token, out.data(), static_cast<int32_t>(out.size()), 0, false);
-  }
-  out.resize(static_cast<size_t>(n < 0 ? 0 : n));
+  const auto run = [&] {
+    return llama_token_to_piece(impl_->vocab, token, out.data(), static_cast<int32_t>(out.size()), 0, false);
+  };
+  int32_t n = 0;
+  const auto done = guarded([&] {
+    n = run();
+    if (n < 0) {
+      out.resize(static_cast<size_t>(-n));
+      n = run();
+    }
+  });
+  out.resize(done && n > 0 ? static_cast<size_t>(n) : 0);
   return out;
 }
 

@@ -1,0 +1,43 @@
+# make         build build/curdkv (installs missing Debian packages when it may, fetches llama.cpp once)
+# make demo    answer three questions about a document, full cache and compressed side by side
+# make test    build and pass all tests, a second build under AddressSanitizer and UBSan included
+# make install put program, library, headers and CMake package under PREFIX (default /usr/local)
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc)
+CMAKE_FLAGS ?=
+
+.PHONY: all deps demo test test-fast install lint format clean
+
+all: deps
+	@cmake -S . -B build $(CMAKE_FLAGS)
+	@cmake --build build -j $(JOBS)
+
+deps:
+	@scripts/deps.sh
+
+demo: all
+	@scripts/demo.sh
+
+test: deps
+	cmake -S . -B build -DCURDKV_WERROR=ON $(CMAKE_FLAGS)
+	cmake --build build -j $(JOBS)
+	cmake -S . -B build-asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCURDKV_SANITIZE=ON -DCURDKV_WERROR=ON $(CMAKE_FLAGS)
+	cmake --build build-asan -j $(JOBS)
+	ctest --test-dir build-asan --output-on-failure -L fast
+	ctest --test-dir build --output-on-failure
+
+test-fast: all
+	ctest --test-dir build --output-on-failure -L fast
+
+install: all
+	cmake --install build --prefix $(PREFIX)
+
+lint: all
+	clang-format --dry-run --Werror $$(git ls-files '*.cpp' '*.h')
+	clang-tidy -p build --quiet $$(git ls-files 'src/*.cpp' 'apps/*.cpp' ':!src/engine/attention_kernel.cpp')
+
+format:
+	clang-format -i $$(git ls-files '*.cpp' '*.h')
+
+clean:
+	rm -rf build build-asan

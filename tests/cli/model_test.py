@@ -1,0 +1,67 @@
+"""curdkv on the default model: memory really freed, interrupts, the demo's questions."""
+import os
+import signal
+import subprocess
+import time
+import unittest
+
+from harness import CURDKV, Case, write
+
+MODEL = os.environ["CURDKV_TEST_MODEL"]
+REPORT = os.path.join(os.path.dirname(__file__), "../../demo/harbour_report.txt")
+
+
+class Memory(Case):
+    def test_what_is_evicted_leaves_the_process(self):
+        with open(REPORT) as file:
+            text = file.read()
+        document = write("long.txt", (text * 2)[:29000])
+        runs = {}
+        for press in ("none", "curdkv", "adacurdkv"):
+            runs[press] = self.json("run", "-m", MODEL, "-f", document, "-q", "What is this?", "-n", "4", "--json",
+                                    "--press", press, "--compression-ratio", "0.8", "-t", "2")
+        full = runs["none"]
+        n, full_bytes = full["n_context_tokens"], full["kv_bytes_full"]
+        self.assertGreaterEqual(n, 6000)
+        self.assertLessEqual(full["kv_bytes"], 1.001 * full_bytes)
+        one_layer, hidden = full_bytes / 30, n * 576 * 4
+        for press in ("curdkv", "adacurdkv"):
+            run = runs[press]
+            self.assertEqual(run["kv_bytes_full"], full_bytes)
+            self.assertLessEqual(run["kv_bytes"], 0.205 * full_bytes)
+            self.assertLessEqual(run["kv_bytes_peak"], run["kv_bytes"] + 1.2 * one_layer + 1.02 * hidden)
+            freed = full["rss_peak_bytes"] - run["rss_peak_bytes"]
+            promised = full["kv_bytes_peak"] - run["kv_bytes_peak"]
+            print(f"{press}: {n} tokens, KV {run['kv_bytes'] / 2**20:.1f} of {full_bytes / 2**20:.1f} MiB "
+                  f"({run['kv_bytes'] / full_bytes:.4f}), peak {run['kv_bytes_peak'] / 2**20:.1f} against "
+                  f"{full['kv_bytes_peak'] / 2**20:.1f} MiB; peak RSS lower by {freed / 2**20:.1f} MiB, "
+                  f"reported {promised / 2**20:.1f} MiB")
+            self.assertAlmostEqual(freed / promised, 1, delta=0.05)
+
+
+class Interrupt(Case):
+    def test_stops_within_a_second(self):
+        for delay in (1.0, 3.0):
+            run = subprocess.Popen([CURDKV, "run", "-m", MODEL, "-f", REPORT, "-q", "x", "-t", "2", "--json"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            time.sleep(delay)
+            run.send_signal(signal.SIGINT)
+            start = time.time()
+            out, err = run.communicate(timeout=60)
+            self.assertLess(time.time() - start, 1.0)
+            self.assertEqual((run.returncode, out), (130, ""), err)
+
+
+class Demo(Case):
+    def test_answers_hold_the_facts(self):
+        out = self.json("run", "-m", MODEL, "-f", REPORT, "--json", "-t", "2", "-n", "48", "--press", "adacurdkv",
+                        "--compression-ratio", "0.7", "--compare-full", "-q", "Who led the rebuilding of the harbour?",
+                        "-q", "How much did the rebuilding cost in all?")
+        self.assertGreaterEqual(out["n_context_tokens"], 4000)
+        for answer, fact in zip(out["answers"], ("Ingrid Solheim", "38 million")):
+            self.assertIn(fact, answer["full"]["answer"])
+            self.assertIn(fact, answer["answer"])
+
+
+if __name__ == "__main__":
+    unittest.main()

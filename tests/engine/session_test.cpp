@@ -1,0 +1,213 @@
+// A session on tiny models: exactness, limits, cancelling, cache types.
+#include <gtest/gtest.h>
+
+#include "curdkv/text.h"
+#include "engine/determinism_checks.h"
+#include "support/tiny_model.h"
+
+namespace curdkv::testing {
+namespace {
+
+Model make_model(ggml_type type) {
+  TinyModel shape;
+  shape.n_layer = 3;
+  shape.n_head = 6;
+  shape.n_head_kv = 3;
+  shape.d_head = 32;
+  shape.n_embd = 96;
+  shape.type = type;
+  return must(Model::load(write_tiny_model(shape, temp_path(std::string("session-") + ggml_type_name(type)))));
+}
+
+// Quantised, so that the slightest difference in rounding would show.
+const Model& tiny() {
+  static const Model model = make_model(GGML_TYPE_Q8_0);
+  return model;
+}
+
+// Not quantised, for what is to be equal up to rounding.
+const Model& tiny_f32() {
+  static const Model model = make_model(GGML_TYPE_F32);
+  return model;
+}
+
+std::vector<Token> context(int64_t n = 700) { return random_tokens(n, tiny().info().n_vocab, 1); }
+std::vector<Token> question() { return random_tokens(70, tiny().info().n_vocab, 2); }
+
+Session make_session(SessionParams params = {}) { return must(Session::create(tiny(), params)); }
+
+TEST(Session, SameBitsForAnyThreadsAndChunks) {
+  for (const char* press : {"none", "curdkv", "adacurdkv", "adacurdkv:projection=true:local=false"}) {
+    expect_same_for_threads_and_chunks(tiny(), context(), question(), make_press(press, 0.6),
+                                       {{1, 512}, {2, 512}, {2, 64}, {1, 128}, {2, 1}, {2, 1000}});
+  }
+}
+
+TEST(Session, LayerwiseCompressionIsExact) {
+  for (const char* press : {"curdkv", "adacurdkv"}) {
+    expect_layerwise_is_exact(tiny(), context(), question(), make_press(press, 0.7));
+  }
+}
+
+TEST(Session, RewindForgets) { expect_rewind_forgets(tiny(), context(), question(), make_press("adacurdkv", 0.5)); }
+
+TEST(Session, RatioZeroIsTheFullCache) {
+  Session session = make_session();
+  const Outcome full = answer(session, context(), question(), Press());
+  Outcome zero = answer(session, context(), question(), make_press("adacurdkv", 0));
+  EXPECT_TRUE(full.kept.empty());
+  EXPECT_EQ(zero.kept[0][0].size(), context().size());
+  zero.kept.clear();
+  EXPECT_EQ(zero, full);
+}
+
+// What a compressed session computes is what a full one computes when it may not look at the evicted tokens.
+TEST(Session, CompressionHoldsExactlyTheKeptRows) {
+  Session session = make_session();
+  must(session.prefill(context(), make_press("adacurdkv", 0.8)));
+  const auto& kept = session.kept_tokens();
+  const auto lengths = session.cache_lengths();
+  size_t total = 0, shortest = SIZE_MAX, longest = 0;
+  for (size_t il = 0; il < kept.size(); ++il) {
+    for (size_t h = 0; h < kept[il].size(); ++h) {
+      EXPECT_EQ(lengths[il][h], static_cast<int64_t>(kept[il][h].size()));
+      total += kept[il][h].size();
+      shortest = std::min(shortest, kept[il][h].size());
+      longest = std::max(longest, kept[il][h].size());
+    }
+  }
+  EXPECT_EQ(total, 139u * 9) << "int(700 * (1 - 0.8)) tokens, in doubles as the reference, for each of 3 x 3 heads";
+  EXPECT_LT(shortest, longest) << "adaptive heads differ";
+  EXPECT_GE(shortest, 27u) << "the safeguard of 20 %";
+  EXPECT_NEAR(static_cast<double>(session.kv_bytes()), 0.2 * static_cast<double>(session.kv_bytes_full(700)), 2000);
+}
+
+TEST(Session, EveryCacheTypeAnswersNearlyAlike) {
+  SessionParams f32;
+  f32.type_k = f32.type_v = CacheType::f32;
+  Session reference = must(Session::create(tiny_f32(), f32));
+  const Outcome expected = answer(reference, context(), question(), Press());
+  for (const auto& [k, v, bar] : {std::tuple{CacheType::f16, CacheType::f16, 0.02}, {CacheType::q8_0, CacheType::q8_0, 0.4},
+                                  {CacheType::q8_0, CacheType::f16, 0.4}, {CacheType::f32, CacheType::f16, 0.02}}) {
+    SessionParams params;
+    params.type_k = k;
+    params.type_v = v;
+    Session session = must(Session::create(tiny_f32(), params));
+    const Outcome o = answer(session, context(), question(), Press());
+    EXPECT_LE(largest_difference(o.question_logits, expected.question_logits), bar);
+    EXPECT_GT(largest_difference(o.question_logits, expected.question_logits), 0) << "the type must matter";
+  }
+}
+
+TEST(Session, PortableAttentionAnswersAlike) {
+  SessionParams params;
+  params.n_threads = 2;
+  Session session = must(Session::create(tiny_f32(), params));
+  const Press press = make_press("adacurdkv", 0.6);
+  const Outcome expected = answer(session, context(), question(), press);
+  params.portable_attention = true;
+  Session portable = must(Session::create(tiny_f32(), params));
+  const Outcome o = answer(portable, context(), question(), press);
+  EXPECT_EQ(o.kept, expected.kept);
+  EXPECT_LE(largest_difference(o.question_logits, expected.question_logits), 0.01);
+}
+
+TEST(Session, ShortContexts) {
+  for (const int64_t n : {1, 3, 5, 6}) {
+    Session session = make_session();
+    const Press press = make_press("adacurdkv", 0.9);
+    const Outcome o = answer(session, context(n), question(), press);
+    EXPECT_EQ(o.answer.size(), 16u);
+    for (const auto& layer : o.kept) {
+      for (const auto& head : layer) EXPECT_LE(static_cast<int64_t>(head.size()), n);
+    }
+  }
+}
+
+TEST(Session, ReportsItsPeak) {
+  Session session = make_session();
+  const PrefillReport report = must(session.prefill(context(), make_press("curdkv", 0.8)));
+  const size_t one_layer = session.kv_bytes_full(704) / 3;  // padded to tiles of 64
+  EXPECT_EQ(report.hidden_bytes, 704u * 96 * 4);
+  EXPECT_LE(report.kv_bytes_peak, session.kv_bytes() + one_layer + report.hidden_bytes + 1024);
+  EXPECT_GT(report.kv_bytes_peak, one_layer + report.hidden_bytes);
+  PrefillOptions late;
+  late.compress_at_end = true;
+  session.clear();
+  const PrefillReport full = must(session.prefill(context(), make_press("curdkv", 0.8), late));
+  EXPECT_GT(full.kv_bytes_peak, 3 * one_layer);
+}
+
+template <typename R>
+void expect_error(const R& r, ErrorCode code, const std::string& words) {
+  ASSERT_FALSE(r);
+  EXPECT_EQ(r.error().code, code) << r.error().message;
+  EXPECT_NE(r.error().message.find(words), std::string::npos) << r.error().message;
+}
+
+TEST(Session, RefusesWhatDoesNotFit) {
+  SessionParams params;
+  params.n_threads = 0;
+  expect_error(Session::create(tiny(), params), ErrorCode::bad_argument, "threads");
+  params = {};
+  params.n_batch = 0;
+  expect_error(Session::create(tiny(), params), ErrorCode::bad_argument, "batch");
+  params = {};
+  params.n_ctx = 100;
+  Session session = make_session(params);
+  expect_error(session.prefill({}, Press()), ErrorCode::bad_argument, "empty");
+  expect_error(session.prefill(context(101), Press()), ErrorCode::bad_input, "101 tokens do not fit the context of 100");
+  const std::vector<Token> strange = {1, 100000};
+  expect_error(session.prefill(strange, Press()), ErrorCode::bad_argument, "token 100000");
+  must(session.prefill(context(90), Press()));
+  expect_error(session.prefill(context(5), Press()), ErrorCode::bad_argument, "already holds");
+  expect_error(session.extend(context(11)), ErrorCode::bad_input, "do not fit");
+  must(session.extend(context(10)));
+  EXPECT_EQ(session.n_tokens(), 100);
+  const Session::Mark mark = session.mark();
+  session.clear();
+  expect_error(session.rewind(mark), ErrorCode::bad_argument, "mark");
+
+  TinyModel odd;
+  odd.d_head = 16;  // Q8_0 needs multiples of 32
+  const Model model = must(Model::load(write_tiny_model(odd, temp_path("odd.gguf"))));
+  params = {};
+  params.type_k = CacheType::q8_0;
+  expect_error(Session::create(model, params), ErrorCode::bad_argument, "multiples of 32");
+}
+
+TEST(Session, CancelledPrefillLeavesItEmpty) {
+  std::atomic<bool> stop{false};
+  SessionParams params;
+  params.stop = &stop;
+  Session session = make_session(params);
+  PrefillOptions options;
+  int64_t seen = 0;
+  options.progress = [&](int64_t done, int64_t total) {
+    EXPECT_GT(done, seen);
+    EXPECT_EQ(total, 3 * 700);
+    seen = done;
+    if (done > total / 2) stop = true;
+  };
+  expect_error(session.prefill(context(), make_press("curdkv", 0.5), options), ErrorCode::cancelled, "stopped");
+  EXPECT_LT(seen, 3 * 700);
+  EXPECT_EQ(session.n_tokens(), 0);
+  EXPECT_EQ(session.kv_bytes(), 0u);
+  stop = false;
+  must(session.prefill(context(), make_press("curdkv", 0.5)));
+  stop = true;
+  expect_error(session.extend(question()), ErrorCode::cancelled, "stopped");
+  stop = false;
+  must(session.extend(question()));
+}
+
+TEST(Session, SeveralSessionsShareAModel) {
+  Session a = make_session(), b = make_session();
+  const Press press = make_press("adacurdkv", 0.5);
+  const Outcome first = answer(a, context(), question(), press);
+  must(b.prefill(context(300), Press()));
+  EXPECT_EQ(answer(a, context(), question(), press), first);
+}
+
+}  // namespace
+}  // namespace curdkv::testing

@@ -1,0 +1,119 @@
+// Model files that are broken or not for us: an error that names the reason, or a model that works; never a crash.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "curdkv/text.h"
+#include "support/must.h"
+#include "support/tiny_model.h"
+
+namespace curdkv::testing {
+namespace {
+
+std::string read(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::stringstream out;
+  out << file.rdbuf();
+  return out.str();
+}
+
+std::string write(const std::string& name, const std::string& bytes) {
+  const std::string path = temp_path(name);
+  std::ofstream(path, std::ios::binary) << bytes;
+  return path;
+}
+
+// Loads everything a run needs and uses it; true if all of it worked.
+bool try_model(const std::string& path) {
+  const auto model = Model::load(path);
+  const auto tokenizer = Tokenizer::load(path);
+  if (!model || !tokenizer) {
+    EXPECT_FALSE((model ? tokenizer.error() : model.error()).message.empty());
+    return false;
+  }
+  const auto prompt = Prompt::create(*tokenizer, true);
+  const auto tokens = tokenizer->tokenize("the king in the north", false, true);
+  if (!tokens || tokens->empty()) return false;
+  auto session = Session::create(*model, {});
+  if (!session) return false;
+  if (!session->prefill(*tokens, make_press("adacurdkv", 0.5))) return false;
+  if (prompt) {
+    if (const auto q = prompt->question("who?")) (void)session->extend(*q);
+  }
+  for (Token t = 0; t < 20; ++t) (void)tokenizer->piece(t);
+  return true;
+}
+
+void expect_refused(const std::string& path, const std::string& words) {
+  for (const auto& message : {[&] {
+         const auto m = Model::load(path);
+         return m ? std::string("loaded") : m.error().message;
+       }(),
+                              [&] {
+                                const auto m = Model::inspect(path);
+                                return m ? std::string("inspected") : m.error().message;
+                              }()}) {
+    EXPECT_NE(message.find(words), std::string::npos) << message;
+    EXPECT_NE(message.find(path), std::string::npos) << message;
+  }
+}
+
+TEST(BadModel, NotAModel) {
+  expect_refused(temp_path("missing.gguf"), "No such file");
+  expect_refused(std::filesystem::path(temp_path("x")).parent_path().string(), "is a directory");
+  expect_refused(write("empty.gguf", ""), "is empty");
+  expect_refused(write("text.gguf", "hello, world, this is no model"), "is not a GGUF file");
+  expect_refused("/dev/null", "not a regular file");
+}
+
+TEST(BadModel, NotSupported) {
+  const auto with = [](const char* file, auto change) {
+    TinyModel m;
+    change(m);
+    return write_tiny_model(m, temp_path(file));
+  };
+  expect_refused(with("a.gguf", [](TinyModel& m) { m.architecture = "gemma3"; }),
+                 "architecture 'gemma3' is not supported (supported: llama, qwen2, qwen3)");
+  expect_refused(with("b.gguf", [](TinyModel& m) { m.extra_key = "llama.expert_count", m.extra_value = 8; }),
+                 "mixture-of-experts");
+  expect_refused(with("c.gguf", [](TinyModel& m) { m.extra_key = "llama.attention.sliding_window", m.extra_value = 4096; }),
+                 "sliding-window");
+  expect_refused(with("d.gguf", [](TinyModel& m) { m.omit = "blk.1.ffn_up.weight"; }), "lacks the tensor 'blk.1.ffn_up.weight'");
+  expect_refused(with("e.gguf", [](TinyModel& m) { m.architecture = "qwen3"; m.omit = "blk.0.attn_q_norm.weight"; }),
+                 "blk.0.attn_q_norm.weight");
+  expect_refused(with("f.gguf", [](TinyModel& m) { m.rope_scaling = "longrope"; }), "'longrope' is not supported");
+  expect_refused(with("g.gguf", [](TinyModel& m) { m.extra_key = "split.count"; m.extra_value = 3; }), "split model");
+  expect_refused(with("h.gguf", [](TinyModel& m) { m.extra_key = "llama.attention.head_count"; m.extra_value = 3; }),
+                 "head_count");
+  expect_refused(with("i.gguf", [](TinyModel& m) { m.extra_key = "llama.block_count"; m.extra_value = 1; }),
+                 "blk.1.");
+}
+
+TEST(BadModel, TruncatedAnywhere) {
+  const std::string whole = read(write_tiny_model({}, temp_path("whole.gguf")));
+  std::mt19937 rng(1);
+  for (int i = 0; i < 200; ++i) {
+    // Half of the cuts within the metadata and the tensor directory, which come first.
+    const size_t n = rng() % (i % 2 ? whole.size() : std::min<size_t>(whole.size(), 12000));
+    EXPECT_FALSE(try_model(write("cut.gguf", whole.substr(0, n)))) << n;
+  }
+  EXPECT_TRUE(try_model(write("cut.gguf", whole)));
+}
+
+TEST(BadModel, FlippedBytesInTheMetadata) {
+  const std::string whole = read(write_tiny_model({}, temp_path("whole.gguf")));
+  const size_t n_metadata = whole.find("blk.1.ffn_down.weight") + 60;
+  std::mt19937 rng(2);
+  int working = 0;
+  for (int i = 0; i < 500; ++i) {
+    std::string bytes = whole;
+    bytes[rng() % n_metadata] ^= static_cast<char>(1 + rng() % 255);
+    working += try_model(write("flipped.gguf", bytes));
+  }
+  EXPECT_GT(working, 50) << "most flips hit text and leave a working model";
+}
+
+}  // namespace
+}  // namespace curdkv::testing
