@@ -1,5 +1,7 @@
 #include "command.h"
 
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -11,10 +13,13 @@ namespace curdkv::app {
 namespace {
 
 std::atomic<bool> interrupted_flag{false};
+std::atomic<bool> in_scope{false};
 
-void on_signal(int signal) {
-  interrupted_flag = true;
-  std::signal(signal, SIG_DFL);  // a second one ends the process at once
+void on_signal(int) {  // nothing but what is safe in a signal handler
+  if (in_scope && !interrupted_flag.exchange(true)) return;
+  constexpr char kText[] = "\ninterrupted\n";
+  [[maybe_unused]] const auto written = write(STDERR_FILENO, kText, sizeof kText - 1);
+  _exit(kInterrupted);
 }
 
 std::string default_model_path() {
@@ -40,6 +45,9 @@ int report(const Error& error) {
 }
 
 const std::atomic<bool>& interrupted() { return interrupted_flag; }
+
+InterruptScope::InterruptScope() { in_scope = true; }
+InterruptScope::~InterruptScope() { in_scope = false; }
 
 void install_signal_handlers() {
   std::signal(SIGINT, on_signal);

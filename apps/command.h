@@ -22,9 +22,17 @@ inline constexpr int kInterrupted = 130;  // Ctrl-C, as shells expect
 // Prints "error: ..." to stderr and returns the exit code for it.
 int report(const Error& error);
 
-// True once the user pressed Ctrl-C; for SessionParams::stop.
-const std::atomic<bool>& interrupted();
+// Ctrl-C (and SIGTERM) ends the process at once while there is nothing to lose, as when a model is being loaded.
 void install_signal_handlers();
+
+// While one of these lives, Ctrl-C raises interrupted() instead, and the work in hand ends in order; a second one
+// ends the process.
+class InterruptScope {
+ public:
+  InterruptScope();
+  ~InterruptScope();
+};
+const std::atomic<bool>& interrupted();  // for SessionParams::stop
 
 // -m, -ngl, --no-mmap. Without -m: the default model, if it has been fetched.
 struct ModelOptions {

@@ -63,6 +63,7 @@ class Perplexity {
     CURDKV_TRY(const std::vector<Token> tokens, tokenizer.tokenize(document, false, true));
     CURDKV_CHECK(split(tokens, model));
 
+    const InterruptScope scope;
     CURDKV_TRY(Session full, Session::create(model, o_.session.resolve()));
     CURDKV_TRY(Session compressed, Session::create(model, o_.session.resolve()));
     CURDKV_CHECK(prefill(full, Press()));

@@ -116,6 +116,7 @@ class Run {
 
   Result<Reading> read(const Model& model, const Tokenizer& tokenizer, Sampler& sampler, const Press& press,
                        int64_t n_ctx, bool stream) {
+    const InterruptScope scope;
     SessionParams params = o_.session.resolve();
     params.n_ctx = n_ctx;
     CURDKV_TRY(Session session, Session::create(model, params));
