@@ -21,7 +21,7 @@ demo: all
 test: deps
 	cmake -S . -B build -DCURDKV_WERROR=ON $(CMAKE_FLAGS)
 	cmake --build build -j $(JOBS)
-	cmake -S . -B build-asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCURDKV_SANITIZE=ON -DCURDKV_WERROR=ON $(CMAKE_FLAGS)
+	cmake -S . -B build-asan -DCURDKV_SANITIZE=ON -DCURDKV_WERROR=ON $(CMAKE_FLAGS)
 	cmake --build build-asan -j $(JOBS)
 	ctest --test-dir build-asan --output-on-failure -L fast
 	ctest --test-dir build --output-on-failure

@@ -44,10 +44,16 @@ int report(const Error& error) {
   return error.code == ErrorCode::bad_argument ? kWrongUsage : kFailed;
 }
 
-const std::atomic<bool>& interrupted() { return interrupted_flag; }
+const std::atomic<bool>& interrupted() {
+  return interrupted_flag;
+}
 
-InterruptScope::InterruptScope() { in_scope = true; }
-InterruptScope::~InterruptScope() { in_scope = false; }
+InterruptScope::InterruptScope() {
+  in_scope = true;
+}
+InterruptScope::~InterruptScope() {
+  in_scope = false;
+}
 
 void install_signal_handlers() {
   std::signal(SIGINT, on_signal);
@@ -56,8 +62,10 @@ void install_signal_handlers() {
 }
 
 void ModelOptions::add_to(CLI::App& app) {
-  app.add_option("-m,--model", path, "GGUF model file (default: the one 'make demo' fetches)")->type_name("FILE");
-  app.add_option("--gpu-layers,--n-gpu-layers", params.n_gpu_layers, "layers to keep on GPUs, from the last (-ngl N)")
+  app.add_option("-m,--model", path, "GGUF model file (default: the one 'make demo' fetches)")
+      ->type_name("FILE");
+  app.add_option("--gpu-layers,--n-gpu-layers", params.n_gpu_layers,
+                 "layers to keep on GPUs, from the last (-ngl N)")
       ->type_name("N")
       ->check(CLI::NonNegativeNumber);
   app.add_flag("!--no-mmap", params.use_mmap, "copy the weights into memory instead of mapping the file");
@@ -78,7 +86,8 @@ void SessionOptions::add_to(CLI::App& app) {
       ->type_name("N")
       ->check(CLI::Range(1, 512))
       ->capture_default_str();
-  app.add_option("-c,--ctx-size", params.n_ctx, "most tokens of document, question and answer (0: the model's own limit)")
+  app.add_option("-c,--ctx-size", params.n_ctx,
+                 "most tokens of document, question and answer (0: the model's own limit)")
       ->type_name("N")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();

@@ -15,18 +15,19 @@
 namespace curdkv::app {
 
 inline constexpr int kOk = 0;
-inline constexpr int kFailed = 1;       // a file that cannot be read, a model that is not supported, ...
-inline constexpr int kWrongUsage = 2;   // options that make no sense
+inline constexpr int kFailed = 1;         // a file that cannot be read, a model that is not supported, ...
+inline constexpr int kWrongUsage = 2;     // options that make no sense
 inline constexpr int kInterrupted = 130;  // Ctrl-C, as shells expect
 
 // Prints "error: ..." to stderr and returns the exit code for it.
 int report(const Error& error);
 
-// Ctrl-C (and SIGTERM) ends the process at once while there is nothing to lose, as when a model is being loaded.
+// Ctrl-C (and SIGTERM) ends the process at once while there is nothing to lose, as when a model is being
+// loaded.
 void install_signal_handlers();
 
-// While one of these lives, Ctrl-C raises interrupted() instead, and the work in hand ends in order; a second one
-// ends the process.
+// While one of these lives, Ctrl-C raises interrupted() instead, and the work in hand ends in order; a second
+// one ends the process.
 class InterruptScope {
  public:
   InterruptScope();

@@ -34,12 +34,18 @@ Result<std::string> read_file(const std::string& path) {
 
 void DocumentOptions::add_to(CLI::App& app) {
   app.add_option_function<std::string>(
-         "-f,--file", [this](const std::string& path) { parts_.push_back({true, path}); },
+         "-f,--file",
+         [this](const std::string& path) {
+           parts_.push_back({true, path});
+         },
          "document to read, UTF-8 text; - is standard input; may be given again")
       ->type_name("FILE")
       ->trigger_on_parse();
   app.add_option_function<std::string>(
-         "-p,--prompt", [this](const std::string& text) { parts_.push_back({false, text}); },
+         "-p,--prompt",
+         [this](const std::string& text) {
+           parts_.push_back({false, text});
+         },
          "text to use as (part of) the document")
       ->type_name("TEXT")
       ->trigger_on_parse();

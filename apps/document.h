@@ -13,7 +13,8 @@ namespace curdkv::app {
 struct DocumentOptions {
   void add_to(CLI::App& app);
 
-  // Errors: bad_input for a file that cannot be read, is empty, binary or not UTF-8; bad_argument if none is given.
+  // Errors: bad_input for a file that cannot be read, is empty, binary or not UTF-8; bad_argument if none is
+  // given.
   Result<std::string> read() const;
 
  private:

@@ -13,25 +13,38 @@ size_t kv_bytes_per_token(const ModelInfo& m) {  // F16, all layers
 
 std::string as_text(const ModelInfo& m) {
   char out[1024];
-  std::snprintf(out, sizeof out,
-                "model         %s\nname          %s\narchitecture  %s (supported)\nparameters    %.1f M, %s, %s\n"
-                "layers        %lld of %lld dimensions\nheads         %lld query, %lld KV (groups of %lld), %lld dimensions\n"
-                "vocabulary    %lld\ncontext       %lld tokens\nKV cache      %s per token, %s for the whole context (f16)\n",
-                m.path.c_str(), m.name.c_str(), m.architecture.c_str(), static_cast<double>(m.n_params) / 1e6,
-                m.quantization.c_str(), human_bytes(static_cast<size_t>(m.weights_bytes)).c_str(), (long long)m.n_layer,
-                (long long)m.n_embd, (long long)m.n_head, (long long)m.n_head_kv, (long long)(m.n_head / m.n_head_kv),
-                (long long)m.d_head_k, (long long)m.n_vocab, (long long)m.n_ctx_train,
-                human_bytes(kv_bytes_per_token(m)).c_str(),
-                human_bytes(kv_bytes_per_token(m) * static_cast<size_t>(m.n_ctx_train)).c_str());
+  std::snprintf(
+      out, sizeof out,
+      "model         %s\nname          %s\narchitecture  %s (supported)\nparameters    %.1f M, %s, %s\n"
+      "layers        %lld of %lld dimensions\nheads         %lld query, %lld KV (groups of %lld), %lld "
+      "dimensions\n"
+      "vocabulary    %lld\ncontext       %lld tokens\nKV cache      %s per token, %s for the whole context "
+      "(f16)\n",
+      m.path.c_str(), m.name.c_str(), m.architecture.c_str(), static_cast<double>(m.n_params) / 1e6,
+      m.quantization.c_str(), human_bytes(static_cast<size_t>(m.weights_bytes)).c_str(), (long long)m.n_layer,
+      (long long)m.n_embd, (long long)m.n_head, (long long)m.n_head_kv, (long long)(m.n_head / m.n_head_kv),
+      (long long)m.d_head_k, (long long)m.n_vocab, (long long)m.n_ctx_train,
+      human_bytes(kv_bytes_per_token(m)).c_str(),
+      human_bytes(kv_bytes_per_token(m) * static_cast<size_t>(m.n_ctx_train)).c_str());
   return out;
 }
 
 nlohmann::ordered_json to_json(const ModelInfo& m) {
-  return {{"model", m.path},          {"supported", true},       {"name", m.name},
-          {"architecture", m.architecture}, {"quantization", m.quantization}, {"n_params", m.n_params},
-          {"weights_bytes", m.weights_bytes}, {"n_layer", m.n_layer}, {"n_embd", m.n_embd},
-          {"n_head", m.n_head},       {"n_head_kv", m.n_head_kv}, {"d_head_k", m.d_head_k},
-          {"d_head_v", m.d_head_v},   {"n_vocab", m.n_vocab},    {"n_ctx_train", m.n_ctx_train},
+  return {{"model", m.path},
+          {"supported", true},
+          {"name", m.name},
+          {"architecture", m.architecture},
+          {"quantization", m.quantization},
+          {"n_params", m.n_params},
+          {"weights_bytes", m.weights_bytes},
+          {"n_layer", m.n_layer},
+          {"n_embd", m.n_embd},
+          {"n_head", m.n_head},
+          {"n_head_kv", m.n_head_kv},
+          {"d_head_k", m.d_head_k},
+          {"d_head_v", m.d_head_v},
+          {"n_vocab", m.n_vocab},
+          {"n_ctx_train", m.n_ctx_train},
           {"kv_bytes_per_token", kv_bytes_per_token(m)}};
 }
 
@@ -39,12 +52,15 @@ int inspect(const std::string& path, bool json) {
   const auto info = Model::inspect(path);
   if (!info) {
     if (json) {
-      const nlohmann::ordered_json j = {{"model", path}, {"supported", false}, {"reason", info.error().message}};
-      if (auto w = write_out(j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"); !w) return report(w.error());
+      const nlohmann::ordered_json j = {
+          {"model", path}, {"supported", false}, {"reason", info.error().message}};
+      if (auto w = write_out(j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"); !w)
+        return report(w.error());
     }
     return report(info.error());
   }
-  const auto text = json ? to_json(*info).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n" : as_text(*info);
+  const auto text = json ? to_json(*info).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"
+                         : as_text(*info);
   const auto written = write_out(text);
   return written ? kOk : report(written.error());
 }
@@ -52,7 +68,8 @@ int inspect(const std::string& path, bool json) {
 }  // namespace
 
 Command add_inspect(CLI::App& program) {
-  CLI::App* app = program.add_subcommand("inspect", "describe a model file and say whether, or why not, it can be run");
+  CLI::App* app =
+      program.add_subcommand("inspect", "describe a model file and say whether, or why not, it can be run");
   auto model = std::make_shared<ModelOptions>();
   auto json = std::make_shared<bool>(false);
   model->add_to(*app);

@@ -47,8 +47,8 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // Large blocks go back to the system as soon as they are freed, whatever was freed before: what the cache gives up
-  // leaves the process.
+  // Large blocks go back to the system as soon as they are freed, whatever was freed before: what the cache
+  // gives up leaves the process.
   mallopt(M_MMAP_THRESHOLD, 256 * 1024);
   install_signal_handlers();
   try {

@@ -1,13 +1,14 @@
-// curdkv perplexity: what compressing a context costs the text that follows it. The first part of a document is the
-// context; the rest is predicted from the compressed cache and from the full one, position by position.
+// curdkv perplexity: what compressing a context costs the text that follows it. The first part of a document
+// is the context; the rest is predicted from the compressed cache and from the full one, position by
+// position.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 
 #include "base/try.h"
 #include "command.h"
-#include "document.h"
 #include "curdkv/text.h"
+#include "document.h"
 #include "terminal.h"
 
 namespace curdkv::app {
@@ -18,7 +19,7 @@ struct PerplexityOptions {
   SessionOptions session;
   PressOptions press;
   DocumentOptions document;
-  int64_t n_context = 0;       // 0: half of the document
+  int64_t n_context = 0;  // 0: half of the document
   int64_t n_continuation = 512;
   bool json = false;
 };
@@ -46,7 +47,8 @@ void add(Totals& t, std::span<const float> full, std::span<const float> compress
   t.nll_full -= p[static_cast<size_t>(next)];
   t.nll -= q[static_cast<size_t>(next)];
   for (size_t i = 0; i < p.size(); ++i) t.kl += std::exp(p[i]) * (p[i] - q[i]);
-  t.agree += std::max_element(p.begin(), p.end()) - p.begin() == std::max_element(q.begin(), q.end()) - q.begin();
+  t.agree +=
+      std::max_element(p.begin(), p.end()) - p.begin() == std::max_element(q.begin(), q.end()) - q.begin();
   ++t.n;
 }
 
@@ -80,15 +82,17 @@ class Perplexity {
     const auto n = static_cast<int64_t>(tokens.size());
     const int64_t n_context = o_.n_context > 0 ? o_.n_context : n / 2;
     if (n_context < 1 || n_context >= n) {
-      return Error{ErrorCode::bad_input, "the document has " + std::to_string(n) + " tokens: too few for a context of " +
-                                             std::to_string(std::max<int64_t>(n_context, 1)) + " and a continuation"};
+      return Error{ErrorCode::bad_input,
+                   "the document has " + std::to_string(n) + " tokens: too few for a context of " +
+                       std::to_string(std::max<int64_t>(n_context, 1)) + " and a continuation"};
     }
     const int64_t n_rest = std::min(n - n_context, o_.n_continuation);
     const int64_t limit = o_.session.params.n_ctx > 0 ? o_.session.params.n_ctx : model.info().n_ctx_train;
     if (n_context + n_rest > limit) {
-      return Error{ErrorCode::bad_input, "context and continuation take " + std::to_string(n_context + n_rest) +
-                                             " tokens, and the model's context holds " + std::to_string(limit) +
-                                             " (see --context-tokens)"};
+      return Error{ErrorCode::bad_input, "context and continuation take " +
+                                             std::to_string(n_context + n_rest) +
+                                             " tokens, and the model's context holds " +
+                                             std::to_string(limit) + " (see --context-tokens)"};
     }
     context_.assign(tokens.begin(), tokens.begin() + n_context);
     rest_.assign(tokens.begin() + n_context, tokens.begin() + n_context + n_rest);
@@ -111,7 +115,8 @@ class Perplexity {
     ProgressBar bar("predicting", static_cast<int64_t>(rest_.size()));
     for (size_t at = 0; at + 1 < rest_.size(); at += kStep) {
       // The logits after token i predict token i + 1, so the last token need not be run.
-      const std::span<const Token> step = std::span(rest_).subspan(at, std::min(kStep, rest_.size() - 1 - at));
+      const std::span<const Token> step =
+          std::span(rest_).subspan(at, std::min(kStep, rest_.size() - 1 - at));
       std::vector<std::vector<float>> expected;
       CURDKV_CHECK(full.extend(step, [&](int64_t, std::span<const float> logits) {
         expected.emplace_back(logits.begin(), logits.end());
@@ -126,7 +131,8 @@ class Perplexity {
     return totals;
   }
 
-  Result<void> print(const Model& model, const Press& press, const Totals& t, size_t kv_bytes, size_t kv_full) const {
+  Result<void> print(const Model& model, const Press& press, const Totals& t, size_t kv_bytes,
+                     size_t kv_full) const {
     const auto n = static_cast<double>(t.n);
     const double ppl = std::exp(t.nll / n), ppl_full = std::exp(t.nll_full / n), kl = t.kl / n;
     const double agreement = static_cast<double>(t.agree) / n;
@@ -151,7 +157,8 @@ class Perplexity {
     char out[512];
     std::snprintf(out, sizeof out,
                   "context %zu tokens, continuation %lld tokens\n%-24s perplexity %.4f  KV cache %s\n"
-                  "%-24s perplexity %.4f  KV cache %s\nKL divergence to the full cache %.5f nats, top-1 agreement %.1f %%\n",
+                  "%-24s perplexity %.4f  KV cache %s\nKL divergence to the full cache %.5f nats, top-1 "
+                  "agreement %.1f %%\n",
                   context_.size(), (long long)t.n, "full cache", ppl_full, human_bytes(kv_full).c_str(),
                   press_label(press).c_str(), ppl, human_bytes(kv_bytes).c_str(), kl, 100 * agreement);
     return write_out(out);
@@ -165,12 +172,14 @@ class Perplexity {
 
 Command add_perplexity(CLI::App& program) {
   CLI::App* app = program.add_subcommand(
-      "perplexity", "perplexity of a text's continuation from its compressed beginning, against the full cache");
+      "perplexity",
+      "perplexity of a text's continuation from its compressed beginning, against the full cache");
   auto o = std::make_shared<PerplexityOptions>();
   o->model.add_to(*app);
   o->document.add_to(*app);
   o->press.add_to(*app, "adacurdkv", 0.5);
-  app->add_option("--context-tokens", o->n_context, "tokens of the document that are the context (0: half of them)")
+  app->add_option("--context-tokens", o->n_context,
+                  "tokens of the document that are the context (0: half of them)")
       ->type_name("N")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

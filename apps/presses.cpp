@@ -13,12 +13,16 @@ const char* kind_of(const PressInfo& p) {
 }
 
 nlohmann::ordered_json to_json(const PressInfo& p) {
-  nlohmann::ordered_json j = {{"name", p.name},           {"kind", kind_of(p)},
-                              {"scorer", p.scorer},       {"allocation", p.allocation},
-                              {"summary", p.summary},     {"reference", p.reference},
+  nlohmann::ordered_json j = {{"name", p.name},
+                              {"kind", kind_of(p)},
+                              {"scorer", p.scorer},
+                              {"allocation", p.allocation},
+                              {"summary", p.summary},
+                              {"reference", p.reference},
                               {"params", nlohmann::ordered_json::array()}};
   for (const PressParam& q : p.params) {
-    nlohmann::ordered_json param = {{"name", q.name}, {"kind", q.kind}, {"default", q.default_value}, {"help", q.help}};
+    nlohmann::ordered_json param = {
+        {"name", q.name}, {"kind", q.kind}, {"default", q.default_value}, {"help", q.help}};
     if (q.kind == "int" || q.kind == "real") {
       param["min"] = q.min;
       param["max"] = q.max;
@@ -33,12 +37,14 @@ std::string as_text() {
   std::string out;
   for (const char* kind : {"preset", "scorer", "allocation"}) {
     out += std::string(kind) + "s";
-    out += kind == std::string("preset") ? " (--press NAME)\n"
-           : kind == std::string("scorer") ? " (--press SCORER+ALLOCATION)\n" : "\n";
+    out += kind == std::string("preset")   ? " (--press NAME)\n"
+           : kind == std::string("scorer") ? " (--press SCORER+ALLOCATION)\n"
+                                           : "\n";
     for (const PressInfo& p : list_presses()) {
       if (kind_of(p) != std::string(kind)) continue;
       char line[256];
-      const std::string pair = p.scorer.empty() || p.allocation.empty() ? "" : " = " + p.scorer + "+" + p.allocation;
+      const std::string pair =
+          p.scorer.empty() || p.allocation.empty() ? "" : " = " + p.scorer + "+" + p.allocation;
       std::snprintf(line, sizeof line, "  %-12s %s%s\n", p.name.c_str(), p.summary.c_str(), pair.c_str());
       out += line;
       if (kind == std::string("preset")) continue;
@@ -49,20 +55,22 @@ std::string as_text() {
           values.clear();
           for (const auto& c : q.choices) values += (values.empty() ? "" : "|") + c;
         }
-        std::snprintf(line, sizeof line, "               %s=%s (%s): ", q.name.c_str(), q.default_value.c_str(),
-                      values.c_str());
+        std::snprintf(line, sizeof line, "               %s=%s (%s): ", q.name.c_str(),
+                      q.default_value.c_str(), values.c_str());
         out += line + q.help + "\n";
       }
     }
     out += "\n";
   }
-  return out + "Parameters are flags of their own (--sinks 8) or part of the name (--press curdkv:sinks=8).\n";
+  return out +
+         "Parameters are flags of their own (--sinks 8) or part of the name (--press curdkv:sinks=8).\n";
 }
 
 }  // namespace
 
 Command add_presses(CLI::App& program) {
-  CLI::App* app = program.add_subcommand("presses", "list the ways a cache can be compressed, with their parameters");
+  CLI::App* app =
+      program.add_subcommand("presses", "list the ways a cache can be compressed, with their parameters");
   auto json = std::make_shared<bool>(false);
   app->add_flag("--json", *json, "print JSON");
   return [json] {

@@ -72,7 +72,8 @@ class Run {
     if (o_.compare_full) {
       CURDKV_TRY(full, read(model, tokenizer, sampler, Press(), n_ctx, false));
     }
-    CURDKV_TRY(const Reading reading, read(model, tokenizer, sampler, press, n_ctx, !o_.json && !o_.compare_full));
+    CURDKV_TRY(const Reading reading,
+               read(model, tokenizer, sampler, press, n_ctx, !o_.json && !o_.compare_full));
     if (o_.json) return print_json(model, press, reading, full);
     if (o_.compare_full) return print_side_by_side(full, reading);
     return {};
@@ -82,7 +83,8 @@ class Run {
   Result<void> tokenise(const Tokenizer& tokenizer, const std::string& document) {
     bool chat = !o_.raw;
     if (chat && tokenizer.chat_template().empty()) {
-      std::fprintf(stderr, "note: the model has no chat template; document and question are used as they are\n");
+      std::fprintf(stderr,
+                   "note: the model has no chat template; document and question are used as they are\n");
       chat = false;
     }
     CURDKV_TRY(const Prompt prompt, Prompt::create(tokenizer, chat));
@@ -103,12 +105,14 @@ class Run {
     const int64_t needed = static_cast<int64_t>(tokens_.context.size() + longest) + o_.generate.n_predict;
     if (needed > limit) {
       return Error{ErrorCode::bad_input,
-                   "the document is too long: " + std::to_string(tokens_.context.size()) + " tokens, with question and answer " +
-                       std::to_string(needed) + ", and the context holds " + std::to_string(limit) +
+                   "the document is too long: " + std::to_string(tokens_.context.size()) +
+                       " tokens, with question and answer " + std::to_string(needed) +
+                       ", and the context holds " + std::to_string(limit) +
                        " (shorten the document, or raise -c beyond what the model was trained for)"};
     }
     if (limit > trained) {
-      std::fprintf(stderr, "note: -c %lld exceeds the %lld tokens the model was trained for; expect worse answers\n",
+      std::fprintf(stderr,
+                   "note: -c %lld exceeds the %lld tokens the model was trained for; expect worse answers\n",
                    (long long)limit, (long long)trained);
     }
     return limit;
@@ -140,11 +144,13 @@ class Run {
       r.answers.push_back(std::move(answer));
       r.kv_bytes_peak = std::max(r.kv_bytes_peak, session.kv_bytes());
     }
-    if (stream) std::fprintf(stderr, "decode %.1f ms per token (%.1f t/s)\n", decode_ms(r), 1e3 / decode_ms(r));
+    if (stream)
+      std::fprintf(stderr, "decode %.1f ms per token (%.1f t/s)\n", decode_ms(r), 1e3 / decode_ms(r));
     return r;
   }
 
-  Result<Answer> ask(Session& session, const Tokenizer& tokenizer, Sampler& sampler, size_t index, bool stream) {
+  Result<Answer> ask(Session& session, const Tokenizer& tokenizer, Sampler& sampler, size_t index,
+                     bool stream) {
     Answer a;
     const Stopwatch watch;
     CURDKV_CHECK(session.extend(tokens_.questions[index]));
@@ -165,12 +171,13 @@ class Run {
   }
 
   void print_reading(const Reading& r) const {
-    std::fprintf(stderr,
-                 "%s: %lld tokens read in %.1f s (%.0f t/s, compression %.1f %%); KV cache %s of %s, peak %s\n",
-                 r.label.c_str(), (long long)r.prefill.n_tokens, r.prefill.prefill_ms / 1e3,
-                 static_cast<double>(r.prefill.n_tokens) * 1e3 / r.prefill.prefill_ms,
-                 100 * r.prefill.compress_ms / r.prefill.prefill_ms, human_bytes(r.kv_bytes).c_str(),
-                 human_bytes(kv_bytes_full_).c_str(), human_bytes(r.kv_bytes_peak).c_str());
+    std::fprintf(
+        stderr,
+        "%s: %lld tokens read in %.1f s (%.0f t/s, compression %.1f %%); KV cache %s of %s, peak %s\n",
+        r.label.c_str(), (long long)r.prefill.n_tokens, r.prefill.prefill_ms / 1e3,
+        static_cast<double>(r.prefill.n_tokens) * 1e3 / r.prefill.prefill_ms,
+        100 * r.prefill.compress_ms / r.prefill.prefill_ms, human_bytes(r.kv_bytes).c_str(),
+        human_bytes(kv_bytes_full_).c_str(), human_bytes(r.kv_bytes_peak).c_str());
   }
 
   Result<void> print_side_by_side(const Reading& full, const Reading& r) const {
@@ -186,12 +193,15 @@ class Run {
       out += "\n";
     }
     char line[256];
-    std::snprintf(line, sizeof line, "%-*s  %12s  %12s  %12s  %14s\n", width, "", "KV cache", "peak", "prefill", "decode");
+    std::snprintf(line, sizeof line, "%-*s  %12s  %12s  %12s  %14s\n", width, "", "KV cache", "peak",
+                  "prefill", "decode");
     out += line;
     for (const Reading* side : {&full, &r}) {
-      std::snprintf(line, sizeof line, "%-*s  %12s  %12s  %8.0f t/s  %10.1f t/s\n", width, side->label.c_str(),
-                    human_bytes(side->kv_bytes).c_str(), human_bytes(side->kv_bytes_peak).c_str(),
-                    static_cast<double>(side->prefill.n_tokens) * 1e3 / side->prefill.prefill_ms, 1e3 / decode_ms(*side));
+      std::snprintf(line, sizeof line, "%-*s  %12s  %12s  %8.0f t/s  %10.1f t/s\n", width,
+                    side->label.c_str(), human_bytes(side->kv_bytes).c_str(),
+                    human_bytes(side->kv_bytes_peak).c_str(),
+                    static_cast<double>(side->prefill.n_tokens) * 1e3 / side->prefill.prefill_ms,
+                    1e3 / decode_ms(*side));
       out += line;
     }
     return write_out(out);
@@ -205,7 +215,8 @@ class Run {
             {"decode_ms_per_token", a.generation.decode_ms_per_token}};
   }
 
-  Result<void> print_json(const Model& model, const Press& press, const Reading& r, const Reading& full) const {
+  Result<void> print_json(const Model& model, const Press& press, const Reading& r,
+                          const Reading& full) const {
     nlohmann::ordered_json j = {{"model", model.info().path},
                                 {"architecture", model.info().architecture},
                                 {"press", press.name()},
@@ -241,12 +252,14 @@ class Run {
 }  // namespace
 
 Command add_run(CLI::App& program) {
-  CLI::App* app = program.add_subcommand("run", "answer questions about a document from its compressed cache");
+  CLI::App* app =
+      program.add_subcommand("run", "answer questions about a document from its compressed cache");
   auto o = std::make_shared<RunOptions>();
   o->model.add_to(*app);
   o->document.add_to(*app);
-  app->add_option("-q,--question", o->questions, "question about the document; may be given again, each is answered "
-                                                 "from the same compressed context")
+  app->add_option("-q,--question", o->questions,
+                  "question about the document; may be given again, each is answered "
+                  "from the same compressed context")
       ->type_name("TEXT")
       ->required()
       ->expected(1)
@@ -258,10 +271,15 @@ Command add_run(CLI::App& program) {
       ->type_name("N")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
-  app->add_option("--temp", o->sampling.temperature, "temperature; 0 is greedy")->type_name("T")->capture_default_str();
-  app->add_option("--top-k", o->sampling.top_k, "sample among the k most likely tokens (0: all)")->capture_default_str();
-  app->add_option("--top-p", o->sampling.top_p, "sample among the likeliest tokens of this total probability")->capture_default_str();
-  app->add_option("--min-p", o->sampling.min_p, "drop tokens below this share of the likeliest one's")->capture_default_str();
+  app->add_option("--temp", o->sampling.temperature, "temperature; 0 is greedy")
+      ->type_name("T")
+      ->capture_default_str();
+  app->add_option("--top-k", o->sampling.top_k, "sample among the k most likely tokens (0: all)")
+      ->capture_default_str();
+  app->add_option("--top-p", o->sampling.top_p, "sample among the likeliest tokens of this total probability")
+      ->capture_default_str();
+  app->add_option("--min-p", o->sampling.min_p, "drop tokens below this share of the likeliest one's")
+      ->capture_default_str();
   o->session.add_to(*app);
   app->add_flag("--json", o->json, "print one JSON object instead of text");
   return [o] {

@@ -70,18 +70,29 @@ Options parse(int argc, char** argv) {
   Options o;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string flag = argv[i], value = argv[i + 1];
-    if (flag == "-m") o.model = value;
-    else if (flag == "-t") o.n_threads = std::atoi(value.c_str());
-    else if (flag == "-r") o.n_repeat = std::atoi(value.c_str());
-    else if (flag == "-n") o.n_decode = std::atoi(value.c_str());
-    else if (flag == "--press") o.press = value;
-    else if (flag == "--compression-ratio") o.ratio = std::atof(value.c_str());
+    if (flag == "-m")
+      o.model = value;
+    else if (flag == "-t")
+      o.n_threads = std::atoi(value.c_str());
+    else if (flag == "-r")
+      o.n_repeat = std::atoi(value.c_str());
+    else if (flag == "-n")
+      o.n_decode = std::atoi(value.c_str());
+    else if (flag == "--press")
+      o.press = value;
+    else if (flag == "--compression-ratio")
+      o.ratio = std::atof(value.c_str());
     else if (flag == "-d") {
       o.depths.clear();
-      for (char* p = std::strtok(argv[i + 1], ","); p; p = std::strtok(nullptr, ",")) o.depths.push_back(std::atoll(p));
-    } else fail("unknown option " + flag);
+      for (char* p = std::strtok(argv[i + 1], ","); p; p = std::strtok(nullptr, ","))
+        o.depths.push_back(std::atoll(p));
+    } else
+      fail("unknown option " + flag);
   }
-  if (o.model.empty()) fail("usage: against_llama -m MODEL [-t N] [-r REPEATS] [-n DECODED] [-d DEPTH,...] [--press P --compression-ratio R]");
+  if (o.model.empty())
+    fail(
+        "usage: against_llama -m MODEL [-t N] [-r REPEATS] [-n DECODED] [-d DEPTH,...] [--press P "
+        "--compression-ratio R]");
   return o;
 }
 
@@ -105,9 +116,11 @@ int main(int argc, char** argv) {
   const std::vector<Token> tokens = random_tokens(params.n_ctx, model.info().n_vocab);
   const std::span<const Token> all(tokens);
 
-  std::printf("%s, %d threads, press %s %.2f, %d repeats; tokens per second\n\n", o.model.substr(o.model.rfind('/') + 1).c_str(),
-              o.n_threads, o.press.c_str(), o.ratio, o.n_repeat);
-  std::printf("| test | tokens | curdkv | llama.cpp | ratio (median) | ratio (range) |\n|---|---|---|---|---|---|\n");
+  std::printf("%s, %d threads, press %s %.2f, %d repeats; tokens per second\n\n",
+              o.model.substr(o.model.rfind('/') + 1).c_str(), o.n_threads, o.press.c_str(), o.ratio,
+              o.n_repeat);
+  std::printf(
+      "| test | tokens | curdkv | llama.cpp | ratio (median) | ratio (range) |\n|---|---|---|---|---|---|\n");
   for (int64_t depth : o.depths) {
     const int64_t n_prefill = depth == 0 ? 512 : depth;
     Series prefill, decode;
@@ -122,12 +135,14 @@ int main(int argc, char** argv) {
       oracle->extend(all.first(static_cast<size_t>(n_prefill)), false);
       const double theirs_ms = theirs.ms();
       if (r < 0) continue;
-      prefill.add(static_cast<double>(n_prefill) * 1e3 / ours_ms, static_cast<double>(n_prefill) * 1e3 / theirs_ms);
+      prefill.add(static_cast<double>(n_prefill) * 1e3 / ours_ms,
+                  static_cast<double>(n_prefill) * 1e3 / theirs_ms);
       share.push_back(100 * report.compress_ms / report.prefill_ms);
       if (deepest > 8192 && r >= 1) break;
     }
     print("prefill", n_prefill, prefill);
-    std::printf("| compression's share of prefill, %% | %lld | %.2f | | | |\n", (long long)n_prefill, median(share));
+    std::printf("| compression's share of prefill, %% | %lld | %.2f | | | |\n", (long long)n_prefill,
+                median(share));
     if (depth == 0) {  // decode from (almost) nothing
       session.clear();
       oracle->clear();
@@ -153,7 +168,8 @@ int main(int argc, char** argv) {
         theirs_ms += theirs.ms();
       }
       if (r < 0) continue;
-      decode.add(static_cast<double>(o.n_decode) * 1e3 / ours_ms, static_cast<double>(o.n_decode) * 1e3 / theirs_ms);
+      decode.add(static_cast<double>(o.n_decode) * 1e3 / ours_ms,
+                 static_cast<double>(o.n_decode) * 1e3 / theirs_ms);
     }
     print("decode", depth, decode);
   }

@@ -17,9 +17,9 @@ struct GenerateOptions {
 
 struct Generation {
   std::string text;
-  std::vector<Token> tokens;        // without the one that ended the turn
-  bool ended = false;               // the model ended its turn, rather than n_predict the generation
-  double decode_ms_per_token = 0;   // of tokens after the first; 0 if there was but one
+  std::vector<Token> tokens;       // without the one that ended the turn
+  bool ended = false;              // the model ended its turn, rather than n_predict the generation
+  double decode_ms_per_token = 0;  // of tokens after the first; 0 if there was but one
 };
 
 // Starts from session.logits(). Errors: as Session::extend; what was generated before stays in the session.

@@ -33,7 +33,7 @@ struct ModelInfo {
   int64_t d_head_k = 0;
   int64_t d_head_v = 0;
   int64_t n_vocab = 0;
-  int64_t n_ctx_train = 0;   // tokens
+  int64_t n_ctx_train = 0;    // tokens
   int64_t weights_bytes = 0;  // tensor data in the file
 };
 

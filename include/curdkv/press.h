@@ -1,5 +1,6 @@
 // Presses: how a context's KV cache is compressed. A press is a scorer (which tokens matter to which KV head)
-// times an allocation (how many each head may keep). Names, parameters, defaults and help come from one table.
+// times an allocation (how many each head may keep). Names, parameters, defaults and help come from one
+// table.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +34,7 @@ struct PressInfo {
   std::string scorer;      // "" for none
   std::string allocation;  // "" for none
   std::string summary;
-  std::string reference;   // paper or reference implementation
+  std::string reference;  // paper or reference implementation
   std::vector<PressParam> params;
 };
 

@@ -1,5 +1,5 @@
-// A session: one sequence over one model. Prefill a context (compressing its KV cache on the way), extend it by
-// questions, read logits, go back to a mark. Not thread-safe; several sessions may share one Model.
+// A session: one sequence over one model. Prefill a context (compressing its KV cache on the way), extend it
+// by questions, read logits, go back to a mark. Not thread-safe; several sessions may share one Model.
 #pragma once
 
 #include <atomic>
@@ -39,8 +39,8 @@ using LogitsSink = std::function<void(int64_t position, std::span<const float> l
 struct PrefillOptions {
   Progress progress;
   LogitsSink logits;  // when set, every position's logits are computed and handed over
-  // Diagnostic: the whole uncompressed cache is kept until the end of the prefill and compressed then, as other
-  // engines would. The result is the same; the memory is not.
+  // Diagnostic: the whole uncompressed cache is kept until the end of the prefill and compressed then, as
+  // other engines would. The result is the same; the memory is not.
   bool compress_at_end = false;
 };
 
@@ -48,8 +48,9 @@ struct PrefillReport {
   int64_t n_tokens = 0;
   double prefill_ms = 0;   // all of it, compression included
   double compress_ms = 0;  // scoring, selecting and compacting
-  size_t kv_bytes_peak = 0;  // cache, one layer's uncompressed keys and values, hidden states: the most at once
-  size_t hidden_bytes = 0;   // of which hidden states
+  size_t kv_bytes_peak =
+      0;  // cache, one layer's uncompressed keys and values, hidden states: the most at once
+  size_t hidden_bytes = 0;  // of which hidden states
 };
 
 class Session {
@@ -65,7 +66,8 @@ class Session {
   // Runs the context through the model layer by layer and keeps what the press says of each layer's cache.
   // The session must be empty. Afterwards logits() are those after the last token. On error, or when
   // cancelled, the session is empty again.
-  Result<PrefillReport> prefill(std::span<const Token> tokens, const Press& press, const PrefillOptions& options = {});
+  Result<PrefillReport> prefill(std::span<const Token> tokens, const Press& press,
+                                const PrefillOptions& options = {});
 
   // Appends tokens behind the cache, positions going on from the true length. `sink` as in PrefillOptions. On
   // error, or when cancelled, whole batches may have been appended; rewind() to a mark taken before.
@@ -84,7 +86,7 @@ class Session {
   std::vector<std::vector<int64_t>> cache_lengths() const;  // rows held, [layer][KV head]
   // Positions the press kept, [layer][KV head], ascending; empty for "none".
   const std::vector<std::vector<std::vector<int32_t>>>& kept_tokens() const;
-  size_t kv_bytes() const;       // allocated for the cache now, as the backends report it
+  size_t kv_bytes() const;                       // allocated for the cache now, as the backends report it
   size_t kv_bytes_full(int64_t n_tokens) const;  // what n_tokens take with nothing evicted
 
  private:

@@ -1,4 +1,5 @@
-// Text to tokens and back, chat templates, and the choice of the next token: libllama's, behind a small border.
+// Text to tokens and back, chat templates, and the choice of the next token: libllama's, behind a small
+// border.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,9 @@ class Tokenizer {
   // Reads the vocabulary of a GGUF file. Errors: bad_input with libllama's reason.
   static Result<Tokenizer> load(const std::string& path);
 
-  // specials: whether text such as "<|im_end|>" becomes the control token it names; false for what users wrote.
-  // begin: whether the model's begin-of-sequence token goes in front, if it has one that belongs there.
+  // specials: whether text such as "<|im_end|>" becomes the control token it names; false for what users
+  // wrote. begin: whether the model's begin-of-sequence token goes in front, if it has one that belongs
+  // there.
   Result<std::vector<Token>> tokenize(const std::string& text, bool specials, bool begin) const;
 
   // The bytes of one token; control tokens give "". May end inside a UTF-8 sequence.
@@ -43,9 +45,9 @@ class Tokenizer {
 // first and is the same for every question (question-agnostic).
 class Prompt {
  public:
-  // chat: the context opens the user's turn of the model's chat template and the question closes it; otherwise
-  // context and question follow each other as they are. Errors: bad_input if the model has no chat template, or
-  // one that libllama does not know.
+  // chat: the context opens the user's turn of the model's chat template and the question closes it;
+  // otherwise context and question follow each other as they are. Errors: bad_input if the model has no chat
+  // template, or one that libllama does not know.
   static Result<Prompt> create(const Tokenizer& tokenizer, bool chat);
 
   Result<std::vector<Token>> context(const std::string& document) const;

@@ -6,7 +6,7 @@
 
 namespace curdkv {
 
-void capture_logs();             // idempotent; called before the first use of ggml or libllama
-std::string take_log_error();    // this thread's first error line since the last call, or ""
+void capture_logs();           // idempotent; called before the first use of ggml or libllama
+std::string take_log_error();  // this thread's first error line since the last call, or ""
 
 }  // namespace curdkv

@@ -7,8 +7,8 @@
 
 namespace curdkv {
 
-// Length of the well-formed sequence at the start of s; 0 if it is malformed; if it is a well-formed beginning
-// that needs more bytes than there are, `incomplete` becomes true and the result is 0.
+// Length of the well-formed sequence at the start of s; 0 if it is malformed; if it is a well-formed
+// beginning that needs more bytes than there are, `incomplete` becomes true and the result is 0.
 size_t utf8_sequence(std::string_view s, bool& incomplete);
 
 // First byte that is not part of well-formed UTF-8, or npos.

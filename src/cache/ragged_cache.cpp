@@ -8,7 +8,9 @@
 
 namespace curdkv {
 
-int64_t RaggedLayer::longest() const { return length.empty() ? 0 : *std::max_element(length.begin(), length.end()); }
+int64_t RaggedLayer::longest() const {
+  return length.empty() ? 0 : *std::max_element(length.begin(), length.end());
+}
 
 RaggedCache::RaggedCache(const CacheShape& shape, const std::vector<ggml_backend_dev_t>& layer_device)
     : shape_(shape), layer_device_(layer_device) {
@@ -22,7 +24,8 @@ void RaggedCache::clear() {
   for (RaggedLayer& l : layers_) l.offset = l.length = l.capacity = zero;
 }
 
-Result<void> RaggedCache::allocate(RaggedLayer& layer, int64_t il, const std::vector<int64_t>& capacity) const {
+Result<void> RaggedCache::allocate(RaggedLayer& layer, int64_t il,
+                                   const std::vector<int64_t>& capacity) const {
   layer.capacity = capacity;
   layer.offset.assign(capacity.size(), 0);
   std::exclusive_scan(capacity.begin(), capacity.end(), layer.offset.begin(), int64_t{0});
@@ -36,8 +39,8 @@ Result<void> RaggedCache::allocate(RaggedLayer& layer, int64_t il, const std::ve
   const auto buft = ggml_backend_dev_buffer_type(layer_device_[static_cast<size_t>(il)]);
   layer.buffer.reset(ggml_backend_alloc_ctx_tensors_from_buft(layer.context.get(), buft));
   if (!layer.buffer) {
-    return Error{ErrorCode::out_of_memory,
-                 format("not enough memory for %lld cache rows of layer %lld", (long long)n_rows, (long long)il)};
+    return Error{ErrorCode::out_of_memory, format("not enough memory for %lld cache rows of layer %lld",
+                                                  (long long)n_rows, (long long)il)};
   }
   return {};
 }
@@ -51,7 +54,8 @@ Result<void> RaggedCache::allocate(int64_t il, const std::vector<int64_t>& lengt
 }
 
 ggml_tensor* view_rows(ggml_context* ctx, ggml_tensor* rows, int64_t first, int64_t n) {
-  ggml_tensor* view = ggml_view_2d(ctx, rows, rows->ne[0], n, rows->nb[1], static_cast<size_t>(first) * rows->nb[1]);
+  ggml_tensor* view =
+      ggml_view_2d(ctx, rows, rows->ne[0], n, rows->nb[1], static_cast<size_t>(first) * rows->nb[1]);
   if (rows->buffer != nullptr) ggml_backend_view_init(view);
   return view;
 }

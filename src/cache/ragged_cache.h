@@ -1,9 +1,9 @@
 // RaggedCache: keys and values of every layer, with a length of its own for every KV head.
 //
-// Nothing is padded to the longest head and GQA is never expanded. Each layer owns one backend buffer with a K
-// and a V tensor; head h holds `length[h]` rows of them from row `offset[h]` on, with room up to `capacity[h]`.
-// The cache knows nothing of presses: it is told how many rows each head keeps, and grows by appending.
-// Not thread-safe; one session owns it.
+// Nothing is padded to the longest head and GQA is never expanded. Each layer owns one backend buffer with a
+// K and a V tensor; head h holds `length[h]` rows of them from row `offset[h]` on, with room up to
+// `capacity[h]`. The cache knows nothing of presses: it is told how many rows each head keeps, and grows by
+// appending. Not thread-safe; one session owns it.
 #pragma once
 
 #include <ggml-backend.h>
@@ -68,7 +68,7 @@ class RaggedCache {
   void rewind(const Mark& mark);  // forgets what was appended since; the room stays
   void clear();                   // frees everything
 
-  size_t n_bytes() const;  // allocated now, as the backends report it
+  size_t n_bytes() const;                               // allocated now, as the backends report it
   size_t n_bytes_uncompressed(int64_t n_tokens) const;  // what n_tokens cost with nothing evicted
 
  private:

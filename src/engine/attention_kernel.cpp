@@ -119,7 +119,8 @@ float softmax_row(float* scores, int64_t n_visible, float* max_out) {
     return 0;
   }
   auto sum = hn::Zero(df);
-  const auto floor = hn::Set(df, -87.0f);  // exp() below this is 0 for our purposes, and -inf must not reach it
+  const auto floor =
+      hn::Set(df, -87.0f);  // exp() below this is 0 for our purposes, and -inf must not reach it
   for (int64_t i = 0; i < kBlockRows; i += lanes) {
     const auto x = hn::Sub(hn::Load(df, scores + i), hn::Set(df, m));
     const auto e = hn::IfThenElseZero(hn::Gt(x, floor), hn::Exp(df, hn::Max(x, floor)));
@@ -130,8 +131,9 @@ float softmax_row(float* scores, int64_t n_visible, float* max_out) {
 }
 
 template <int kQ>
-void attend_some(const AttentionBlock& b, int64_t first, const float* k, const float* v, int64_t wk, int64_t wv,
-                 const float* q_padded, float* scores, float* mixed, float* out, size_t out_stride) {
+void attend_some(const AttentionBlock& b, int64_t first, const float* k, const float* v, int64_t wk,
+                 int64_t wv, const float* q_padded, float* scores, float* mixed, float* out,
+                 size_t out_stride) {
   const float* q[kQ];
   for (int i = 0; i < kQ; ++i) q[i] = q_padded + (first + i) * wk;
   dot_rows<kQ>(q, k, b.n_rows, wk, scores);

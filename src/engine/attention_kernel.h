@@ -1,5 +1,5 @@
-// The inner loops of ragged attention on the CPU: one block of cache rows against a few queries, and the folding
-// of block results. Vectorised by Highway, the instruction set chosen at run time.
+// The inner loops of ragged attention on the CPU: one block of cache rows against a few queries, and the
+// folding of block results. Vectorised by Highway, the instruction set chosen at run time.
 #pragma once
 
 #include <ggml.h>
@@ -12,16 +12,16 @@ namespace curdkv {
 inline constexpr int64_t kBlockRows = 128;  // cache rows in a block; results are folded block by block
 
 struct AttentionBlock {
-  const float* const* q;  // n_q pointers to F32 [d_k], already scaled
+  const float* const* q;     // n_q pointers to F32 [d_k], already scaled
   const int64_t* n_visible;  // rows of this block each query sees, 0 to n_rows
   int64_t n_q;
-  const char* k;          // type_k rows of d_k
-  const char* v;          // type_v rows of d_v
-  size_t k_stride;        // bytes
+  const char* k;    // type_k rows of d_k
+  const char* v;    // type_v rows of d_v
+  size_t k_stride;  // bytes
   size_t v_stride;
-  ggml_type type_k;       // F32, F16 or Q8_0
+  ggml_type type_k;  // F32, F16 or Q8_0
   ggml_type type_v;
-  int64_t n_rows;         // 1 to kBlockRows
+  int64_t n_rows;  // 1 to kBlockRows
   int64_t d_k;
   int64_t d_v;
 };

@@ -1,4 +1,5 @@
-// Scoring, selecting and compacting one layer: the three steps between a layer's prefill and the next layer's.
+// Scoring, selecting and compacting one layer: the three steps between a layer's prefill and the next
+// layer's.
 #include <algorithm>
 #include <numeric>
 
@@ -9,8 +10,8 @@
 
 namespace curdkv {
 
-Result<std::vector<float>> score_tokens(Compute& compute, const Scorer& scorer, const LayerKv& kv, int64_t n_tokens,
-                                        const Gaussian& gaussian) {
+Result<std::vector<float>> score_tokens(Compute& compute, const Scorer& scorer, const LayerKv& kv,
+                                        int64_t n_tokens, const Gaussian& gaussian) {
   const int64_t n_head_kv = kv.k->ne[1];
   ScoreGraph graph(compute.begin());
   const auto by_head = [&](ggml_tensor* x) {  // [d, n_head_kv, n_padded] -> [d, n_tokens, n_head_kv]
@@ -35,7 +36,8 @@ Result<KeptTokens> select_tokens(Compute& compute, const Press& press, const Lay
     const Gaussian gaussian = [&](int64_t d, int64_t rank, int64_t n) {
       return gaussian_matrices(press.seed(), il, d, rank, n);
     };
-    CURDKV_TRY(const std::vector<float> scores, score_tokens(compute, *press.scorer(), kv, n_tokens, gaussian));
+    CURDKV_TRY(const std::vector<float> scores,
+               score_tokens(compute, *press.scorer(), kv, n_tokens, gaussian));
     return press.allocation()->select({scores, n_tokens, n_head_kv}, n_kept);
   }
   std::vector<int32_t> everything(static_cast<size_t>(n_tokens));

@@ -38,7 +38,8 @@ Result<std::unique_ptr<Compute>> Compute::create(const Weights& weights, int n_t
     const auto stopped = [](void* flag) { return static_cast<std::atomic<bool>*>(flag)->load(); };
     ggml_backend_cpu_set_abort_callback(raw.back(), stopped, const_cast<std::atomic<bool>*>(stop));
   }
-  c->sched_.reset(ggml_backend_sched_new(raw.data(), nullptr, static_cast<int>(raw.size()), max_nodes, false, true));
+  c->sched_.reset(
+      ggml_backend_sched_new(raw.data(), nullptr, static_cast<int>(raw.size()), max_nodes, false, true));
   c->meta_.resize(max_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(max_nodes, false));
   return c;
 }
@@ -60,7 +61,8 @@ ggml_context* Compute::begin() {
 Result<void> Compute::allocate() {
   if (!ggml_backend_sched_alloc_graph(sched_.get(), graph_)) {
     const std::string why = take_log_error();
-    return Error{ErrorCode::out_of_memory, "not enough memory for intermediate results" + (why.empty() ? "" : ": " + why)};
+    return Error{ErrorCode::out_of_memory,
+                 "not enough memory for intermediate results" + (why.empty() ? "" : ": " + why)};
   }
   return {};
 }
@@ -69,7 +71,8 @@ Result<void> Compute::run() {
   if (cancelled()) return Error{ErrorCode::cancelled, "stopped"};
   const ggml_status status = ggml_backend_sched_graph_compute(sched_.get(), graph_);
   if (status == GGML_STATUS_ABORTED || cancelled()) return Error{ErrorCode::cancelled, "stopped"};
-  if (status == GGML_STATUS_ALLOC_FAILED) return Error{ErrorCode::out_of_memory, "not enough memory to compute"};
+  if (status == GGML_STATUS_ALLOC_FAILED)
+    return Error{ErrorCode::out_of_memory, "not enough memory to compute"};
   if (status != GGML_STATUS_SUCCESS) {
     return Error{ErrorCode::internal, "a backend failed: " + take_log_error()};
   }

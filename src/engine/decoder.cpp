@@ -6,8 +6,8 @@ namespace {
 ggml_tensor* rotate(ggml_context* ctx, const Model::Impl& m, ggml_tensor* x, ggml_tensor* positions) {
   const RopeParams& r = m.hp.rope;
   const int mode = r.pairing == RopePairing::neox ? GGML_ROPE_TYPE_NEOX : GGML_ROPE_TYPE_NORMAL;
-  return ggml_rope_ext(ctx, x, positions, m.weights.rope_freqs, r.n_rot, mode, r.n_ctx_orig, r.freq_base, r.freq_scale,
-                       r.ext_factor, r.attn_factor, r.beta_fast, r.beta_slow);
+  return ggml_rope_ext(ctx, x, positions, m.weights.rope_freqs, r.n_rot, mode, r.n_ctx_orig, r.freq_base,
+                       r.freq_scale, r.ext_factor, r.attn_factor, r.beta_fast, r.beta_slow);
 }
 
 ggml_tensor* feed_forward(ggml_context* ctx, const LayerWeights& w, ggml_tensor* x) {

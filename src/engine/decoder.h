@@ -10,12 +10,12 @@
 namespace curdkv {
 
 // Takes rotated queries [d_head_k, n_head, n], rotated keys [d_head_k, n_head_kv, n] and values
-// [d_head_v, n_head_kv, n] of the new tokens, all F32; stores keys and values and returns the attention's output,
-// F32 [d_head_v * n_head, n].
+// [d_head_v, n_head_kv, n] of the new tokens, all F32; stores keys and values and returns the attention's
+// output, F32 [d_head_v * n_head, n].
 using Attend = std::function<ggml_tensor*(const Projections&)>;
 
-// Layer il over x, F32 [n_embd, n]. positions: I32 [n]. out_rows: I32, the rows wanted from here on, or null for
-// all. Returns F32 [n_embd, n or rows].
+// Layer il over x, F32 [n_embd, n]. positions: I32 [n]. out_rows: I32, the rows wanted from here on, or null
+// for all. Returns F32 [n_embd, n or rows].
 ggml_tensor* build_layer(ggml_context* ctx, const Model::Impl& model, int64_t il, ggml_tensor* x,
                          ggml_tensor* positions, ggml_tensor* out_rows, const Attend& attend);
 

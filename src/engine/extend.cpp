@@ -62,7 +62,7 @@ Result<void> Session::Impl::build_extend(int64_t n_new, bool all_logits) {
   d.logits = build_logits(ctx, m(), x);
   ggml_build_forward_expand(compute->graph(), d.logits);
   CURDKV_CHECK(compute->allocate());
-  if (d.mask != nullptr) Compute::set(d.mask, ragged_mask.data());
+  if (d.mask != nullptr) ragged_mask.write(d.mask);
   // The portable ops have the lengths built in; so has a graph for several tokens its shape.
   d.epoch = n_new == 1 && d.mask == nullptr ? compute->epoch() : 0;
   return {};
@@ -77,7 +77,8 @@ Result<void> Session::Impl::extend_chunk(std::span<const Token> tokens, const Lo
 
   std::vector<int32_t> ids(tokens.begin(), tokens.end()), positions;
   ids.resize(static_cast<size_t>(d.n_padded), 0);
-  for (int64_t i = 0; i < d.n_padded; ++i) positions.push_back(static_cast<int32_t>(n_tokens + std::min(i, n_new - 1)));
+  for (int64_t i = 0; i < d.n_padded; ++i)
+    positions.push_back(static_cast<int32_t>(n_tokens + std::min(i, n_new - 1)));
   Compute::set(d.tokens, ids);
   Compute::set(d.positions, positions);
   if (d.out_rows != nullptr) Compute::set(d.out_rows, std::vector<int32_t>{static_cast<int32_t>(n_new - 1)});
@@ -114,7 +115,8 @@ Result<void> Session::Impl::extend(std::span<const Token> tokens, const LogitsSi
   CURDKV_CHECK(check_tokens(tokens));
   const int64_t batch = round_up(params.n_batch, kTileTokens);
   for (size_t at = 0; at < tokens.size(); at += static_cast<size_t>(batch)) {
-    CURDKV_CHECK(extend_chunk(tokens.subspan(at, std::min(static_cast<size_t>(batch), tokens.size() - at)), sink));
+    CURDKV_CHECK(
+        extend_chunk(tokens.subspan(at, std::min(static_cast<size_t>(batch), tokens.size() - at)), sink));
   }
   return {};
 }

@@ -8,7 +8,8 @@ namespace curdkv {
 
 Result<Generation> generate(Session& session, const Tokenizer& tokenizer, Sampler& sampler,
                             const GenerateOptions& options) {
-  if (session.logits().empty()) return Error{ErrorCode::bad_argument, "there is nothing to generate from yet"};
+  if (session.logits().empty())
+    return Error{ErrorCode::bad_argument, "there is nothing to generate from yet"};
   Generation g;
   Utf8Stream utf8;
   const auto emit = [&](const std::string& text) {

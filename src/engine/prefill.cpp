@@ -25,8 +25,8 @@ Prefill::Prefill(Session::Impl& session, std::span<const Token> tokens, const Pr
       press_(press),
       options_(options),
       n_tokens_(static_cast<int64_t>(tokens.size())),
-      // Padding tokens come last, so nothing real sees them; every chunk is then made of whole query tiles and
-      // takes the same kernels, whatever the chunk size: the same rounding, the same kept tokens.
+      // Padding tokens come last, so nothing real sees them; every chunk is then made of whole query tiles
+      // and takes the same kernels, whatever the chunk size: the same rounding, the same kept tokens.
       n_padded_(round_up(n_tokens_, kTileTokens)),
       n_chunk_(std::min(round_up(session.params.n_batch, kTileTokens), n_padded_)),
       mask_{n_padded_, n_chunk_} {
@@ -75,7 +75,8 @@ Result<PrefillReport> Prefill::run() {
 
 void Prefill::note_peak(size_t kv_bytes) {
   report_.hidden_bytes = ggml_backend_buffer_get_size(hidden_buffer_.get());
-  report_.kv_bytes_peak = std::max(report_.kv_bytes_peak, kv_bytes + s_.cache.n_bytes() + report_.hidden_bytes);
+  report_.kv_bytes_peak =
+      std::max(report_.kv_bytes_peak, kv_bytes + s_.cache.n_bytes() + report_.hidden_bytes);
 }
 
 // Makes hidden_ live on the device, moving its data when there is any.
@@ -116,7 +117,7 @@ Result<void> Prefill::allocate_inputs() {
   ids_ = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n_padded_);
   positions_ = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n_padded_);
   CURDKV_TRY(input_buffer_, allocate(ctx, cpu, "the attention mask"));
-  Compute::set(mask_data_, mask_.data());
+  mask_.write(mask_data_);
   std::vector<int32_t> ids(tokens_.begin(), tokens_.end()), positions;
   ids.resize(static_cast<size_t>(n_padded_), 0);
   for (int64_t t = 0; t < n_padded_; ++t) positions.push_back(static_cast<int32_t>(t));
@@ -166,15 +167,20 @@ Result<void> Prefill::run_chunk(int64_t il, LayerKv& kv, int64_t first, int64_t 
   const Attend attend = [&](const Projections& p) {
     store(kv.k, p.k);
     store(kv.v, p.v);
-    ggml_tensor* out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, p.q, 0, 2, 1, 3), seen(kv.k), seen(kv.v),
-                                           mask_.view(ctx, mask_data_, first), s_.m().hp.kq_scale, 0.0f, 0.0f);
+    ggml_tensor* out =
+        ggml_flash_attn_ext(ctx, ggml_permute(ctx, p.q, 0, 2, 1, 3), seen(kv.k), seen(kv.v),
+                            mask_.view(ctx, mask_data_, first), s_.m().hp.kq_scale, 0.0f, 0.0f);
     ggml_prec_set_acc(out, GGML_PREC_F32);
     return ggml_reshape_2d(ctx, out, out->ne[0] * out->ne[1], n);
   };
   ggml_tensor* positions = ggml_view_1d(ctx, positions_, n, static_cast<size_t>(first) * sizeof(int32_t));
   ggml_tensor* x = hidden_rows(ctx, first, n);
   ggml_tensor* out = build_layer(ctx, s_.m(), il, x, positions, nullptr, attend);
-  ggml_build_forward_expand(s_.compute->graph(), ggml_cpy(ctx, out, hidden_rows(ctx, first, n)));
+  // Of the last layer only keys and values are wanted, and the hidden states that become logits.
+  const bool last_layer = il + 1 == s_.m().hp.n_layer, holds_last_token = first + n == n_padded_;
+  if (!last_layer || holds_last_token || options_.logits) {
+    ggml_build_forward_expand(s_.compute->graph(), ggml_cpy(ctx, out, hidden_rows(ctx, first, n)));
+  }
   CURDKV_CHECK(s_.compute->allocate());
   return s_.compute->run();
 }

@@ -1,7 +1,7 @@
 // Prefill with the loops turned round: every layer takes the whole context, chunk by chunk, before the next
 // layer starts. Only one layer's uncompressed keys and values exist at a time; they are scored and compacted
-// into the ragged cache before the next layer needs the memory. The result is exactly that of compressing after
-// a full prefill, as each layer attends to the uncompressed keys of its own.
+// into the ragged cache before the next layer needs the memory. The result is exactly that of compressing
+// after a full prefill, as each layer attends to the uncompressed keys of its own.
 #pragma once
 
 #include "engine/session_impl.h"
@@ -21,7 +21,8 @@ struct LayerKv {
 
 class Prefill {
  public:
-  Prefill(Session::Impl& session, std::span<const Token> tokens, const Press& press, const PrefillOptions& options);
+  Prefill(Session::Impl& session, std::span<const Token> tokens, const Press& press,
+          const PrefillOptions& options);
   Result<PrefillReport> run();
 
  private:
@@ -57,11 +58,12 @@ class Prefill {
 };
 
 // A layer's scores, F32 [n_tokens, n_head_kv]; of kv the first n_tokens are real.
-Result<std::vector<float>> score_tokens(Compute& compute, const Scorer& scorer, const LayerKv& kv, int64_t n_tokens,
-                                        const Gaussian& gaussian);
+Result<std::vector<float>> score_tokens(Compute& compute, const Scorer& scorer, const LayerKv& kv,
+                                        int64_t n_tokens, const Gaussian& gaussian);
 
 // What each KV head keeps: everything if the press keeps all, else as its allocation selects.
-Result<KeptTokens> select_tokens(Compute& compute, const Press& press, const LayerKv& kv, int64_t n_tokens, int64_t il);
+Result<KeptTokens> select_tokens(Compute& compute, const Press& press, const LayerKv& kv, int64_t n_tokens,
+                                 int64_t il);
 
 // Copies the kept rows into layer il of the cache, which must have been allocated with their numbers.
 Result<void> compact(Compute& compute, const LayerKv& kv, const KeptTokens& kept, const RaggedLayer& layer);

@@ -8,15 +8,21 @@
 namespace curdkv {
 namespace {
 
-int64_t n_blocks(int64_t n_rows) { return (n_rows + kBlockRows - 1) / kBlockRows; }
+int64_t n_blocks(int64_t n_rows) {
+  return (n_rows + kBlockRows - 1) / kBlockRows;
+}
 
 // The slice of [0, n) that thread ith of nth works on.
 struct Slice {
   int64_t begin, end;
 };
-Slice slice_of(int64_t n, int ith, int nth) { return {n * ith / nth, n * (ith + 1) / nth}; }
+Slice slice_of(int64_t n, int ith, int nth) {
+  return {n * ith / nth, n * (ith + 1) / nth};
+}
 
-const RaggedAttention& state_of(const void* userdata) { return *static_cast<const RaggedAttention*>(userdata); }
+const RaggedAttention& state_of(const void* userdata) {
+  return *static_cast<const RaggedAttention*>(userdata);
+}
 
 const char* row(const ggml_tensor* rows, int64_t i) {
   return static_cast<const char*>(rows->data) + static_cast<size_t>(i) * rows->nb[1];
@@ -25,7 +31,8 @@ const char* row(const ggml_tensor* rows, int64_t i) {
 // Queries of one KV head's group and a few consecutive tokens, scaled, and the partial results over blocks.
 class GroupQueries {
  public:
-  GroupQueries(const RaggedAttention& s, const ggml_tensor* q, int64_t head, int64_t first_token, int64_t n_tokens)
+  GroupQueries(const RaggedAttention& s, const ggml_tensor* q, int64_t head, int64_t first_token,
+               int64_t n_tokens)
       : s_(s), head_(head), first_(first_token), n_q_(s.n_group * n_tokens), d_k_(q->ne[0]) {
     scaled_.resize(static_cast<size_t>(n_q_ * d_k_));
     for (int64_t i = 0; i < n_q_; ++i) {
@@ -53,8 +60,8 @@ class GroupQueries {
     }
     const int64_t at = s_.layer->offset[h] + first_row;
     scratch_.resize(attention_scratch_floats(n_q_, d_k_, v->ne[0]));
-    attend_block({pointers_.data(), visible_.data(), n_q_, row(k, at), row(v, at), k->nb[1], v->nb[1], k->type,
-                  v->type, n, d_k_, v->ne[0]},
+    attend_block({pointers_.data(), visible_.data(), n_q_, row(k, at), row(v, at), k->nb[1], v->nb[1],
+                  k->type, v->type, n, d_k_, v->ne[0]},
                  out, out_stride, scratch_.data());
   }
 
@@ -81,7 +88,8 @@ void decode_blocks(ggml_tensor* dst, int ith, int nth, void* userdata) {
     if (begin < end) {
       GroupQueries group(s, q, h, 0, 1);
       for (int64_t b = begin; b < end; ++b) {
-        auto* out = reinterpret_cast<float*>(static_cast<char*>(dst->data) + static_cast<size_t>(b) * dst->nb[2]);
+        auto* out =
+            reinterpret_cast<float*>(static_cast<char*>(dst->data) + static_cast<size_t>(b) * dst->nb[2]);
         group.attend(k, v, b - first, out, dst->nb[1] / sizeof(float));
       }
     }
@@ -128,10 +136,12 @@ void extend_groups(ggml_tensor* dst, int ith, int nth, void* userdata) {
     GroupQueries group(s, q, h, first, std::min(kTokens, s.n_new - first));
     acc.assign(static_cast<size_t>(group.n_q() * width), 0.0f);
     part.resize(acc.size());
-    for (int64_t i = 0; i < group.n_q(); ++i) acc[static_cast<size_t>(i * width)] = -std::numeric_limits<float>::infinity();
+    for (int64_t i = 0; i < group.n_q(); ++i)
+      acc[static_cast<size_t>(i * width)] = -std::numeric_limits<float>::infinity();
     for (int64_t b = 0; b < n_blocks(group.n_rows()); ++b) {
       group.attend(k, v, b, part.data(), static_cast<size_t>(width));
-      for (int64_t i = 0; i < group.n_q(); ++i) fold_block(acc.data() + i * width, part.data() + i * width, d_v);
+      for (int64_t i = 0; i < group.n_q(); ++i)
+        fold_block(acc.data() + i * width, part.data() + i * width, d_v);
     }
     for (int64_t i = 0; i < group.n_q(); ++i) {
       float* out = reinterpret_cast<float*>(static_cast<char*>(dst->data) +
@@ -142,7 +152,8 @@ void extend_groups(ggml_tensor* dst, int ith, int nth, void* userdata) {
   }
   if (ith == 0) {
     for (int64_t t = s.n_new; t < dst->ne[1]; ++t) {
-      auto* out = reinterpret_cast<float*>(static_cast<char*>(dst->data) + static_cast<size_t>(t) * dst->nb[1]);
+      auto* out =
+          reinterpret_cast<float*>(static_cast<char*>(dst->data) + static_cast<size_t>(t) * dst->nb[1]);
       std::fill_n(out, dst->ne[0], 0.0f);
     }
   }
@@ -160,18 +171,20 @@ ggml_tensor* ragged_attention_cpu(ggml_context* ctx, RaggedAttention* state, ggm
   }
   int64_t most = 0;  // blocks there can be before the layer must move
   for (int64_t capacity : state->layer->capacity) most += n_blocks(capacity);
-  ggml_tensor* blocks = ggml_custom_4d(ctx, GGML_TYPE_F32, d_v + 2, state->n_group, most, 1, args, 3, decode_blocks,
-                                       GGML_N_TASKS_MAX, state);
-  return ggml_custom_4d(ctx, GGML_TYPE_F32, d_v * n_head, 1, 1, 1, &blocks, 1, decode_fold, GGML_N_TASKS_MAX, state);
+  ggml_tensor* blocks = ggml_custom_4d(ctx, GGML_TYPE_F32, d_v + 2, state->n_group, most, 1, args, 3,
+                                       decode_blocks, GGML_N_TASKS_MAX, state);
+  return ggml_custom_4d(ctx, GGML_TYPE_F32, d_v * n_head, 1, 1, 1, &blocks, 1, decode_fold, GGML_N_TASKS_MAX,
+                        state);
 }
 
-std::vector<ggml_fp16_t> RaggedMask::data() const {
-  const ggml_fp16_t masked = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
-  std::vector<ggml_fp16_t> out(static_cast<size_t>(n_elements()), masked);
-  for (int64_t i = 0; i < n_new; ++i) {
-    std::fill_n(out.begin() + i * (width + n_new), width + i + 1, ggml_fp32_to_fp16(0.0f));
+void RaggedMask::write(ggml_tensor* mask) const {
+  std::vector<ggml_fp16_t> row(static_cast<size_t>(width + n_new), ggml_fp32_to_fp16(0.0f));
+  std::fill(row.begin() + width, row.end(), ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity()));
+  const size_t row_bytes = row.size() * sizeof(ggml_fp16_t);
+  for (int64_t i = 0; i <= n_new; ++i) {  // the last is the spare one, never read for its values
+    if (i < n_new) row[static_cast<size_t>(width + i)] = ggml_fp32_to_fp16(0.0f);
+    ggml_backend_tensor_set(mask, row.data(), static_cast<size_t>(i) * row_bytes, row_bytes);
   }
-  return out;
 }
 
 ggml_tensor* RaggedMask::view(ggml_context* ctx, ggml_tensor* mask, int64_t length) const {
@@ -180,8 +193,9 @@ ggml_tensor* RaggedMask::view(ggml_context* ctx, ggml_tensor* mask, int64_t leng
                       static_cast<size_t>(width - length) * element);
 }
 
-ggml_tensor* ragged_attention_portable(ggml_context* ctx, const RaggedAttention& s, ggml_tensor* q, ggml_tensor* k,
-                                       ggml_tensor* v, ggml_tensor* mask_data, const RaggedMask& mask) {
+ggml_tensor* ragged_attention_portable(ggml_context* ctx, const RaggedAttention& s, ggml_tensor* q,
+                                       ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask_data,
+                                       const RaggedMask& mask) {
   const RaggedLayer& l = *s.layer;
   const auto n_head_kv = static_cast<int64_t>(l.length.size());
   ggml_tensor* out = nullptr;

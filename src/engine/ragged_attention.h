@@ -1,5 +1,6 @@
 // Attention of new queries over one layer of a ragged cache, in two forms with one meaning:
-//  - on the CPU, custom ops that read each K and V row once for all query heads of its group, split evenly over
+//  - on the CPU, custom ops that read each K and V row once for all query heads of its group, split evenly
+//  over
 //    threads whatever the lengths. Rows are taken in fixed blocks whose results are folded in order, so the
 //    result does not depend on the number of threads or on how the queries were chunked;
 //  - anywhere else, one ggml_flash_attn_ext for each run of KV heads of equal length.
@@ -14,8 +15,8 @@
 
 namespace curdkv {
 
-// What the custom ops read while they run; must outlive the graph. Lengths are read from the layer at run time,
-// so that a decode graph built once serves until the layer is moved.
+// What the custom ops read while they run; must outlive the graph. Lengths are read from the layer at run
+// time, so that a decode graph built once serves until the layer is moved.
 struct RaggedAttention {
   const RaggedLayer* layer = nullptr;  // lengths before the new rows
   int64_t n_new = 1;                   // new tokens, their rows already written behind each head's length
@@ -23,19 +24,22 @@ struct RaggedAttention {
   float scale = 1;                     // of Q K^T
 };
 
-// q: F32 [d_head_k, n_head, n_padded], n_padded >= n_new, contiguous. k, v: the layer's tensors as returned by
-// the ops that wrote the new rows. Returns F32 [d_head_v * n_head, n_padded]; columns of padding are zero.
+// q: F32 [d_head_k, n_head, n_padded], n_padded >= n_new, contiguous. k, v: the layer's tensors as returned
+// by the ops that wrote the new rows. Returns F32 [d_head_v * n_head, n_padded]; columns of padding are zero.
 ggml_tensor* ragged_attention_cpu(ggml_context* ctx, RaggedAttention* state, ggml_tensor* q, ggml_tensor* k,
                                   ggml_tensor* v);
 
-// One causal mask for heads of any length: row i is `width` zeros, i + 1 more zeros, then -inf up to the row's
-// end; a head with `length` rows starts reading at column width - length. Needs width >= every length.
+// One causal mask for heads of any length: row i is `width` zeros, i + 1 more zeros, then -inf up to the
+// row's end; a head with `length` rows starts reading at column width - length. Needs width >= every length.
 struct RaggedMask {
-  int64_t width;   // zeros before the new tokens
+  int64_t width;  // zeros before the new tokens
   int64_t n_new;
-  int64_t n_elements() const { return (width + n_new) * (n_new + 1); }  // one row more: views run past the last
-  std::vector<ggml_fp16_t> data() const;
-  // The mask of a head that held `length` rows: F16 [width + n_new, n_new], columns from length + n_new unused.
+  int64_t n_elements() const {
+    return (width + n_new) * (n_new + 1);
+  }                                     // one row more: views run past the last
+  void write(ggml_tensor* mask) const;  // F16 [n_elements()], allocated
+  // The mask of a head that held `length` rows: F16 [width + n_new, n_new], columns from length + n_new
+  // unused.
   ggml_tensor* view(ggml_context* ctx, ggml_tensor* mask, int64_t length) const;
 };
 

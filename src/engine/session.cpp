@@ -11,17 +11,20 @@ namespace {
 
 ggml_type to_ggml(CacheType type) {
   switch (type) {
-    case CacheType::f32: return GGML_TYPE_F32;
-    case CacheType::q8_0: return GGML_TYPE_Q8_0;
-    default: return GGML_TYPE_F16;
+    case CacheType::f32:
+      return GGML_TYPE_F32;
+    case CacheType::q8_0:
+      return GGML_TYPE_Q8_0;
+    default:
+      return GGML_TYPE_F16;
   }
 }
 
 Result<void> check_cache_type(ggml_type type, int64_t d_head) {
   if (d_head % ggml_blck_size(type) == 0) return {};
-  return Error{ErrorCode::bad_argument, format("a %s cache needs head sizes that are multiples of %lld, not %lld",
-                                               ggml_type_name(type), (long long)ggml_blck_size(type),
-                                               (long long)d_head)};
+  return Error{ErrorCode::bad_argument,
+               format("a %s cache needs head sizes that are multiples of %lld, not %lld",
+                      ggml_type_name(type), (long long)ggml_blck_size(type), (long long)d_head)};
 }
 
 }  // namespace
@@ -30,18 +33,20 @@ Result<Session> Session::create(const Model& model, const SessionParams& params)
   capture_logs();
   const HParams& hp = model.impl().hp;
   if (params.n_threads < 1 || params.n_threads > GGML_MAX_N_THREADS) {
-    return Error{ErrorCode::bad_argument, format("the number of threads must be 1 to %d", GGML_MAX_N_THREADS)};
+    return Error{ErrorCode::bad_argument,
+                 format("the number of threads must be 1 to %d", GGML_MAX_N_THREADS)};
   }
   if (params.n_batch < 1) return Error{ErrorCode::bad_argument, "the batch must hold at least 1 token"};
   if (params.n_ctx < 0) return Error{ErrorCode::bad_argument, "the context must hold at least 1 token"};
-  const CacheShape shape = {hp.n_layer, hp.n_head_kv, hp.d_head_k, hp.d_head_v, to_ggml(params.type_k),
-                            to_ggml(params.type_v)};
+  const CacheShape shape = {hp.n_layer,  hp.n_head_kv,           hp.d_head_k,
+                            hp.d_head_v, to_ggml(params.type_k), to_ggml(params.type_v)};
   CURDKV_CHECK(check_cache_type(shape.type_k, hp.d_head_k));
   CURDKV_CHECK(check_cache_type(shape.type_v, hp.d_head_v));
   auto impl = std::make_unique<Impl>(model, params);
   impl->n_ctx = params.n_ctx > 0 ? params.n_ctx : hp.n_ctx_train;
   // A layer takes about 40 nodes; portable attention some per KV head; a scorer some per slice of tokens.
-  const size_t max_nodes = static_cast<size_t>(1024 + hp.n_layer * (64 + 8 * hp.n_head_kv) + impl->n_ctx / 64);
+  const size_t max_nodes =
+      static_cast<size_t>(1024 + hp.n_layer * (64 + 8 * hp.n_head_kv) + impl->n_ctx / 64);
   CURDKV_TRY(impl->compute, Compute::create(model.impl().weights, params.n_threads, max_nodes, params.stop));
   impl->cache = RaggedCache(shape, model.impl().weights.layer_device);
   return Session(std::move(impl));
@@ -55,13 +60,13 @@ Session::~Session() = default;
 Result<void> Session::Impl::check_tokens(std::span<const Token> tokens) const {
   const auto n = static_cast<int64_t>(tokens.size());
   if (n_tokens + n > n_ctx) {
-    return Error{ErrorCode::bad_input, format("%lld tokens do not fit the context of %lld", (long long)(n_tokens + n),
-                                              (long long)n_ctx)};
+    return Error{ErrorCode::bad_input, format("%lld tokens do not fit the context of %lld",
+                                              (long long)(n_tokens + n), (long long)n_ctx)};
   }
   for (Token t : tokens) {
     if (t < 0 || t >= m().hp.n_vocab) {
-      return Error{ErrorCode::bad_argument, format("token %d is not in the vocabulary of %lld", t,
-                                                   (long long)m().hp.n_vocab)};
+      return Error{ErrorCode::bad_argument,
+                   format("token %d is not in the vocabulary of %lld", t, (long long)m().hp.n_vocab)};
     }
   }
   return {};
@@ -94,7 +99,9 @@ Result<void> Session::extend(std::span<const Token> tokens, const LogitsSink& si
   return impl_->extend(tokens, sink);
 }
 
-std::span<const float> Session::logits() const { return impl_->logits; }
+std::span<const float> Session::logits() const {
+  return impl_->logits;
+}
 
 Session::Mark Session::mark() const {
   Mark mark;
@@ -107,7 +114,8 @@ Session::Mark Session::mark() const {
 Result<void> Session::rewind(const Mark& mark) {
   const bool fits = mark.lengths_.size() == static_cast<size_t>(impl_->cache.shape().n_layer);
   if (!fits || mark.n_tokens_ > impl_->n_tokens) {
-    return Error{ErrorCode::bad_argument, "the mark is not of this session, or the session was cleared since"};
+    return Error{ErrorCode::bad_argument,
+                 "the mark is not of this session, or the session was cleared since"};
   }
   impl_->cache.rewind(mark.lengths_);
   impl_->n_tokens = mark.n_tokens_;
@@ -115,12 +123,26 @@ Result<void> Session::rewind(const Mark& mark) {
   return {};
 }
 
-void Session::clear() { impl_->clear(); }
-int64_t Session::n_tokens() const { return impl_->n_tokens; }
-int64_t Session::n_ctx() const { return impl_->n_ctx; }
-std::vector<std::vector<int64_t>> Session::cache_lengths() const { return impl_->cache.mark(); }
-const std::vector<KeptTokens>& Session::kept_tokens() const { return impl_->kept; }
-size_t Session::kv_bytes() const { return impl_->cache.n_bytes(); }
-size_t Session::kv_bytes_full(int64_t n_tokens) const { return impl_->cache.n_bytes_uncompressed(n_tokens); }
+void Session::clear() {
+  impl_->clear();
+}
+int64_t Session::n_tokens() const {
+  return impl_->n_tokens;
+}
+int64_t Session::n_ctx() const {
+  return impl_->n_ctx;
+}
+std::vector<std::vector<int64_t>> Session::cache_lengths() const {
+  return impl_->cache.mark();
+}
+const std::vector<KeptTokens>& Session::kept_tokens() const {
+  return impl_->kept;
+}
+size_t Session::kv_bytes() const {
+  return impl_->cache.n_bytes();
+}
+size_t Session::kv_bytes_full(int64_t n_tokens) const {
+  return impl_->cache.n_bytes_uncompressed(n_tokens);
+}
 
 }  // namespace curdkv

@@ -15,23 +15,26 @@ namespace curdkv {
 
 inline constexpr int64_t kTileTokens = 64;  // ggml's flash attention takes queries in tiles of this many
 
-inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+inline int64_t round_up(int64_t n, int64_t unit) {
+  return (n + unit - 1) / unit * unit;
+}
 
 // The graph that decodes one token, kept from step to step.
 struct DecodeGraph {
   uint64_t epoch = 0;  // of Compute when it was built; 0: none
   int64_t n_padded = 0;
-  ggml_tensor* tokens = nullptr;     // I32 [n_padded]
-  ggml_tensor* positions = nullptr;  // I32 [n_padded]
-  ggml_tensor* out_rows = nullptr;   // I32 [rows wanted], null if all are
-  ggml_tensor* mask = nullptr;       // F16, portable attention only
-  ggml_tensor* logits = nullptr;     // F32 [n_vocab, rows wanted]
-  std::vector<ggml_tensor*> cache_rows;  // I64 [n_head_kv * n_new] per layer: where new rows go
+  ggml_tensor* tokens = nullptr;           // I32 [n_padded]
+  ggml_tensor* positions = nullptr;        // I32 [n_padded]
+  ggml_tensor* out_rows = nullptr;         // I32 [rows wanted], null if all are
+  ggml_tensor* mask = nullptr;             // F16, portable attention only
+  ggml_tensor* logits = nullptr;           // F32 [n_vocab, rows wanted]
+  std::vector<ggml_tensor*> cache_rows;    // I64 [n_head_kv * n_new] per layer: where new rows go
   std::vector<RaggedAttention> attention;  // per layer
 };
 
 struct Session::Impl {
-  Impl(const Model& shared_model, const SessionParams& session_params) : model(shared_model), params(session_params) {}
+  Impl(const Model& shared_model, const SessionParams& session_params)
+      : model(shared_model), params(session_params) {}
 
   Model model;
   SessionParams params;
@@ -45,7 +48,8 @@ struct Session::Impl {
 
   const Model::Impl& m() const { return model.impl(); }
 
-  Result<PrefillReport> prefill(std::span<const Token> tokens, const Press& press, const PrefillOptions& options);
+  Result<PrefillReport> prefill(std::span<const Token> tokens, const Press& press,
+                                const PrefillOptions& options);
   Result<void> extend(std::span<const Token> tokens, const LogitsSink& sink);
   Result<void> check_tokens(std::span<const Token> tokens) const;
   void clear();

@@ -5,12 +5,24 @@
 namespace curdkv {
 namespace {
 
-int64_t n_embd(const HParams& hp) { return hp.n_embd; }
-int64_t n_ff(const HParams& hp) { return hp.n_ff; }
-int64_t n_q(const HParams& hp) { return hp.d_head_k * hp.n_head; }
-int64_t n_k(const HParams& hp) { return hp.d_head_k * hp.n_head_kv; }
-int64_t n_v(const HParams& hp) { return hp.d_head_v * hp.n_head_kv; }
-int64_t n_o(const HParams& hp) { return hp.d_head_v * hp.n_head; }
+int64_t n_embd(const HParams& hp) {
+  return hp.n_embd;
+}
+int64_t n_ff(const HParams& hp) {
+  return hp.n_ff;
+}
+int64_t n_q(const HParams& hp) {
+  return hp.d_head_k * hp.n_head;
+}
+int64_t n_k(const HParams& hp) {
+  return hp.d_head_k * hp.n_head_kv;
+}
+int64_t n_v(const HParams& hp) {
+  return hp.d_head_v * hp.n_head_kv;
+}
+int64_t n_o(const HParams& hp) {
+  return hp.d_head_v * hp.n_head;
+}
 
 constexpr TensorSpec kCommon[] = {
     {"attn_norm.weight", &LayerWeights::attn_norm, n_embd, nullptr, true},
@@ -35,7 +47,9 @@ constexpr std::array<const Architecture*, 3> kArchitectures = {&kLlama, &kQwen2,
 
 }  // namespace
 
-std::span<const Architecture* const> architectures() { return kArchitectures; }
+std::span<const Architecture* const> architectures() {
+  return kArchitectures;
+}
 
 const Architecture* find_architecture(const std::string& name) {
   for (const Architecture* a : kArchitectures) {
@@ -44,7 +58,9 @@ const Architecture* find_architecture(const std::string& name) {
   return nullptr;
 }
 
-std::span<const TensorSpec> common_tensors() { return kCommon; }
+std::span<const TensorSpec> common_tensors() {
+  return kCommon;
+}
 
 ggml_tensor* linear(ggml_context* ctx, ggml_tensor* w, ggml_tensor* b, ggml_tensor* x) {
   ggml_tensor* y = ggml_mul_mat(ctx, w, x);

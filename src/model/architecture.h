@@ -35,7 +35,7 @@ struct LayerWeights {
 // One tensor of a layer: its name after "blk.N.", where it goes, its shape, what it is used for.
 struct TensorSpec {
   const char* name;
-  ggml_tensor* LayerWeights::* member;
+  ggml_tensor* LayerWeights::*member;
   int64_t (*ne0)(const HParams&);
   int64_t (*ne1)(const HParams&);  // nullptr: a vector
   bool required;

@@ -7,7 +7,9 @@
 
 namespace curdkv {
 
-Error GgufFile::error(const std::string& what) const { return {ErrorCode::bad_input, path_ + ": " + what}; }
+Error GgufFile::error(const std::string& what) const {
+  return {ErrorCode::bad_input, path_ + ": " + what};
+}
 
 Result<GgufFile> GgufFile::open(const std::string& path) {
   GgufFile file;
@@ -34,7 +36,8 @@ Result<void> GgufFile::read_tensors() {
     const size_t offset = gguf_get_tensor_offset(gguf_.get(), i);
     const size_t size = bytes_.size();
     if (data > size || offset > size - data || t.n_bytes > size - data - offset) {
-      return error(format("is truncated: tensor '%s' ends beyond the file's %zu bytes", t.name.c_str(), size));
+      return error(
+          format("is truncated: tensor '%s' ends beyond the file's %zu bytes", t.name.c_str(), size));
     }
     t.offset = data + offset;
     tensors_.push_back(std::move(t));
@@ -53,18 +56,37 @@ Result<std::optional<uint64_t>> GgufFile::integer(const std::string& key) const 
   const gguf_context* g = gguf_.get();
   int64_t value = -1;
   switch (gguf_get_kv_type(g, id)) {
-    case GGUF_TYPE_UINT8: value = gguf_get_val_u8(g, id); break;
-    case GGUF_TYPE_INT8: value = gguf_get_val_i8(g, id); break;
-    case GGUF_TYPE_UINT16: value = gguf_get_val_u16(g, id); break;
-    case GGUF_TYPE_INT16: value = gguf_get_val_i16(g, id); break;
-    case GGUF_TYPE_UINT32: value = gguf_get_val_u32(g, id); break;
-    case GGUF_TYPE_INT32: value = gguf_get_val_i32(g, id); break;
-    case GGUF_TYPE_INT64: value = gguf_get_val_i64(g, id); break;
-    case GGUF_TYPE_UINT64: value = static_cast<int64_t>(gguf_get_val_u64(g, id)); break;
-    case GGUF_TYPE_ARRAY: return error(key + " is an array: per-layer values are not supported");
-    default: return error(key + " is not an integer");
+    case GGUF_TYPE_UINT8:
+      value = gguf_get_val_u8(g, id);
+      break;
+    case GGUF_TYPE_INT8:
+      value = gguf_get_val_i8(g, id);
+      break;
+    case GGUF_TYPE_UINT16:
+      value = gguf_get_val_u16(g, id);
+      break;
+    case GGUF_TYPE_INT16:
+      value = gguf_get_val_i16(g, id);
+      break;
+    case GGUF_TYPE_UINT32:
+      value = gguf_get_val_u32(g, id);
+      break;
+    case GGUF_TYPE_INT32:
+      value = gguf_get_val_i32(g, id);
+      break;
+    case GGUF_TYPE_INT64:
+      value = gguf_get_val_i64(g, id);
+      break;
+    case GGUF_TYPE_UINT64:
+      value = static_cast<int64_t>(gguf_get_val_u64(g, id));
+      break;
+    case GGUF_TYPE_ARRAY:
+      return error(key + " is an array: per-layer values are not supported");
+    default:
+      return error(key + " is not an integer");
   }
-  if (value < 0) return error(format("%s = %lld is out of range", key.c_str(), static_cast<long long>(value)));
+  if (value < 0)
+    return error(format("%s = %lld is out of range", key.c_str(), static_cast<long long>(value)));
   return std::optional<uint64_t>(value);
 }
 
@@ -73,8 +95,12 @@ Result<std::optional<double>> GgufFile::real(const std::string& key) const {
   if (id < 0) return std::optional<double>();
   double value = 0;
   switch (gguf_get_kv_type(gguf_.get(), id)) {
-    case GGUF_TYPE_FLOAT32: value = gguf_get_val_f32(gguf_.get(), id); break;
-    case GGUF_TYPE_FLOAT64: value = gguf_get_val_f64(gguf_.get(), id); break;
+    case GGUF_TYPE_FLOAT32:
+      value = gguf_get_val_f32(gguf_.get(), id);
+      break;
+    case GGUF_TYPE_FLOAT64:
+      value = gguf_get_val_f64(gguf_.get(), id);
+      break;
     default: {
       CURDKV_TRY(const auto whole, integer(key));
       value = static_cast<double>(*whole);

@@ -19,7 +19,7 @@ struct GgufTensor {
   std::string name;
   ggml_type type;
   int64_t ne[4];
-  size_t offset;   // from the start of the file
+  size_t offset;  // from the start of the file
   size_t n_bytes;
 };
 

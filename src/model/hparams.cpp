@@ -41,8 +41,9 @@ class Keys {
   void refuse(const char* key, const char* what) {
     auto r = file_.integer(prefix_ + key);
     if (!r) return fail(r.error());
-    if (*r && **r != 0) fail(file_.error(format("%s are not supported (%s%s = %llu)", what, prefix_.c_str(), key,
-                                               (unsigned long long)**r)));
+    if (*r && **r != 0)
+      fail(file_.error(
+          format("%s are not supported (%s%s = %llu)", what, prefix_.c_str(), key, (unsigned long long)**r)));
   }
   void refuse_encoder() {
     auto r = file_.boolean(prefix_ + "attention.causal");
@@ -60,7 +61,8 @@ class Keys {
   std::optional<Error> error_;
 };
 
-// The magnitude correction of YaRN; ggml's rope multiplies by 1 + 0.1 ln(factor) itself, so that is divided out.
+// The magnitude correction of YaRN; ggml's rope multiplies by 1 + 0.1 ln(factor) itself, so that is divided
+// out.
 float yarn_attn_factor(float factor, float log_multiplier) {
   const auto mscale = [factor](float m) { return factor <= 1 ? 1.0f : 0.1f * m * std::log(factor) + 1.0f; };
   const float wanted = log_multiplier != 0 ? mscale(1) / mscale(log_multiplier) : mscale(1);
@@ -69,10 +71,12 @@ float yarn_attn_factor(float factor, float log_multiplier) {
 
 void read_rope(Keys& keys, RopeParams& rope, const HParams& hp) {
   rope.n_rot = static_cast<int>(keys.count("rope.dimension_count", hp.d_head_k));
-  keys.require(rope.n_rot <= hp.d_head_k && rope.n_rot % 2 == 0, "rope.dimension_count does not fit the head size");
+  keys.require(rope.n_rot <= hp.d_head_k && rope.n_rot % 2 == 0,
+               "rope.dimension_count does not fit the head size");
   rope.freq_base = keys.real("rope.freq_base", 10000.0);
   keys.require(rope.freq_base > 0, "rope.freq_base must be positive");
-  rope.n_ctx_orig = static_cast<int>(keys.count("rope.scaling.original_context_length", hp.n_ctx_train, 1 << 30));
+  rope.n_ctx_orig =
+      static_cast<int>(keys.count("rope.scaling.original_context_length", hp.n_ctx_train, 1 << 30));
 
   const std::string type = keys.string("rope.scaling.type", "linear");
   float factor = keys.real("rope.scaling.factor", 0.0);
@@ -109,7 +113,8 @@ Result<HParams> read_hparams(const GgufFile& file, RopePairing pairing) {
   hp.n_head = keys.count("attention.head_count", 0, 1 << 14);
   hp.n_head_kv = keys.count("attention.head_count_kv", hp.n_head, 1 << 14);
   hp.n_ctx_train = keys.count("context_length", 0, 1 << 30);
-  keys.require(hp.n_head % hp.n_head_kv == 0, "attention.head_count is no multiple of attention.head_count_kv");
+  keys.require(hp.n_head % hp.n_head_kv == 0,
+               "attention.head_count is no multiple of attention.head_count_kv");
   hp.d_head_k = keys.count("attention.key_length", hp.n_embd / hp.n_head, 1 << 14);
   hp.d_head_v = keys.count("attention.value_length", hp.n_embd / hp.n_head, 1 << 14);
   hp.rms_eps = keys.real("attention.layer_norm_rms_epsilon", -1);

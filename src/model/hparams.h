@@ -14,14 +14,14 @@ enum class RopePairing { interleaved, neox };  // dims (2i, 2i+1) or (i, i + n_r
 
 struct RopeParams {
   RopePairing pairing = RopePairing::interleaved;
-  int n_rot = 0;           // dimensions rotated
+  int n_rot = 0;  // dimensions rotated
   float freq_base = 10000;
-  float freq_scale = 1;    // 1 / scaling factor
-  float ext_factor = 0;    // 1: YaRN, 0: none or linear
+  float freq_scale = 1;  // 1 / scaling factor
+  float ext_factor = 0;  // 1: YaRN, 0: none or linear
   float attn_factor = 1;
   float beta_fast = 32;
   float beta_slow = 1;
-  int n_ctx_orig = 0;      // tokens
+  int n_ctx_orig = 0;  // tokens
 };
 
 struct HParams {

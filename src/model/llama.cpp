@@ -4,7 +4,7 @@
 
 namespace curdkv {
 
-const Architecture kLlama = {"llama", "Llama 2 and 3.x, Mistral, SmolLM", RopePairing::interleaved, {},
-                             project_plain};
+const Architecture kLlama = {
+    "llama", "Llama 2 and 3.x, Mistral, SmolLM", RopePairing::interleaved, {}, project_plain};
 
 }  // namespace curdkv

@@ -57,7 +57,8 @@ Result<Model::Impl> read(const std::string& path) {
   }
   impl.arch = find_architecture(*name);
   if (impl.arch == nullptr) {
-    return impl.file.error("architecture '" + *name + "' is not supported (supported: " + list_architectures() + ")");
+    return impl.file.error("architecture '" + *name +
+                           "' is not supported (supported: " + list_architectures() + ")");
   }
   CURDKV_TRY(impl.hp, read_hparams(impl.file, impl.arch->rope));
   CURDKV_CHECK(check_tensors(impl.file, impl.hp, *impl.arch));
@@ -87,6 +88,8 @@ Result<Model> Model::load(const std::string& path, const ModelParams& params) {
   return Model(std::move(shared));
 }
 
-const ModelInfo& Model::info() const { return impl_->info; }
+const ModelInfo& Model::info() const {
+  return impl_->info;
+}
 
 }  // namespace curdkv

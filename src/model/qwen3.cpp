@@ -1,10 +1,13 @@
-// Qwen 3: every query and key head is RMS-normalised before RoPE; NEOX RoPE; heads wider than n_embd / n_head.
+// Qwen 3: every query and key head is RMS-normalised before RoPE; NEOX RoPE; heads wider than n_embd /
+// n_head.
 #include "model/architecture.h"
 
 namespace curdkv {
 namespace {
 
-int64_t d_head(const HParams& hp) { return hp.d_head_k; }
+int64_t d_head(const HParams& hp) {
+  return hp.d_head_k;
+}
 
 constexpr TensorSpec kExtra[] = {
     {"attn_q_norm.weight", &LayerWeights::q_norm, d_head, nullptr, true},

@@ -33,8 +33,8 @@ Result<void> check_type(const GgufFile& file, const GgufTensor& t, bool is_vecto
 }
 
 // A tensor's name, its shape and whether it must be there.
-Result<void> check_one(const GgufFile& file, std::set<std::string>& known, const std::string& name, int64_t ne0,
-                       int64_t ne1, bool required) {
+Result<void> check_one(const GgufFile& file, std::set<std::string>& known, const std::string& name,
+                       int64_t ne0, int64_t ne1, bool required) {
   known.insert(name);
   const GgufTensor* t = file.find(name);
   if (t == nullptr) {

@@ -20,8 +20,8 @@ namespace {
 enum class Use { rows, product, elementwise };  // get_rows, mul_mat, add or mul
 
 // Whether the device can run the operation on a weight that lies in this buffer type.
-bool supports(ggml_backend_dev_t dev, ggml_backend_buffer_type_t buft, ggml_type type, int64_t ne0, int64_t ne1,
-              Use use) {
+bool supports(ggml_backend_dev_t dev, ggml_backend_buffer_type_t buft, ggml_type type, int64_t ne0,
+              int64_t ne1, Use use) {
   GgmlContext ctx = make_ggml_context(8);
   GgmlBuffer dummy(ggml_backend_buft_alloc_buffer(buft, 0));
   if (!ctx || !dummy) return false;
@@ -43,8 +43,8 @@ using BufferTypes = std::vector<ggml_backend_buffer_type_t>;
 // The CPU's buffer types, the ones that repack weights for speed first, as libllama orders them.
 BufferTypes cpu_buffer_types(ggml_backend_dev_t cpu) {
   BufferTypes types;
-  auto* get_extra = reinterpret_cast<ggml_backend_dev_get_extra_bufts_t>(
-      ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(cpu), "ggml_backend_dev_get_extra_bufts"));
+  auto* get_extra = reinterpret_cast<ggml_backend_dev_get_extra_bufts_t>(ggml_backend_reg_get_proc_address(
+      ggml_backend_dev_backend_reg(cpu), "ggml_backend_dev_get_extra_bufts"));
   for (auto* extra = get_extra ? get_extra(cpu) : nullptr; extra && *extra; ++extra) types.push_back(*extra);
   types.push_back(ggml_backend_dev_buffer_type(cpu));
   return types;

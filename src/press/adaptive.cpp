@@ -1,6 +1,6 @@
 // adaptive: the best tokens across all KV heads of a layer, so that heads with much to keep get more room.
-// Every head first keeps its own int(alpha * n_kept) best; the rest of the layer's budget goes to whoever scores
-// highest. Feng et al., "Ada-KV", 2024, section 3; safeguard and rounding as kvpress's AdaKVPress.
+// Every head first keeps its own int(alpha * n_kept) best; the rest of the layer's budget goes to whoever
+// scores highest. Feng et al., "Ada-KV", 2024, section 3; safeguard and rounding as kvpress's AdaKVPress.
 #include "press/allocations.h"
 #include "press/select.h"
 

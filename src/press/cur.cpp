@@ -1,8 +1,8 @@
 // CurDKV's scorer: approximate leverage scores of keys and values.
 //
 // Sengupta et al., "Value-Guided KV Compression for LLMs via Approximated CUR Decomposition", NeurIPS 2025,
-// Algorithm 1: project K and V of each KV group by a Gaussian G ~ N(0, 1/r) of [d, r], take squared row norms,
-// multiply, normalise to a sum of 1, keep the first s tokens as sinks. (projection=true, local=false)
+// Algorithm 1: project K and V of each KV group by a Gaussian G ~ N(0, 1/r) of [d, r], take squared row
+// norms, multiply, normalise to a sum of 1, keep the first s tokens as sinks. (projection=true, local=false)
 // NVIDIA kvpress's CURPress adds the choice of what to combine (leverage) and a local approximation: the row
 // norms of K and of V are each divided by their sum over windows of 16 tokens before they are combined.
 //
@@ -54,8 +54,9 @@ class CurScorer : public Scorer {
   ggml_tensor* leverage(ScoreGraph& graph, ggml_tensor* x, ggml_tensor* g) const {
     ggml_context* ctx = graph.ctx();
     const int64_t n_tokens = x->ne[1], n_head_kv = x->ne[2];
-    constexpr int64_t kSlice = 1024;  // tokens at a time: F32 copies of all keys at once would double the memory
-    ggml_tensor* norms = nullptr;     // F32 [n_head_kv, tokens so far], concatenated along tokens
+    constexpr int64_t kSlice =
+        1024;                      // tokens at a time: F32 copies of all keys at once would double the memory
+    ggml_tensor* norms = nullptr;  // F32 [n_head_kv, tokens so far], concatenated along tokens
     for (int64_t first = 0; first < n_tokens; first += kSlice) {
       const int64_t n = std::min(kSlice, n_tokens - first);
       ggml_tensor* slice = ggml_view_3d(ctx, x, x->ne[0], n, n_head_kv, x->nb[1], x->nb[2],
@@ -66,7 +67,7 @@ class CurScorer : public Scorer {
         ggml_tensor* gd = ggml_view_3d(ctx, g, x->ne[0], g->ne[1], n_head_kv, g->nb[1], g->nb[2], 0);
         slice = ggml_mul_mat(ctx, gd, slice);  // [rank, n, n_head_kv]
       }
-      ggml_tensor* sums = ggml_sum_rows(ctx, ggml_sqr(ctx, slice));      // [1, n, n_head_kv]
+      ggml_tensor* sums = ggml_sum_rows(ctx, ggml_sqr(ctx, slice));  // [1, n, n_head_kv]
       sums = ggml_reshape_2d(ctx, sums, n, n_head_kv);
       norms = norms == nullptr ? sums : ggml_concat(ctx, norms, sums, 0);
     }
@@ -78,7 +79,8 @@ class CurScorer : public Scorer {
     ggml_context* ctx = graph.ctx();
     const int64_t n_tokens = norms->ne[0], n_head_kv = norms->ne[1];
     const int64_t n_windows = (n_tokens + window_ - 1) / window_, padded = n_windows * window_;
-    ggml_tensor* x = padded == n_tokens ? norms : ggml_pad(ctx, norms, static_cast<int>(padded - n_tokens), 0, 0, 0);
+    ggml_tensor* x =
+        padded == n_tokens ? norms : ggml_pad(ctx, norms, static_cast<int>(padded - n_tokens), 0, 0, 0);
     x = ggml_reshape_3d(ctx, x, window_, n_windows, n_head_kv);
     x = ggml_div(ctx, x, ggml_sum_rows(ctx, x));
     const int64_t n_last = n_tokens - (n_windows - 1) * window_;
@@ -128,6 +130,8 @@ std::vector<PressParam> cur_params() {
   };
 }
 
-std::unique_ptr<Scorer> make_cur(const ParamValues& values) { return std::make_unique<CurScorer>(values); }
+std::unique_ptr<Scorer> make_cur(const ParamValues& values) {
+  return std::make_unique<CurScorer>(values);
+}
 
 }  // namespace curdkv

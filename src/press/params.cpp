@@ -30,7 +30,8 @@ std::string check(const PressParam& p, std::string& text) {
   }
   double value = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (ec != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return "is not a number";
+  if (ec != std::errc() || end != text.data() + text.size() || !std::isfinite(value))
+    return "is not a number";
   if (p.kind == "int" && value != std::floor(value)) return "must be a whole number";
   if (value < p.min || value > p.max) {
     return "must be between " + text_of(p.min) + " and " + text_of(p.max);
@@ -50,26 +51,29 @@ PressParam int_param(const char* name, int64_t value, int64_t min, int64_t max, 
 PressParam real_param(const char* name, double value, double min, double max, const char* help) {
   return {name, "real", text_of(value), min, max, {}, help};
 }
-PressParam choice_param(const char* name, const char* value, std::vector<std::string> choices, const char* help) {
+PressParam choice_param(const char* name, const char* value, std::vector<std::string> choices,
+                        const char* help) {
   return {name, "choice", value, 0, 0, std::move(choices), help};
 }
 
 Result<ParamValues> ParamValues::parse(std::span<const PressParam> table,
-                                       const std::map<std::string, std::string>& given, const std::string& press) {
+                                       const std::map<std::string, std::string>& given,
+                                       const std::string& press) {
   ParamValues values;
   for (const PressParam& p : table) values.texts_[p.name] = p.default_value;
   for (const auto& [name, text] : given) {
-    const auto p = std::find_if(table.begin(), table.end(), [&](const PressParam& q) { return q.name == name; });
+    const auto p =
+        std::find_if(table.begin(), table.end(), [&](const PressParam& q) { return q.name == name; });
     if (p == table.end()) {
       std::string all;
       for (const auto& q : table) all += (all.empty() ? "" : ", ") + q.name;
-      return Error{ErrorCode::bad_argument, "press '" + press + "' has no parameter '" + name + "' (it has: " +
-                                                (all.empty() ? "none" : all) + ")"};
+      return Error{ErrorCode::bad_argument, "press '" + press + "' has no parameter '" + name +
+                                                "' (it has: " + (all.empty() ? "none" : all) + ")"};
     }
     std::string value = text;
     if (const std::string wrong = check(*p, value); !wrong.empty()) {
-      return Error{ErrorCode::bad_argument,
-                   format("press '%s': %s = '%s' %s", press.c_str(), name.c_str(), text.c_str(), wrong.c_str())};
+      return Error{ErrorCode::bad_argument, format("press '%s': %s = '%s' %s", press.c_str(), name.c_str(),
+                                                   text.c_str(), wrong.c_str())};
     }
     values.texts_[name] = value;
   }

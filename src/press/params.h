@@ -14,13 +14,14 @@ namespace curdkv {
 PressParam bool_param(const char* name, bool value, const char* help);
 PressParam int_param(const char* name, int64_t value, int64_t min, int64_t max, const char* help);
 PressParam real_param(const char* name, double value, double min, double max, const char* help);
-PressParam choice_param(const char* name, const char* value, std::vector<std::string> choices, const char* help);
+PressParam choice_param(const char* name, const char* value, std::vector<std::string> choices,
+                        const char* help);
 
 class ParamValues {
  public:
   // `given` are texts by name. Errors: bad_argument for an unknown name or a value outside the table.
-  static Result<ParamValues> parse(std::span<const PressParam> table, const std::map<std::string, std::string>& given,
-                                   const std::string& press);
+  static Result<ParamValues> parse(std::span<const PressParam> table,
+                                   const std::map<std::string, std::string>& given, const std::string& press);
 
   // The name must be in the table the values were parsed against.
   bool get_bool(const std::string& name) const { return texts_.at(name) == "true"; }

@@ -1,4 +1,5 @@
-// The registry: every scorer, allocation and preset, one line each. Help, flags, JSON and checks come from here.
+// The registry: every scorer, allocation and preset, one line each. Help, flags, JSON and checks come from
+// here.
 #include <algorithm>
 #include <span>
 
@@ -9,7 +10,9 @@
 namespace curdkv {
 namespace {
 
-std::vector<PressParam> no_params() { return {}; }
+std::vector<PressParam> no_params() {
+  return {};
+}
 
 struct ScorerEntry {
   const char* name;
@@ -34,8 +37,8 @@ struct PresetEntry {
 };
 
 constexpr ScorerEntry kScorers[] = {
-    {"cur", "approximate leverage scores of keys and values", "CurDKV (NeurIPS 2025), Algorithm 1; kvpress CURPress",
-     cur_params, make_cur},
+    {"cur", "approximate leverage scores of keys and values",
+     "CurDKV (NeurIPS 2025), Algorithm 1; kvpress CURPress", cur_params, make_cur},
 };
 
 constexpr AllocationEntry kAllocations[] = {
@@ -93,7 +96,8 @@ Result<void> split_spec(PressRequest& request) {
     const std::string part = spec.substr(colon + 1, next == std::string::npos ? next : next - colon - 1);
     const size_t equals = part.find('=');
     if (equals == std::string::npos || equals == 0) {
-      return Error{ErrorCode::bad_argument, "press '" + spec + "': '" + part + "' is not of the form name=value"};
+      return Error{ErrorCode::bad_argument,
+                   "press '" + spec + "': '" + part + "' is not of the form name=value"};
     }
     request.params[part.substr(0, equals)] = part.substr(equals + 1);
     colon = next;
@@ -109,8 +113,10 @@ std::vector<PressInfo> list_presses() {
     const Pair pair = {find(kScorers, p.scorer), find(kAllocations, p.allocation)};
     list.push_back({p.name, p.scorer, p.allocation, p.summary, pair.scorer->reference, pair.params()});
   }
-  for (const ScorerEntry& s : kScorers) list.push_back({s.name, s.name, "", s.summary, s.reference, s.params()});
-  for (const AllocationEntry& a : kAllocations) list.push_back({a.name, "", a.name, a.summary, "", a.params()});
+  for (const ScorerEntry& s : kScorers)
+    list.push_back({s.name, s.name, "", s.summary, s.reference, s.params()});
+  for (const AllocationEntry& a : kAllocations)
+    list.push_back({a.name, "", a.name, a.summary, "", a.params()});
   return list;
 }
 
@@ -118,7 +124,8 @@ Result<Press> Press::make(const PressRequest& asked) {
   PressRequest request = asked;
   CURDKV_CHECK(split_spec(request));
   if (!(request.compression_ratio >= 0 && request.compression_ratio < 1)) {
-    return Error{ErrorCode::bad_argument, "the compression ratio is the fraction removed and must lie in [0, 1)"};
+    return Error{ErrorCode::bad_argument,
+                 "the compression ratio is the fraction removed and must lie in [0, 1)"};
   }
   if (request.budget && *request.budget < 1) {
     return Error{ErrorCode::bad_argument, "the budget is in tokens per KV head and must be at least 1"};

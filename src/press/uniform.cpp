@@ -20,6 +20,8 @@ class Uniform : public Allocation {
 
 }  // namespace
 
-std::unique_ptr<Allocation> make_uniform(const ParamValues&) { return std::make_unique<Uniform>(); }
+std::unique_ptr<Allocation> make_uniform(const ParamValues&) {
+  return std::make_unique<Uniform>();
+}
 
 }  // namespace curdkv

@@ -8,8 +8,8 @@
 namespace curdkv {
 namespace {
 
-// ggml has one abort callback for the whole process; while guarded calls run it is ours, and what other threads
-// abort over still ends the process.
+// ggml has one abort callback for the whole process; while guarded calls run it is ours, and what other
+// threads abort over still ends the process.
 std::mutex callback_mutex;
 int n_guarded = 0;
 ggml_abort_callback_t previous = nullptr;

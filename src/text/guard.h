@@ -1,5 +1,5 @@
-// libllama checks parts of a vocabulary by assertions that would end the process, and throws in places. Calls that
-// touch what a file says go through guarded(), which turns both into Errors.
+// libllama checks parts of a vocabulary by assertions that would end the process, and throws in places. Calls
+// that touch what a file says go through guarded(), which turns both into Errors.
 #pragma once
 
 #include <functional>

@@ -1,6 +1,6 @@
-// Splits the chat template at the user's text: what comes before it belongs to the context, what comes after it to
-// the question. Documents and questions are tokenised without special tokens, so that a document cannot close its
-// own turn by quoting one.
+// Splits the chat template at the user's text: what comes before it belongs to the context, what comes after
+// it to the question. Documents and questions are tokenised without special tokens, so that a document cannot
+// close its own turn by quoting one.
 #include <llama.h>
 
 #include "base/try.h"
@@ -19,7 +19,8 @@ Result<std::string> render(const std::string& source, const char* user) {
   for (int attempt = 0; attempt < 2; ++attempt) {
     int32_t n = -1;
     CURDKV_CHECK(guarded([&] {
-      n = llama_chat_apply_template(source.c_str(), &message, 1, true, out.data(), static_cast<int32_t>(out.size()));
+      n = llama_chat_apply_template(source.c_str(), &message, 1, true, out.data(),
+                                    static_cast<int32_t>(out.size()));
     }));
     if (n < 0) break;
     const bool fits = static_cast<size_t>(n) <= out.size();

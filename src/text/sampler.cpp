@@ -18,8 +18,10 @@ struct Sampler::Impl {
 Result<Sampler> Sampler::create(const SamplingParams& p) {
   capture_logs();
   const auto in_unit = [](float x) { return x >= 0 && x <= 1; };
-  if (!(p.temperature >= 0) || !std::isfinite(p.temperature) || p.top_k < 0 || !in_unit(p.top_p) || !in_unit(p.min_p)) {
-    return Error{ErrorCode::bad_argument, "temperature and top-k must be >= 0, top-p and min-p between 0 and 1"};
+  if (!(p.temperature >= 0) || !std::isfinite(p.temperature) || p.top_k < 0 || !in_unit(p.top_p) ||
+      !in_unit(p.min_p)) {
+    return Error{ErrorCode::bad_argument,
+                 "temperature and top-k must be >= 0, top-p and min-p between 0 and 1"};
   }
   auto impl = std::make_unique<Impl>();
   impl->chain.reset(llama_sampler_chain_init(llama_sampler_chain_default_params()));
@@ -47,7 +49,9 @@ Token Sampler::sample(std::span<const float> logits) {
   return token;
 }
 
-void Sampler::reset() { llama_sampler_reset(impl_->chain.get()); }
+void Sampler::reset() {
+  llama_sampler_reset(impl_->chain.get());
+}
 
 Sampler::Sampler(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Sampler::Sampler(Sampler&&) noexcept = default;

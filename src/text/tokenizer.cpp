@@ -41,7 +41,8 @@ Result<std::vector<Token>> Tokenizer::tokenize(const std::string& text, bool spe
     }
   });
   if (!done || n < 0) {
-    return Error{ErrorCode::bad_input, "the text cannot be tokenised" + (done ? "" : ": " + done.error().message)};
+    return Error{ErrorCode::bad_input,
+                 "the text cannot be tokenised" + (done ? "" : ": " + done.error().message)};
   }
   tokens.resize(static_cast<size_t>(n));
   return tokens;
@@ -70,8 +71,12 @@ std::string Tokenizer::text(std::span<const Token> tokens) const {
   return out;
 }
 
-bool Tokenizer::ends_generation(Token token) const { return llama_vocab_is_eog(impl_->vocab, token); }
-int64_t Tokenizer::n_vocab() const { return llama_vocab_n_tokens(impl_->vocab); }
+bool Tokenizer::ends_generation(Token token) const {
+  return llama_vocab_is_eog(impl_->vocab, token);
+}
+int64_t Tokenizer::n_vocab() const {
+  return llama_vocab_n_tokens(impl_->vocab);
+}
 
 std::string Tokenizer::chat_template() const {
   const char* source = llama_model_chat_template(impl_->model.get(), nullptr);

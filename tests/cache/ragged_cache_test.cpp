@@ -20,7 +20,8 @@ void fill(const RaggedLayer& l) {
   for (ggml_tensor* t : {l.k, l.v}) {
     for (size_t h = 0; h < l.length.size(); ++h) {
       for (int64_t r = 0; r < l.length[h]; ++r) {
-        const std::vector<float> row(static_cast<size_t>(t->ne[0]), static_cast<float>(1000 * h + static_cast<size_t>(r)));
+        const std::vector<float> row(static_cast<size_t>(t->ne[0]),
+                                     static_cast<float>(1000 * h + static_cast<size_t>(r)));
         ggml_backend_tensor_set(t, row.data(), static_cast<size_t>(l.offset[h] + r) * t->nb[1], t->nb[1]);
       }
     }
@@ -51,7 +52,8 @@ TEST(RaggedCache, AllocatesNoMoreThanItsRows) {
     EXPECT_LE(cache.n_bytes(), rows / 10) << "the old rows are freed";
     cache.clear();
     EXPECT_EQ(cache.n_bytes(), 0u);
-    EXPECT_EQ(cache.n_bytes_uncompressed(10), 10 * 2 * 3 * (ggml_row_size(type, 64) + ggml_row_size(type, 32)));
+    EXPECT_EQ(cache.n_bytes_uncompressed(10),
+              10 * 2 * 3 * (ggml_row_size(type, 64) + ggml_row_size(type, 32)));
   }
 }
 

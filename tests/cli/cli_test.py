@@ -80,7 +80,7 @@ class BadInput(Case):
         self.assertIn("No space left", done.stderr)
 
     def test_interrupt(self):
-        document = write("endless.txt", "The thing in the north is an ant. " * 20000)
+        document = write("endless.txt", "The thing in the north is an ant. " * 6000)
         for number in (signal.SIGINT, signal.SIGTERM):
             run = subprocess.Popen([CURDKV, "run", "-m", LONG_MODEL, "-f", document, "-q", "x", "-t", "2"],
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

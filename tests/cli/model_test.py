@@ -15,7 +15,7 @@ class Memory(Case):
     def test_what_is_evicted_leaves_the_process(self):
         with open(REPORT) as file:
             text = file.read()
-        document = write("long.txt", (text * 2)[:29000])
+        document = write("long.txt", (text * 2)[:25600])
         runs = {}
         for press in ("none", "curdkv", "adacurdkv"):
             runs[press] = self.json("run", "-m", MODEL, "-f", document, "-q", "What is this?", "-n", "4", "--json",
@@ -55,11 +55,10 @@ class Interrupt(Case):
 class Demo(Case):
     def test_answers_hold_the_facts(self):
         out = self.json("run", "-m", MODEL, "-f", REPORT, "--json", "-t", "2", "-n", "48", "--press", "adacurdkv",
-                        "--compression-ratio", "0.7", "--compare-full", "-q", "Who led the rebuilding of the harbour?",
+                        "--compression-ratio", "0.7", "-q", "Who led the rebuilding of the harbour?",
                         "-q", "How much did the rebuilding cost in all?")
         self.assertGreaterEqual(out["n_context_tokens"], 4000)
         for answer, fact in zip(out["answers"], ("Ingrid Solheim", "38 million")):
-            self.assertIn(fact, answer["full"]["answer"])
             self.assertIn(fact, answer["answer"])
 
 

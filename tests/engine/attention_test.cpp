@@ -22,7 +22,7 @@ struct Problem {
   int64_t n_new;
   std::vector<int64_t> lengths;  // per KV head, before the new rows
   RaggedCache cache;
-  std::vector<float> q;          // [n_new][n_head][d_k]
+  std::vector<float> q;  // [n_new][n_head][d_k]
 };
 
 // A cache layer with gaps between heads (room for more), filled at random; new rows already written.
@@ -108,7 +108,7 @@ std::vector<float> run(Problem& p, bool portable, int n_threads) {
   ggml_build_forward_expand(compute->graph(), out);
   must(compute->allocate());
   Compute::set(q, p.q);
-  if (portable) Compute::set(mask_data, mask.data());
+  if (portable) mask.write(mask_data);
   must(compute->run());
   std::vector<float> result(static_cast<size_t>(ggml_nelements(out)));
   ggml_backend_tensor_get(out, result.data(), 0, result.size() * sizeof(float));
@@ -123,9 +123,9 @@ double worst_error(const std::vector<float>& got, const std::vector<double>& exp
 
 std::vector<Shape> shapes() {
   std::vector<Shape> list(1);
-  list.push_back({2, 7, 64, 64});                                        // Qwen2.5-0.5B's groups
+  list.push_back({2, 7, 64, 64});  // Qwen2.5-0.5B's groups
   list.push_back({1, 1, 128, 128});
-  list.push_back({4, 2, 80, 48});                                        // sizes that fill no vector, d_k != d_v
+  list.push_back({4, 2, 80, 48});  // sizes that fill no vector, d_k != d_v
   list.push_back({3, 3, 64, 64, GGML_TYPE_F32, GGML_TYPE_F32});
   list.push_back({3, 3, 64, 64, GGML_TYPE_Q8_0, GGML_TYPE_Q8_0});
   list.push_back({2, 4, 64, 64, GGML_TYPE_Q8_0, GGML_TYPE_F16});
@@ -139,7 +139,8 @@ TEST(RaggedAttention, EqualsMaskedDense) {
       lengths.resize(static_cast<size_t>(shape.n_head_kv));
       Problem p = make_problem(shape, lengths, n_new);
       const auto expected = reference(p);
-      SCOPED_TRACE(::testing::Message() << ggml_type_name(shape.type_k) << " d " << shape.d_k << " new " << n_new);
+      SCOPED_TRACE(::testing::Message()
+                   << ggml_type_name(shape.type_k) << " d " << shape.d_k << " new " << n_new);
       EXPECT_LE(worst_error(run(p, false, 2), expected), 2e-5) << "CPU ops";
       // ggml's own op accumulates in F16 for short queries.
       EXPECT_LE(worst_error(run(p, true, 2), expected), 2e-2) << "portable ops";

@@ -42,9 +42,9 @@ inline Outcome answer(Session& session, std::span<const Token> context, std::spa
 }
 
 // Same bits for any number of threads and any chunk size.
-inline void expect_same_for_threads_and_chunks(const Model& model, std::span<const Token> context,
-                                               std::span<const Token> question, const Press& press,
-                                               std::initializer_list<std::pair<int, int64_t>> threads_and_chunks) {
+inline void expect_same_for_threads_and_chunks(
+    const Model& model, std::span<const Token> context, std::span<const Token> question, const Press& press,
+    std::initializer_list<std::pair<int, int64_t>> threads_and_chunks) {
   std::optional<Outcome> first;
   for (const auto& [n_threads, n_batch] : threads_and_chunks) {
     SessionParams params;
@@ -82,7 +82,8 @@ inline void expect_rewind_forgets(const Model& model, std::span<const Token> con
   session.clear();
   must(session.prefill(context, press));
   const Session::Mark mark = session.mark();
-  const std::vector<Token> other = random_tokens(300, model.info().n_vocab, 99);  // long: the cache has to grow
+  const std::vector<Token> other =
+      random_tokens(300, model.info().n_vocab, 99);  // long: the cache has to grow
   must(session.extend(other));
   greedy(session, 20);
   must(session.rewind(mark));

@@ -16,7 +16,8 @@ Model make_model(ggml_type type) {
   shape.d_head = 32;
   shape.n_embd = 96;
   shape.type = type;
-  return must(Model::load(write_tiny_model(shape, temp_path(std::string("session-") + ggml_type_name(type)))));
+  return must(
+      Model::load(write_tiny_model(shape, temp_path(std::string("session-") + ggml_type_name(type)))));
 }
 
 // Quantised, so that the slightest difference in rounding would show.
@@ -31,10 +32,16 @@ const Model& tiny_f32() {
   return model;
 }
 
-std::vector<Token> context(int64_t n = 700) { return random_tokens(n, tiny().info().n_vocab, 1); }
-std::vector<Token> question() { return random_tokens(70, tiny().info().n_vocab, 2); }
+std::vector<Token> context(int64_t n = 700) {
+  return random_tokens(n, tiny().info().n_vocab, 1);
+}
+std::vector<Token> question() {
+  return random_tokens(70, tiny().info().n_vocab, 2);
+}
 
-Session make_session(SessionParams params = {}) { return must(Session::create(tiny(), params)); }
+Session make_session(SessionParams params = {}) {
+  return must(Session::create(tiny(), params));
+}
 
 TEST(Session, SameBitsForAnyThreadsAndChunks) {
   for (const char* press : {"none", "curdkv", "adacurdkv", "adacurdkv:projection=true:local=false"}) {
@@ -49,7 +56,9 @@ TEST(Session, LayerwiseCompressionIsExact) {
   }
 }
 
-TEST(Session, RewindForgets) { expect_rewind_forgets(tiny(), context(), question(), make_press("adacurdkv", 0.5)); }
+TEST(Session, RewindForgets) {
+  expect_rewind_forgets(tiny(), context(), question(), make_press("adacurdkv", 0.5));
+}
 
 TEST(Session, RatioZeroIsTheFullCache) {
   Session session = make_session();
@@ -76,10 +85,12 @@ TEST(Session, CompressionHoldsExactlyTheKeptRows) {
       longest = std::max(longest, kept[il][h].size());
     }
   }
-  EXPECT_EQ(total, 139u * 9) << "int(700 * (1 - 0.8)) tokens, in doubles as the reference, for each of 3 x 3 heads";
+  EXPECT_EQ(total, 139u * 9)
+      << "int(700 * (1 - 0.8)) tokens, in doubles as the reference, for each of 3 x 3 heads";
   EXPECT_LT(shortest, longest) << "adaptive heads differ";
   EXPECT_GE(shortest, 27u) << "the safeguard of 20 %";
-  EXPECT_NEAR(static_cast<double>(session.kv_bytes()), 0.2 * static_cast<double>(session.kv_bytes_full(700)), 2000);
+  EXPECT_NEAR(static_cast<double>(session.kv_bytes()), 0.2 * static_cast<double>(session.kv_bytes_full(700)),
+              2000);
 }
 
 TEST(Session, EveryCacheTypeAnswersNearlyAlike) {
@@ -87,8 +98,10 @@ TEST(Session, EveryCacheTypeAnswersNearlyAlike) {
   f32.type_k = f32.type_v = CacheType::f32;
   Session reference = must(Session::create(tiny_f32(), f32));
   const Outcome expected = answer(reference, context(), question(), Press());
-  for (const auto& [k, v, bar] : {std::tuple{CacheType::f16, CacheType::f16, 0.02}, {CacheType::q8_0, CacheType::q8_0, 0.4},
-                                  {CacheType::q8_0, CacheType::f16, 0.4}, {CacheType::f32, CacheType::f16, 0.02}}) {
+  for (const auto& [k, v, bar] : {std::tuple{CacheType::f16, CacheType::f16, 0.02},
+                                  {CacheType::q8_0, CacheType::q8_0, 0.4},
+                                  {CacheType::q8_0, CacheType::f16, 0.4},
+                                  {CacheType::f32, CacheType::f16, 0.02}}) {
     SessionParams params;
     params.type_k = k;
     params.type_v = v;
@@ -156,7 +169,8 @@ TEST(Session, RefusesWhatDoesNotFit) {
   params.n_ctx = 100;
   Session session = make_session(params);
   expect_error(session.prefill({}, Press()), ErrorCode::bad_argument, "empty");
-  expect_error(session.prefill(context(101), Press()), ErrorCode::bad_input, "101 tokens do not fit the context of 100");
+  expect_error(session.prefill(context(101), Press()), ErrorCode::bad_input,
+               "101 tokens do not fit the context of 100");
   const std::vector<Token> strange = {1, 100000};
   expect_error(session.prefill(strange, Press()), ErrorCode::bad_argument, "token 100000");
   must(session.prefill(context(90), Press()));
@@ -189,7 +203,8 @@ TEST(Session, CancelledPrefillLeavesItEmpty) {
     seen = done;
     if (done > total / 2) stop = true;
   };
-  expect_error(session.prefill(context(), make_press("curdkv", 0.5), options), ErrorCode::cancelled, "stopped");
+  expect_error(session.prefill(context(), make_press("curdkv", 0.5), options), ErrorCode::cancelled,
+               "stopped");
   EXPECT_LT(seen, 3 * 700);
   EXPECT_EQ(session.n_tokens(), 0);
   EXPECT_EQ(session.kv_bytes(), 0u);

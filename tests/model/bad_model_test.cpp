@@ -1,4 +1,5 @@
-// Model files that are broken or not for us: an error that names the reason, or a model that works; never a crash.
+// Model files that are broken or not for us: an error that names the reason, or a model that works; never a
+// crash.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -48,9 +49,9 @@ bool try_model(const std::string& path) {
 
 void expect_refused(const std::string& path, const std::string& words) {
   for (const auto& message : {[&] {
-         const auto m = Model::load(path);
-         return m ? std::string("loaded") : m.error().message;
-       }(),
+                                const auto m = Model::load(path);
+                                return m ? std::string("loaded") : m.error().message;
+                              }(),
                               [&] {
                                 const auto m = Model::inspect(path);
                                 return m ? std::string("inspected") : m.error().message;
@@ -78,16 +79,37 @@ TEST(BadModel, NotSupported) {
                  "architecture 'gemma3' is not supported (supported: llama, qwen2, qwen3)");
   expect_refused(with("b.gguf", [](TinyModel& m) { m.extra_key = "llama.expert_count", m.extra_value = 8; }),
                  "mixture-of-experts");
-  expect_refused(with("c.gguf", [](TinyModel& m) { m.extra_key = "llama.attention.sliding_window", m.extra_value = 4096; }),
-                 "sliding-window");
-  expect_refused(with("d.gguf", [](TinyModel& m) { m.omit = "blk.1.ffn_up.weight"; }), "lacks the tensor 'blk.1.ffn_up.weight'");
-  expect_refused(with("e.gguf", [](TinyModel& m) { m.architecture = "qwen3"; m.omit = "blk.0.attn_q_norm.weight"; }),
+  expect_refused(
+      with("c.gguf",
+           [](TinyModel& m) { m.extra_key = "llama.attention.sliding_window", m.extra_value = 4096; }),
+      "sliding-window");
+  expect_refused(with("d.gguf", [](TinyModel& m) { m.omit = "blk.1.ffn_up.weight"; }),
+                 "lacks the tensor 'blk.1.ffn_up.weight'");
+  expect_refused(with("e.gguf",
+                      [](TinyModel& m) {
+                        m.architecture = "qwen3";
+                        m.omit = "blk.0.attn_q_norm.weight";
+                      }),
                  "blk.0.attn_q_norm.weight");
-  expect_refused(with("f.gguf", [](TinyModel& m) { m.rope_scaling = "longrope"; }), "'longrope' is not supported");
-  expect_refused(with("g.gguf", [](TinyModel& m) { m.extra_key = "split.count"; m.extra_value = 3; }), "split model");
-  expect_refused(with("h.gguf", [](TinyModel& m) { m.extra_key = "llama.attention.head_count"; m.extra_value = 3; }),
+  expect_refused(with("f.gguf", [](TinyModel& m) { m.rope_scaling = "longrope"; }),
+                 "'longrope' is not supported");
+  expect_refused(with("g.gguf",
+                      [](TinyModel& m) {
+                        m.extra_key = "split.count";
+                        m.extra_value = 3;
+                      }),
+                 "split model");
+  expect_refused(with("h.gguf",
+                      [](TinyModel& m) {
+                        m.extra_key = "llama.attention.head_count";
+                        m.extra_value = 3;
+                      }),
                  "head_count");
-  expect_refused(with("i.gguf", [](TinyModel& m) { m.extra_key = "llama.block_count"; m.extra_value = 1; }),
+  expect_refused(with("i.gguf",
+                      [](TinyModel& m) {
+                        m.extra_key = "llama.block_count";
+                        m.extra_value = 1;
+                      }),
                  "blk.1.");
 }
 

@@ -44,7 +44,8 @@ std::vector<Case> cases() {
 class Parity : public ::testing::TestWithParam<Case> {};
 
 TEST_P(Parity, LogitsEqualLibllamas) {
-  const std::string path = write_tiny_model(GetParam().model, temp_path(std::string(GetParam().name) + ".gguf"));
+  const std::string path =
+      write_tiny_model(GetParam().model, temp_path(std::string(GetParam().name) + ".gguf"));
   auto oracle = Oracle::load(path, 2, 1024);
   ASSERT_NE(oracle, nullptr);
   const auto tokens = random_tokens(300, oracle->n_vocab());
@@ -87,7 +88,8 @@ TEST_P(WeightTypes, RunAndAgreeWithLibllama) {
   tiny.n_embd = 256;
   tiny.n_ff = 256;
   tiny.d_head = 64;
-  const std::string path = write_tiny_model(tiny, temp_path(std::string(ggml_type_name(GetParam())) + ".gguf"));
+  const std::string path =
+      write_tiny_model(tiny, temp_path(std::string(ggml_type_name(GetParam())) + ".gguf"));
   auto oracle = Oracle::load(path, 2, 512);
   ASSERT_NE(oracle, nullptr);
   const auto tokens = random_tokens(96, oracle->n_vocab());
@@ -101,8 +103,9 @@ TEST_P(WeightTypes, RunAndAgreeWithLibllama) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, WeightTypes,
-                         ::testing::Values(GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,
-                                           GGML_TYPE_Q8_0, GGML_TYPE_Q4_K, GGML_TYPE_Q6_K, GGML_TYPE_IQ4_NL),
+                         ::testing::Values(GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
+                                           GGML_TYPE_Q5_0, GGML_TYPE_Q8_0, GGML_TYPE_Q4_K, GGML_TYPE_Q6_K,
+                                           GGML_TYPE_IQ4_NL),
                          [](const auto& i) { return std::string(ggml_type_name(i.param)); });
 
 TEST(Weights, MappedAndCopiedGiveTheSame) {

@@ -58,8 +58,8 @@ std::string press_for(const std::string& name, const std::string& preset) {
          ":local=" + (has(".local") ? "true" : "false");
 }
 
-// The selections are equal, or differ in tokens whose reference scores are equal to F32 rounding: in layer 0 equal
-// tokens have equal norms up to the order in which the squares are summed.
+// The selections are equal, or differ in tokens whose reference scores are equal to F32 rounding: in layer 0
+// equal tokens have equal norms up to the order in which the squares are summed.
 void expect_same_but_for_ties(const std::vector<int32_t>& kept, const std::vector<int32_t>& expected,
                               std::span<const float> reference, const std::string& name) {
   std::vector<int32_t> ours, theirs;
@@ -69,20 +69,22 @@ void expect_same_but_for_ties(const std::vector<int32_t>& kept, const std::vecto
   ASSERT_LE(ours.size(), 1u) << name;
   for (size_t i = 0; i < ours.size(); ++i) {
     const double a = reference[static_cast<size_t>(ours[i])], b = reference[static_cast<size_t>(theirs[i])];
-    std::printf("%s: token %d kept for %d, reference scores differ by %.1g relative\n", name.c_str(), ours[i], theirs[i],
-                a / b - 1);
+    std::printf("%s: token %d kept for %d, reference scores differ by %.1g relative\n", name.c_str(), ours[i],
+                theirs[i], a / b - 1);
     EXPECT_NEAR(a / b, 1, 5e-7) << name;
   }
 }
 
-double ratio_of(const std::string& name) { return std::stod(name.substr(name.rfind(".r") + 2)) / 100; }
+double ratio_of(const std::string& name) {
+  return std::stod(name.substr(name.rfind(".r") + 2)) / 100;
+}
 
 class Goldens : public ::testing::TestWithParam<const char*> {
  protected:
   Golden golden_{GetParam()};
   const int64_t n_tokens_ = golden_.tensor("keys")->ne[1];
-  TestLayer layer_{n_tokens_, golden_.tensor("keys")->ne[2], golden_.tensor("keys")->ne[0], GGML_TYPE_F32,
-                   golden_.data<float>("keys"), golden_.data<float>("values")};
+  TestLayer layer_{n_tokens_,     golden_.tensor("keys")->ne[2], golden_.tensor("keys")->ne[0],
+                   GGML_TYPE_F32, golden_.data<float>("keys"),   golden_.data<float>("values")};
   // The golden files use one Gaussian for all heads; theirs is stored with the rank fastest.
   Gaussian gaussian_ = [this](int64_t d, int64_t rank, int64_t n) {
     const auto g = golden_.data<float>("gaussian");
@@ -125,7 +127,8 @@ TEST_P(Goldens, KeptTokensAreKvpresss) {
     for (size_t h = 0; h < 3; ++h) {
       const auto begin = flat.begin() + static_cast<std::ptrdiff_t>(h * kept[0].size());
       const std::vector<int32_t> expected(begin, begin + static_cast<std::ptrdiff_t>(kept[0].size()));
-      expect_same_but_for_ties(kept[h], expected, std::span(reference).subspan(h * static_cast<size_t>(n_tokens_)), name);
+      expect_same_but_for_ties(kept[h], expected,
+                               std::span(reference).subspan(h * static_cast<size_t>(n_tokens_)), name);
     }
   }
 }
@@ -135,7 +138,8 @@ TEST_P(Goldens, AdaptiveMasksAreKvpresss) {
   ASSERT_GE(names.size(), 3u);
   for (const std::string& name : names) {
     const bool local = name.find("nolocal") == std::string::npos;
-    const Press press = make_press(std::string("adacurdkv:local=") + (local ? "true" : "false"), ratio_of(name));
+    const Press press =
+        make_press(std::string("adacurdkv:local=") + (local ? "true" : "false"), ratio_of(name));
     const KeptTokens kept = layer_.select(press);
     std::vector<int32_t> mask(static_cast<size_t>(3 * n_tokens_), 0);
     for (size_t h = 0; h < kept.size(); ++h) {

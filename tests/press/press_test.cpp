@@ -100,7 +100,8 @@ TEST_P(Matrix, HoldsItsProperties) {
         EXPECT_TRUE(std::is_sorted(head.begin(), head.end()));
         EXPECT_EQ(std::set<int32_t>(head.begin(), head.end()).size(), head.size()) << "a token kept twice";
         const int64_t n_sinks = std::min(sinks_of(press), static_cast<int64_t>(head.size()));
-        for (int32_t t = 0; t < n_sinks; ++t) EXPECT_EQ(head[static_cast<size_t>(t)], t) << "a sink was evicted";
+        for (int32_t t = 0; t < n_sinks; ++t)
+          EXPECT_EQ(head[static_cast<size_t>(t)], t) << "a sink was evicted";
         if (!head.empty()) {
           EXPECT_GE(head.front(), 0);
           EXPECT_LT(head.back(), n_tokens);
@@ -108,7 +109,8 @@ TEST_P(Matrix, HoldsItsProperties) {
       }
       EXPECT_EQ(total, budget * 3) << "the layer's budget";
       if (budget == n_tokens) {
-        for (const auto& head : kept) EXPECT_EQ(static_cast<int64_t>(head.size()), n_tokens) << "ratio 0 is identity";
+        for (const auto& head : kept)
+          EXPECT_EQ(static_cast<int64_t>(head.size()), n_tokens) << "ratio 0 is identity";
       }
       EXPECT_EQ(layer.select(press), kept) << "the same seed keeps the same";
     }
@@ -157,7 +159,8 @@ TEST(Cur, SeedsOfTheProjectionMatter) {
   EXPECT_NE(layer.select(must(Press::make(r))), a);
 }
 
-// A context of full windows and one whose last window is short: corrected scores there are in line with the rest.
+// A context of full windows and one whose last window is short: corrected scores there are in line with the
+// rest.
 TEST(Cur, CorrectedTailIsNotInflated) {
   const RandomLayer layer(16 * 20 + 2, 1, 64, 3);
   const auto mean = [](std::span<const float> s, size_t from, size_t to) {

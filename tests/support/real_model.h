@@ -22,7 +22,9 @@ inline std::string env_or_die(const char* name) {
   return value;
 }
 
-inline std::string real_model_path() { return env_or_die("CURDKV_TEST_MODEL"); }
+inline std::string real_model_path() {
+  return env_or_die("CURDKV_TEST_MODEL");
+}
 
 // The demo's document as tokens, repeated until there are n.
 inline std::vector<Token> document_tokens(const Tokenizer& tokenizer, size_t n) {

@@ -11,7 +11,9 @@
 
 namespace curdkv::testing {
 
-inline int64_t sinks_of(const Press& press) { return press.scorer()->n_sinks(); }
+inline int64_t sinks_of(const Press& press) {
+  return press.scorer()->n_sinks();
+}
 
 // A CPU-only Compute without a model.
 inline std::unique_ptr<Compute> make_compute(int n_threads = 2) {
@@ -21,7 +23,8 @@ inline std::unique_ptr<Compute> make_compute(int n_threads = 2) {
   return must(Compute::create(none, n_threads, 4096, nullptr));
 }
 
-// Keys and values of one layer as [n_head_kv][n_tokens][d], fastest last, put where the prefill would put them.
+// Keys and values of one layer as [n_head_kv][n_tokens][d], fastest last, put where the prefill would put
+// them.
 class TestLayer {
  public:
   TestLayer(int64_t n_tokens, int64_t n_head_kv, int64_t d, ggml_type type, const std::vector<float>& keys,
@@ -33,7 +36,8 @@ class TestLayer {
     kv_.v = ggml_new_tensor_3d(kv_.context.get(), type, d, n_head_kv, n_padded);
     ggml_cpu_init();
     const auto cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-    kv_.buffer.reset(ggml_backend_alloc_ctx_tensors_from_buft(kv_.context.get(), ggml_backend_dev_buffer_type(cpu)));
+    kv_.buffer.reset(
+        ggml_backend_alloc_ctx_tensors_from_buft(kv_.context.get(), ggml_backend_dev_buffer_type(cpu)));
     for (int64_t h = 0; h < n_head_kv; ++h) {
       for (int64_t t = 0; t < n_tokens; ++t) {
         set_row(kv_.k, h, t, keys.data() + (h * n_tokens + t) * d, d);

@@ -50,9 +50,10 @@ void add_vocabulary(gguf_context* g) {
   gguf_set_val_u32(g, "tokenizer.ggml.bos_token_id", static_cast<uint32_t>(n_text));
   gguf_set_val_u32(g, "tokenizer.ggml.eos_token_id", static_cast<uint32_t>(n_text + 2));
   gguf_set_val_bool(g, "tokenizer.ggml.add_bos_token", false);
-  gguf_set_val_str(g, "tokenizer.chat_template",
-                   "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
-                   "'<|im_end|>' + '\\n'}}{% endfor %}");
+  gguf_set_val_str(
+      g, "tokenizer.chat_template",
+      "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
+      "'<|im_end|>' + '\\n'}}{% endfor %}");
 }
 
 constexpr int64_t kVocab = 256 + 5 + 3;
@@ -149,7 +150,8 @@ std::string write_tiny_model(const TinyModel& m, const std::string& path) {
 
 std::string temp_path(const std::string& name) {
   struct Folder {
-    std::filesystem::path path = std::filesystem::temp_directory_path() / ("curdkv-test-" + std::to_string(getpid()));
+    std::filesystem::path path =
+        std::filesystem::temp_directory_path() / ("curdkv-test-" + std::to_string(getpid()));
     Folder() { std::filesystem::create_directories(path); }
     ~Folder() {
       std::error_code ignored;

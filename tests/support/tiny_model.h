@@ -17,13 +17,13 @@ struct TinyModel {
   int64_t d_head = 16;
   int64_t n_ff = 96;
   int64_t n_ctx = 4096;
-  bool tied = true;             // no output.weight of its own
-  bool rope_freqs = false;      // as Llama 3.x
-  std::string rope_scaling;     // "", "linear" or "yarn"; by a factor of 4
+  bool tied = true;                // no output.weight of its own
+  bool rope_freqs = false;         // as Llama 3.x
+  std::string rope_scaling;        // "", "linear" or "yarn"; by a factor of 4
   ggml_type type = GGML_TYPE_F32;  // of the matrices
   uint32_t seed = 1;
-  std::string omit;             // a tensor to leave out
-  std::string extra_key;        // a metadata key to set to `extra_value`
+  std::string omit;       // a tensor to leave out
+  std::string extra_key;  // a metadata key to set to `extra_value`
   uint32_t extra_value = 0;
 };
 

@@ -24,7 +24,8 @@ const Tokenizer& tokenizer() {
 }
 
 TEST(Tokenizer, RoundTrips) {
-  for (const std::string text : {"the thing in an ant", "caf\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80", "a\nb\t c  "}) {
+  for (const std::string text :
+       {"the thing in an ant", "caf\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80", "a\nb\t c  "}) {
     EXPECT_EQ(tokenizer().text(must(tokenizer().tokenize(text, false, false))), text);
   }
   EXPECT_TRUE(must(tokenizer().tokenize("", false, false)).empty());
@@ -48,7 +49,9 @@ TEST(Prompt, ContextAndQuestionMakeOneTurn) {
   EXPECT_TRUE(tokenizer().text(context).ends_with("user\nDoc."));
   const auto question = must(prompt.question("Why?"));
   EXPECT_EQ(tokenizer().text(question), "\n\nWhy?\nassistant\n");
-  EXPECT_TRUE(tokenizer().ends_generation(question[question.size() - must(tokenizer().tokenize("<|im_end|>\n<|im_start|>assistant\n", true, false)).size()]));
+  EXPECT_TRUE(tokenizer().ends_generation(
+      question[question.size() -
+               must(tokenizer().tokenize("<|im_end|>\n<|im_start|>assistant\n", true, false)).size()]));
 }
 
 TEST(Prompt, ADocumentCannotCloseItsTurn) {

@@ -21,7 +21,8 @@ int main(int, char** argv) {
   const auto question = prompt->question("What is this?");
   if (!context || !question) return 1;
   if (auto read = session->prefill(*context, *press); !read) return 1;
-  std::printf("the context takes %zu of %zu bytes\n", session->kv_bytes(), session->kv_bytes_full(session->n_tokens()));
+  std::printf("the context takes %zu of %zu bytes\n", session->kv_bytes(),
+              session->kv_bytes_full(session->n_tokens()));
   if (auto asked = session->extend(*question); !asked) return 1;
   GenerateOptions options;
   options.n_predict = 8;
