@@ -140,7 +140,7 @@ class Perplexity {
       nlohmann::ordered_json j = {{"model", model.info().path},
                                   {"press", press.name()},
                                   {"press_params", press.settings()},
-                                  {"compression_ratio", press.compression_ratio()},
+                                  {"compression_ratio", press.removed(n_context())},
                                   {"budget", nullptr},
                                   {"seed", press.seed()},
                                   {"n_context_tokens", context_.size()},

@@ -221,7 +221,7 @@ class Run {
                                 {"architecture", model.info().architecture},
                                 {"press", press.name()},
                                 {"press_params", press.settings()},
-                                {"compression_ratio", press.compression_ratio()},
+                                {"compression_ratio", press.removed(r.prefill.n_tokens)},
                                 {"budget", nullptr},
                                 {"seed", press.seed()},
                                 {"threads", o_.session.params.n_threads},

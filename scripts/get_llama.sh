@@ -43,7 +43,7 @@ trap 'rm -rf "$work"' EXIT
 if [ -z "$source" ]; then
   if ! echo "$sha256  $cache/$archive" | sha256sum --check --status 2>/dev/null; then
     say "fetching the llama.cpp source ($archive, 77 MB)"
-    python3 -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: \
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --no-binary llama-cpp-python \
       --dest "$work" "llama-cpp-python==$version" >&2
     echo "$sha256  $work/$archive" | sha256sum --check --status || { say "$archive does not have the expected SHA-256"; exit 1; }
     mv "$work/$archive" "$cache/$archive"

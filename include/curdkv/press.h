@@ -69,6 +69,10 @@ class Press {
   // Tokens each KV head keeps on average of a context of n_tokens: int(n (1 - ratio)) or the budget, at least
   // sinks + 1, at most n_tokens.
   int64_t n_kept(int64_t n_tokens) const;
+  // Fraction of a context of n_tokens that is removed, whether a ratio or a budget was asked for.
+  double removed(int64_t n_tokens) const {
+    return budget_ ? 1.0 - static_cast<double>(n_kept(n_tokens)) / static_cast<double>(n_tokens) : compression_ratio_;
+  }
 
   const Scorer* scorer() const { return scorer_.get(); }
   const Allocation* allocation() const { return allocation_.get(); }

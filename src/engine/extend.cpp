@@ -12,12 +12,12 @@ constexpr int64_t kExtendPad = 4;
 
 }  // namespace
 
-// The graph for n_new tokens; decoding (n_new = 1) reuses the last one while the cache has not moved.
-Result<void> Session::Impl::build_extend(int64_t n_new, bool all_logits) {
+// The graph for n_new tokens; a decoding step's serves the next steps while the cache has not moved.
+Result<void> Session::Impl::build_extend(int64_t n_new, bool decoding, bool all_logits) {
   DecodeGraph& d = decode;
   const HParams& hp = m().hp;
   ggml_context* ctx = compute->begin();
-  d.n_padded = n_new == 1 ? 1 : round_up(n_new, kExtendPad);
+  d.n_padded = decoding ? 1 : round_up(n_new, kExtendPad);
   const auto input = [&](ggml_type type, int64_t n) {
     ggml_tensor* t = ggml_new_tensor_1d(ctx, type, n);
     ggml_set_input(t);
@@ -64,16 +64,16 @@ Result<void> Session::Impl::build_extend(int64_t n_new, bool all_logits) {
   CURDKV_CHECK(compute->allocate());
   if (d.mask != nullptr) ragged_mask.write(d.mask);
   // The portable ops have the lengths built in; so has a graph for several tokens its shape.
-  d.epoch = n_new == 1 && d.mask == nullptr ? compute->epoch() : 0;
+  d.epoch = decoding && d.mask == nullptr ? compute->epoch() : 0;
   return {};
 }
 
-Result<void> Session::Impl::extend_chunk(std::span<const Token> tokens, const LogitsSink& sink) {
+Result<void> Session::Impl::extend_chunk(std::span<const Token> tokens, bool decoding, const LogitsSink& sink) {
   const auto n_new = static_cast<int64_t>(tokens.size());
   const HParams& hp = m().hp;
   CURDKV_TRY(const bool moved, cache.reserve(n_new));
   DecodeGraph& d = decode;
-  if (n_new > 1 || moved || d.epoch != compute->epoch()) CURDKV_CHECK(build_extend(n_new, bool(sink)));
+  if (!decoding || moved || d.epoch != compute->epoch()) CURDKV_CHECK(build_extend(n_new, decoding, bool(sink)));
 
   std::vector<int32_t> ids(tokens.begin(), tokens.end()), positions;
   ids.resize(static_cast<size_t>(d.n_padded), 0);
@@ -113,10 +113,10 @@ Result<void> Session::Impl::extend_chunk(std::span<const Token> tokens, const Lo
 
 Result<void> Session::Impl::extend(std::span<const Token> tokens, const LogitsSink& sink) {
   CURDKV_CHECK(check_tokens(tokens));
-  const int64_t batch = round_up(params.n_batch, kTileTokens);
-  for (size_t at = 0; at < tokens.size(); at += static_cast<size_t>(batch)) {
-    CURDKV_CHECK(
-        extend_chunk(tokens.subspan(at, std::min(static_cast<size_t>(batch), tokens.size() - at)), sink));
+  const auto batch = static_cast<size_t>(round_up(params.n_batch, kTileTokens));
+  const bool decoding = tokens.size() == 1;  // a last chunk of one token is not: it must not depend on the chunk size
+  for (size_t at = 0; at < tokens.size(); at += batch) {
+    CURDKV_CHECK(extend_chunk(tokens.subspan(at, std::min(batch, tokens.size() - at)), decoding, sink));
   }
   return {};
 }

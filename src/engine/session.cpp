@@ -44,9 +44,10 @@ Result<Session> Session::create(const Model& model, const SessionParams& params)
   CURDKV_CHECK(check_cache_type(shape.type_v, hp.d_head_v));
   auto impl = std::make_unique<Impl>(model, params);
   impl->n_ctx = params.n_ctx > 0 ? params.n_ctx : hp.n_ctx_train;
-  // A layer takes about 40 nodes; portable attention some per KV head; a scorer some per slice of tokens.
-  const size_t max_nodes =
-      static_cast<size_t>(1024 + hp.n_layer * (64 + 8 * hp.n_head_kv) + impl->n_ctx / 64);
+  // A layer takes about 40 nodes and portable attention some per KV head; scoring and compacting take some per slice
+  // of tokens and of cache rows.
+  const size_t max_nodes = static_cast<size_t>(1024 + hp.n_layer * (64 + 8 * hp.n_head_kv) + impl->n_ctx / 64 +
+                                               impl->n_ctx * hp.n_head_kv / 256);
   CURDKV_TRY(impl->compute, Compute::create(model.impl().weights, params.n_threads, max_nodes, params.stop));
   impl->cache = RaggedCache(shape, model.impl().weights.layer_device);
   return Session(std::move(impl));

@@ -55,8 +55,8 @@ struct Session::Impl {
   void clear();
 
  private:
-  Result<void> extend_chunk(std::span<const Token> tokens, const LogitsSink& sink);
-  Result<void> build_extend(int64_t n_new, bool all_logits);
+  Result<void> extend_chunk(std::span<const Token> tokens, bool decoding, const LogitsSink& sink);
+  Result<void> build_extend(int64_t n_new, bool decoding, bool all_logits);
 };
 
 }  // namespace curdkv

@@ -155,6 +155,12 @@ class Run(Case):
         self.assertRegex(out, r"> What\?\nfull cache +.*\ncurdkv budget 30 +")
         self.assertRegex(out, r"KV cache +peak +prefill +decode")
 
+    def test_budget(self):
+        out = self.json(*ASK, "-f", DOCUMENT, "--press", "curdkv", "--budget", "100", "--json")
+        self.assertEqual(out["n_kept"], [[100, 100]] * 2)
+        self.assertEqual(out["budget"], 100)
+        self.assertAlmostEqual(out["compression_ratio"], 1 - 100 / out["n_context_tokens"])
+
     def test_parameters_by_flag_and_by_name_are_one(self):
         a = self.json(*ASK, "-f", DOCUMENT, "--json", "--press", "curdkv", "--projection", "true", "--local", "false")
         b = self.json(*ASK, "-f", DOCUMENT, "--json", "--press", "curdkv:projection=true:local=false")

@@ -50,6 +50,17 @@ TEST(Session, SameBitsForAnyThreadsAndChunks) {
   }
 }
 
+// Questions whose last chunk is a single token, or fills no group of four.
+TEST(Session, SameBitsWhereverAQuestionIsCut) {
+  for (const ggml_type type : {GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_F16}) {
+    const Model model = make_model(type);
+    for (const int64_t n : {2, 65, 66, 131}) {
+      expect_same_for_threads_and_chunks(model, context(100), random_tokens(n, model.info().n_vocab, 5),
+                                         make_press("curdkv", 0.5), {{2, 512}, {2, 64}, {1, 128}});
+    }
+  }
+}
+
 TEST(Session, LayerwiseCompressionIsExact) {
   for (const char* press : {"curdkv", "adacurdkv"}) {
     expect_layerwise_is_exact(tiny(), context(), question(), make_press(press, 0.7));
