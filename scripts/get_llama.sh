@@ -18,7 +18,7 @@ if [ "${1:-}" = --address-sanitizer ]; then
   shift
 fi
 source=${1:-}
-cache=${CURDKV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/curdkv}
+cache=${CURDKV_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/curdkv}
 mkdir -p "$cache"
 exec 9>"$cache/.lock"
 flock 9  # one fetch or build at a time

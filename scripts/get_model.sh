@@ -5,7 +5,7 @@
 #   qwen2.5-coder  Qwen2.5-Coder-0.5B-Instruct Q4_K_M, 491 MB, Apache-2.0: 32K context, for measuring
 set -euo pipefail
 
-cache=${CURDKV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/curdkv}
+cache=${CURDKV_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/curdkv}
 case ${1:-smollm2} in
   smollm2)
     file=SmolLM2-135M-Instruct.Q4_1.gguf
