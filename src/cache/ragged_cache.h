@@ -12,8 +12,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/ggml_ptr.h"
 #include "curdkv/result.h"
-#include "model/weights.h"
 
 namespace curdkv {
 

@@ -2,7 +2,7 @@
 // Nothing in the file is trusted: every offset is checked against the file's size before use.
 #pragma once
 
-#include <gguf.h>
+#include <ggml-cpp.h>
 
 #include <cstdint>
 #include <memory>
@@ -44,14 +44,11 @@ class GgufFile {
   Error error(const std::string& what) const;  // "PATH: what"
 
  private:
-  struct Free {
-    void operator()(gguf_context* g) const { gguf_free(g); }
-  };
   Result<void> read_tensors();
 
   std::string path_;
   MappedFile bytes_;
-  std::unique_ptr<gguf_context, Free> gguf_;
+  gguf_context_ptr gguf_;
   std::vector<GgufTensor> tensors_;
 };
 

@@ -11,10 +11,6 @@
 
 namespace curdkv {
 
-GgmlContext make_ggml_context(size_t n_tensors) {
-  return GgmlContext(ggml_init({n_tensors * ggml_tensor_overhead(), nullptr, true}));
-}
-
 namespace {
 
 enum class Use { rows, product, elementwise };  // get_rows, mul_mat, add or mul

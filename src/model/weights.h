@@ -9,25 +9,12 @@
 #include <memory>
 #include <vector>
 
+#include "base/ggml_ptr.h"
 #include "curdkv/model.h"
 #include "model/architecture.h"
 #include "model/gguf_file.h"
 
 namespace curdkv {
-
-struct GgmlFree {
-  void operator()(ggml_context* c) const { ggml_free(c); }
-  void operator()(ggml_backend_buffer_t b) const { ggml_backend_buffer_free(b); }
-  void operator()(ggml_backend_t b) const { ggml_backend_free(b); }
-  void operator()(ggml_backend_sched_t s) const { ggml_backend_sched_free(s); }
-};
-using GgmlContext = std::unique_ptr<ggml_context, GgmlFree>;
-using GgmlBuffer = std::unique_ptr<ggml_backend_buffer, GgmlFree>;
-using GgmlBackend = std::unique_ptr<ggml_backend, GgmlFree>;
-using GgmlSched = std::unique_ptr<ggml_backend_sched, GgmlFree>;
-
-// A context that holds tensor descriptions only (no data); nullptr when memory is out.
-GgmlContext make_ggml_context(size_t n_tensors);
 
 struct Weights {
   ggml_tensor* token_embd = nullptr;   // any [n_embd, n_vocab], on the CPU

@@ -1,4 +1,4 @@
-#include <llama.h>
+#include <llama-cpp.h>
 
 #include <cmath>
 
@@ -8,10 +8,7 @@
 namespace curdkv {
 
 struct Sampler::Impl {
-  struct Free {
-    void operator()(llama_sampler* s) const { llama_sampler_free(s); }
-  };
-  std::unique_ptr<llama_sampler, Free> chain;
+  llama_sampler_ptr chain;
   std::vector<llama_token_data> candidates;
 };
 

@@ -12,6 +12,7 @@ MODEL = path("tiny.gguf")
 subprocess.run([os.path.join(BUILD, "make_tiny_model"), MODEL], check=True)
 LONG_MODEL = path("long.gguf")
 subprocess.run([os.path.join(BUILD, "make_tiny_model"), LONG_MODEL, "1000000"], check=True)
+SLOW_BUILD = os.environ.get("CURDKV_SLOW_BUILD") == "1"  # sanitizers: the second is the product's bar
 DOCUMENT = write("document.txt", "The thing in the north is an ant. " * 40)
 ASK = ("run", "-m", MODEL, "-t", "2", "-n", "8", "-q", "What?")
 
@@ -89,7 +90,7 @@ class BadInput(Case):
             run.send_signal(number)
             start = time.time()
             out, err = run.communicate(timeout=30)
-            self.assertLess(time.time() - start, 1.0)
+            self.assertLess(time.time() - start, 5.0 if SLOW_BUILD else 1.0)
             self.assertEqual(run.returncode, 130, err)
             self.assertEqual(out, "")
             self.assertIn("interrupted", err)
