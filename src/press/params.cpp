@@ -61,7 +61,8 @@ Result<ParamValues> ParamValues::parse(std::span<const PressParam> table,
                                        const std::string& press) {
   ParamValues values;
   for (const PressParam& p : table) values.texts_[p.name] = p.default_value;
-  for (const auto& [name, text] : given) {
+  for (const auto& entry : given) {
+    const std::string &name = entry.first, &text = entry.second;
     const auto p =
         std::find_if(table.begin(), table.end(), [&](const PressParam& q) { return q.name == name; });
     if (p == table.end()) {
