@@ -7,4 +7,4 @@ exec build/curdkv run -m "$model" -f demo/harbour_report.txt --compare-full -n 6
   --press adacurdkv --compression-ratio 0.7 \
   -q "Who led the rebuilding of the harbour?" \
   -q "How much did the rebuilding cost in all?" \
-  -q "How long is the new breakwater?"
+  -q "Where did the granite for the new breakwater come from?"
