@@ -29,7 +29,7 @@ Prefill::Prefill(Session::Impl& session, std::span<const Token> tokens, const Pr
       // and takes the same kernels, whatever the chunk size: the same rounding, the same kept tokens.
       n_padded_(round_up(n_tokens_, kTileTokens)),
       n_chunk_(std::min(round_up(session.params.n_batch, kTileTokens), n_padded_)),
-      mask_{n_padded_, n_chunk_} {
+      mask_{n_padded_ - kTileTokens, n_chunk_} {  // the last chunk starts there at the latest
   report_.n_tokens = n_tokens_;
 }
 
@@ -112,7 +112,6 @@ Result<void> Prefill::allocate_inputs() {
   ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
   input_context_ = make_ggml_context(3);
   ggml_context* ctx = input_context_.get();
-  mask_.width = n_padded_ - std::min(n_chunk_, kTileTokens);  // the last chunk starts there at the latest
   mask_data_ = ggml_new_tensor_1d(ctx, GGML_TYPE_F16, mask_.n_elements());
   ids_ = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n_padded_);
   positions_ = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n_padded_);
