@@ -56,9 +56,6 @@ struct PressOptions {
   PressRequest request;
   void add_to(CLI::App& app, const char* default_press, double default_ratio);
   Result<Press> resolve() const { return Press::make(request); }
-
- private:
-  double ratio_ = 0;
 };
 
 std::string press_label(const Press& press);  // "adacurdkv 0.70"

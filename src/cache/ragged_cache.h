@@ -37,7 +37,6 @@ struct RaggedLayer {
   ggml_tensor* k = nullptr;       // type_k [d_head_k, sum of capacity]
   ggml_tensor* v = nullptr;       // type_v [d_head_v, sum of capacity]
 
-  int64_t n_rows() const { return k == nullptr ? 0 : k->ne[1]; }
   int64_t longest() const;
 
   GgmlContext context;

@@ -124,10 +124,4 @@ Result<std::optional<std::string>> GgufFile::string(const std::string& key) cons
   return std::optional<std::string>(gguf_get_val_str(gguf_.get(), id));
 }
 
-std::optional<size_t> GgufFile::array_length(const std::string& key) const {
-  const int64_t id = gguf_find_key(gguf_.get(), key.c_str());
-  if (id < 0 || gguf_get_kv_type(gguf_.get(), id) != GGUF_TYPE_ARRAY) return std::nullopt;
-  return gguf_get_arr_n(gguf_.get(), id);
-}
-
 }  // namespace curdkv

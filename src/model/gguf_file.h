@@ -39,7 +39,6 @@ class GgufFile {
   Result<std::optional<double>> real(const std::string& key) const;       // f32, f64 or integer, finite
   Result<std::optional<bool>> boolean(const std::string& key) const;
   Result<std::optional<std::string>> string(const std::string& key) const;
-  std::optional<size_t> array_length(const std::string& key) const;
 
   Error error(const std::string& what) const;  // "PATH: what"
 
