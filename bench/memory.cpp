@@ -1,5 +1,6 @@
-// Memory while and after reading a context: layer-by-layer prefill against keeping the whole cache until the end, as
-// other engines do. Each row runs in a process of its own, so that its peak RSS is its own. Prints a Markdown table.
+// Memory while and after reading a context: layer-by-layer prefill against keeping the whole cache until the
+// end, as other engines do. Each row runs in a process of its own, so that its peak RSS is its own. Prints a
+// Markdown table.
 #include <malloc.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -16,7 +17,9 @@ using namespace curdkv::testing;
 
 namespace {
 
-double mib(size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+double mib(size_t bytes) {
+  return static_cast<double>(bytes) / (1 << 20);
+}
 
 size_t rss_bytes() {  // now
   std::ifstream statm("/proc/self/statm");
@@ -38,7 +41,8 @@ void measure(const std::string& path, int n_threads, int64_t n_tokens, const Pre
   const size_t before = rss_bytes();
   PrefillOptions options;
   options.compress_at_end = at_end;
-  const PrefillReport report = must(session.prefill(random_tokens(n_tokens, model.info().n_vocab), press, options));
+  const PrefillReport report =
+      must(session.prefill(random_tokens(n_tokens, model.info().n_vocab), press, options));
   rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
   const size_t peak = static_cast<size_t>(usage.ru_maxrss) * 1024;
@@ -46,10 +50,10 @@ void measure(const std::string& path, int n_threads, int64_t n_tokens, const Pre
   session.clear();
   malloc_trim(0);
   const size_t freed = after - rss_bytes();
-  std::printf("| %lld | %s %.2f | %s | %.1f | %.1f | %.1f | %.1f | %.1f | %.1f | %.0f |\n", (long long)n_tokens,
-              press.name().c_str(), press.compression_ratio(), at_end ? "at the end" : "layer by layer",
-              mib(session.kv_bytes_full(n_tokens)), mib(report.kv_bytes_peak), mib(report.hidden_bytes),
-              mib(peak - before), mib(kept), mib(freed),
+  std::printf("| %lld | %s %.2f | %s | %.1f | %.1f | %.1f | %.1f | %.1f | %.1f | %.0f |\n",
+              (long long)n_tokens, press.name().c_str(), press.compression_ratio(),
+              at_end ? "at the end" : "layer by layer", mib(session.kv_bytes_full(n_tokens)),
+              mib(report.kv_bytes_peak), mib(report.hidden_bytes), mib(peak - before), mib(kept), mib(freed),
               static_cast<double>(n_tokens) * 1e3 / report.prefill_ms);
 }
 
@@ -61,9 +65,10 @@ int main(int argc, char** argv) {
     return 2;
   }
   mallopt(M_MMAP_THRESHOLD, 256 * 1024);
-  std::printf("MiB; RSS growth is over the process before the context was read\n\n"
-              "| tokens | press | compressed | full cache | reported peak | of it hidden states | RSS growth, peak | "
-              "cache kept | RSS given back by freeing it | t/s |\n|---|---|---|---|---|---|---|---|---|---|\n");
+  std::printf(
+      "MiB; RSS growth is over the process before the context was read\n\n"
+      "| tokens | press | compressed | full cache | reported peak | of it hidden states | RSS growth, peak | "
+      "cache kept | RSS given back by freeing it | t/s |\n|---|---|---|---|---|---|---|---|---|---|\n");
   for (int i = 3; i < argc; ++i) {
     for (const bool at_end : {false, true}) {
       std::fflush(stdout);

@@ -3,7 +3,8 @@
 # sudo, otherwise says which to install. Other systems: the same tools and libraries under their own names.
 set -euo pipefail
 
-packages=(g++ cmake make pkg-config python3 python3-pip libcli11-dev nlohmann-json3-dev libgtest-dev libhwy-dev)
+packages=(g++ cmake make pkg-config python3 python3-pip libcli11-dev nlohmann-json3-dev libgtest-dev libhwy-dev
+  libeigen3-dev)
 command -v dpkg-query >/dev/null || exit 0  # no Debian: CMake will say what it misses
 
 missing=()

@@ -20,7 +20,7 @@ class Allocation;
 // A parameter as the user sees it; from this table come the flags, the help, the JSON and the checks.
 struct PressParam {
   std::string name;           // "window"
-  std::string kind;           // "bool", "int", "real" or "choice"
+  std::string kind;           // "bool", "int", "real", "choice" or "scorer" (the name of another scorer)
   std::string default_value;  // as text
   double min = 0;             // int and real: bounds, inclusive
   double max = 0;
@@ -47,6 +47,7 @@ struct PressRequest {
   std::map<std::string, std::string> params;  // as text, checked against the table
   double compression_ratio = 0;               // fraction removed, in [0, 1)
   std::optional<int64_t> budget;              // tokens kept per KV head on average; overrides the ratio
+  int64_t protect_last = 0;                   // last tokens of the context that are kept in any case
   uint64_t seed = 42;                         // of random projections
 };
 
@@ -62,25 +63,34 @@ class Press {
   bool is_none() const { return scorer_ == nullptr; }
   double compression_ratio() const { return compression_ratio_; }
   std::optional<int64_t> budget() const { return budget_; }
+  int64_t protect_last() const { return protect_last_; }
   uint64_t seed() const { return seed_; }
   // Every parameter with its value as text, defaults included.
   const std::map<std::string, std::string>& settings() const { return settings_; }
 
   // Tokens each KV head keeps on average of a context of n_tokens: int(n (1 - ratio)) or the budget, at least
-  // sinks + 1, at most n_tokens.
+  // sinks + 1 beside the protected ones, at most n_tokens.
   int64_t n_kept(int64_t n_tokens) const;
+  // The same for layer il of n_layer, as its allocation has it.
+  int64_t n_kept_in_layer(int64_t n_tokens, int64_t il, int64_t n_layer) const;
+  // n_tokens (1 - ratio) or the budget, before rounding and without bounds.
+  double wanted(int64_t n_tokens) const;
   // Fraction of a context of n_tokens that is removed, whether a ratio or a budget was asked for.
   double removed(int64_t n_tokens) const {
-    return budget_ ? 1.0 - static_cast<double>(n_kept(n_tokens)) / static_cast<double>(n_tokens) : compression_ratio_;
+    return budget_ ? 1.0 - static_cast<double>(n_kept(n_tokens)) / static_cast<double>(n_tokens)
+                   : compression_ratio_;
   }
 
   const Scorer* scorer() const { return scorer_.get(); }
   const Allocation* allocation() const { return allocation_.get(); }
 
  private:
+  int64_t at_least_sinks(int64_t n_kept, int64_t n_tokens) const;
+
   std::string name_ = "none";
   double compression_ratio_ = 0;
   std::optional<int64_t> budget_;
+  int64_t protect_last_ = 0;
   uint64_t seed_ = 42;
   std::map<std::string, std::string> settings_;
   std::shared_ptr<const Scorer> scorer_;

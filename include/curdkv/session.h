@@ -42,6 +42,9 @@ struct PrefillOptions {
   // Diagnostic: the whole uncompressed cache is kept until the end of the prefill and compressed then, as
   // other engines would. The result is the same; the memory is not.
   bool compress_at_end = false;
+  // The last so many tokens are a question: it takes part in the scoring and is kept whole, beyond the
+  // budget.
+  int64_t n_question = 0;
 };
 
 struct PrefillReport {
@@ -73,6 +76,14 @@ class Session {
   // error, or when cancelled, whole batches may have been appended; rewind() to a mark taken before.
   Result<void> extend(std::span<const Token> tokens, const LogitsSink& sink = {});
 
+  // Evicts what each KV head holds beyond its `budget` best rows by the press's scorer, and leaves every head
+  // room for `room` more, so that a cache can be kept within bounds while tokens are generated. Heads are
+  // bounded one by one, whatever the press's allocation. A press that evicts the same run of tokens
+  // everywhere (streamingllm) has the positions behind it renumbered. Marks taken before are void. Errors:
+  // bad_argument for a press whose scorer needs what is gone by then (queries), or a budget that its sinks
+  // fill. After any other error the session is empty.
+  Result<void> compress(const Press& press, int64_t budget, int64_t room);
+
   // Of the last token, F32 [n_vocab]; empty before anything was computed.
   std::span<const float> logits() const;
 
@@ -81,8 +92,10 @@ class Session {
   Result<void> rewind(const Mark& mark);  // forgets all tokens appended since
   void clear();                           // forgets everything and frees the cache
 
-  int64_t n_tokens() const;  // true length of the sequence, evicted tokens included
-  int64_t n_ctx() const;
+  int64_t n_tokens() const;       // true length of the sequence, evicted tokens included
+  int64_t next_position() const;  // the next token's, for RoPE: n_tokens() unless compress() renumbered
+  int64_t longest_head() const;   // most rows a KV head holds
+  int64_t n_ctx() const;          // most positions
   std::vector<std::vector<int64_t>> cache_lengths() const;  // rows held, [layer][KV head]
   // Positions the press kept, [layer][KV head], ascending; empty for "none".
   const std::vector<std::vector<std::vector<int32_t>>>& kept_tokens() const;
@@ -101,7 +114,7 @@ class Session::Mark {
  private:
   friend class Session;
   std::vector<std::vector<int64_t>> lengths_;
-  int64_t n_tokens_ = 0;
+  int64_t n_tokens_ = 0, next_position_ = 0, n_compressed_ = 0;
   std::vector<float> logits_;
 };
 

@@ -24,13 +24,15 @@ void RaggedCache::clear() {
   for (RaggedLayer& l : layers_) l.offset = l.length = l.capacity = zero;
 }
 
-Result<void> RaggedCache::allocate(RaggedLayer& layer, int64_t il,
-                                   const std::vector<int64_t>& capacity) const {
+Result<RaggedLayer> RaggedCache::allocate_layer(int64_t il, const std::vector<int64_t>& lengths,
+                                                const std::vector<int64_t>& capacity) const {
+  RaggedLayer layer;
+  layer.length = lengths;
   layer.capacity = capacity;
   layer.offset.assign(capacity.size(), 0);
   std::exclusive_scan(capacity.begin(), capacity.end(), layer.offset.begin(), int64_t{0});
   const int64_t n_rows = std::accumulate(capacity.begin(), capacity.end(), int64_t{0});
-  if (n_rows == 0) return {};
+  if (n_rows == 0) return layer;
   layer.context = make_ggml_context(2);
   layer.k = ggml_new_tensor_2d(layer.context.get(), shape_.type_k, shape_.d_head_k, n_rows);
   layer.v = ggml_new_tensor_2d(layer.context.get(), shape_.type_v, shape_.d_head_v, n_rows);
@@ -42,15 +44,7 @@ Result<void> RaggedCache::allocate(RaggedLayer& layer, int64_t il,
     return Error{ErrorCode::out_of_memory, format("not enough memory for %lld cache rows of layer %lld",
                                                   (long long)n_rows, (long long)il)};
   }
-  return {};
-}
-
-Result<void> RaggedCache::allocate(int64_t il, const std::vector<int64_t>& lengths) {
-  RaggedLayer layer;
-  CURDKV_CHECK(allocate(layer, il, lengths));
-  layer.length = lengths;
-  layers_[static_cast<size_t>(il)] = std::move(layer);
-  return {};
+  return layer;
 }
 
 ggml_tensor* view_rows(ggml_context* ctx, ggml_tensor* rows, int64_t first, int64_t n) {
@@ -66,9 +60,7 @@ Result<void> RaggedCache::grow(int64_t il, int64_t n) {
   const int64_t slack = std::max<int64_t>(128, from.longest() / 16);
   std::vector<int64_t> capacity;
   for (int64_t length : from.length) capacity.push_back(length + n + slack);
-  RaggedLayer to;
-  CURDKV_CHECK(allocate(to, il, capacity));
-  to.length = from.length;
+  CURDKV_TRY(RaggedLayer to, allocate_layer(il, from.length, capacity));
   GgmlContext views = make_ggml_context(4 * capacity.size());
   for (size_t h = 0; h < capacity.size(); ++h) {
     if (from.length[h] == 0) continue;

@@ -55,8 +55,11 @@ class RaggedCache {
   const CacheShape& shape() const { return shape_; }
   const RaggedLayer& layer(int64_t il) const { return layers_[static_cast<size_t>(il)]; }
 
-  // Gives layer il a buffer of exactly these lengths per KV head; the rows are the caller's to write.
-  Result<void> allocate(int64_t il, const std::vector<int64_t>& lengths);
+  // A layer il with these lengths, and room for `capacity` rows, per KV head. Its rows are the caller's to
+  // write before it takes the place of the old one.
+  Result<RaggedLayer> allocate_layer(int64_t il, const std::vector<int64_t>& lengths,
+                                     const std::vector<int64_t>& capacity) const;
+  void replace(int64_t il, RaggedLayer layer) { layers_[static_cast<size_t>(il)] = std::move(layer); }
 
   // Makes room for n more rows in every head, moving layers that lack it. Returns whether any moved, which
   // invalidates graphs built over the old tensors.
@@ -71,7 +74,6 @@ class RaggedCache {
   size_t n_bytes_uncompressed(int64_t n_tokens) const;  // what n_tokens cost with nothing evicted
 
  private:
-  Result<void> allocate(RaggedLayer& layer, int64_t il, const std::vector<int64_t>& capacity) const;
   Result<void> grow(int64_t il, int64_t n);
 
   CacheShape shape_ = {};

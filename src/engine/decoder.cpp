@@ -1,14 +1,9 @@
 #include "engine/decoder.h"
 
+#include <cmath>
+
 namespace curdkv {
 namespace {
-
-ggml_tensor* rotate(ggml_context* ctx, const Model::Impl& m, ggml_tensor* x, ggml_tensor* positions) {
-  const RopeParams& r = m.hp.rope;
-  const int mode = r.pairing == RopePairing::neox ? GGML_ROPE_TYPE_NEOX : GGML_ROPE_TYPE_NORMAL;
-  return ggml_rope_ext(ctx, x, positions, m.weights.rope_freqs, r.n_rot, mode, r.n_ctx_orig, r.freq_base,
-                       r.freq_scale, r.ext_factor, r.attn_factor, r.beta_fast, r.beta_slow);
-}
 
 ggml_tensor* feed_forward(ggml_context* ctx, const LayerWeights& w, ggml_tensor* x) {
   ggml_tensor* gate = linear(ctx, w.w_gate, w.b_gate, x);
@@ -23,6 +18,23 @@ ggml_tensor* named(ggml_tensor* t, const char* name, int64_t il) {
 
 }  // namespace
 
+ggml_tensor* rotate(ggml_context* ctx, const RopeParams& r, ggml_tensor* rope_freqs, ggml_tensor* x,
+                    ggml_tensor* positions) {
+  const int mode = r.pairing == RopePairing::neox ? GGML_ROPE_TYPE_NEOX : GGML_ROPE_TYPE_NORMAL;
+  return ggml_rope_ext(ctx, x, positions, rope_freqs, r.n_rot, mode, r.n_ctx_orig, r.freq_base, r.freq_scale,
+                       r.ext_factor, r.attn_factor, r.beta_fast, r.beta_slow);
+}
+
+ggml_tensor* rotate_keeping_length(ggml_context* ctx, const RopeParams& rope, ggml_tensor* rope_freqs,
+                                   ggml_tensor* x, ggml_tensor* positions, int times) {
+  // What ggml multiplies rotated elements by.
+  const float magnitude =
+      rope.attn_factor * (rope.ext_factor != 0 ? 1.0f + 0.1f * std::log(1.0f / rope.freq_scale) : 1.0f);
+  RopeParams plain = rope;
+  for (int i = 0; i < times; ++i) plain.attn_factor /= magnitude;
+  return rotate(ctx, plain, rope_freqs, x, positions);
+}
+
 ggml_tensor* build_layer(ggml_context* ctx, const Model::Impl& model, int64_t il, ggml_tensor* x,
                          ggml_tensor* positions, ggml_tensor* out_rows, const Attend& attend) {
   const HParams& hp = model.hp;
@@ -30,8 +42,8 @@ ggml_tensor* build_layer(ggml_context* ctx, const Model::Impl& model, int64_t il
 
   ggml_tensor* normed = named(rms_norm(ctx, x, w.attn_norm, hp.rms_eps), "attn_norm", il);
   Projections p = model.arch->project(ctx, hp, w, normed);
-  p.q = named(rotate(ctx, model, p.q, positions), "q", il);
-  p.k = named(rotate(ctx, model, p.k, positions), "k", il);
+  p.q = named(rotate(ctx, hp.rope, model.weights.rope_freqs, p.q, positions), "q", il);
+  p.k = named(rotate(ctx, hp.rope, model.weights.rope_freqs, p.k, positions), "k", il);
   named(p.v, "v", il);
   ggml_tensor* attended = named(attend(p), "attention", il);
   ggml_tensor* out = named(linear(ctx, w.wo, w.bo, attended), "attn_out", il);

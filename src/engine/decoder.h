@@ -19,6 +19,15 @@ using Attend = std::function<ggml_tensor*(const Projections&)>;
 ggml_tensor* build_layer(ggml_context* ctx, const Model::Impl& model, int64_t il, ggml_tensor* x,
                          ggml_tensor* positions, ggml_tensor* out_rows, const Attend& attend);
 
+// RoPE at the given positions; x: F32 [d_head, n_head, n], positions: I32 [n].
+ggml_tensor* rotate(ggml_context* ctx, const RopeParams& rope, ggml_tensor* rope_freqs, ggml_tensor* x,
+                    ggml_tensor* positions);
+
+// The same without RoPE's scaling (YaRN), which `times` is undone: once for a rotation that should change no
+// length, twice for one that takes back what rotate() did.
+ggml_tensor* rotate_keeping_length(ggml_context* ctx, const RopeParams& rope, ggml_tensor* rope_freqs,
+                                   ggml_tensor* x, ggml_tensor* positions, int times);
+
 // Final norm and output matrix: F32 [n_vocab, n].
 ggml_tensor* build_logits(ggml_context* ctx, const Model::Impl& model, ggml_tensor* x);
 

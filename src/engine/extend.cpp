@@ -68,17 +68,19 @@ Result<void> Session::Impl::build_extend(int64_t n_new, bool decoding, bool all_
   return {};
 }
 
-Result<void> Session::Impl::extend_chunk(std::span<const Token> tokens, bool decoding, const LogitsSink& sink) {
+Result<void> Session::Impl::extend_chunk(std::span<const Token> tokens, bool decoding,
+                                         const LogitsSink& sink) {
   const auto n_new = static_cast<int64_t>(tokens.size());
   const HParams& hp = m().hp;
   CURDKV_TRY(const bool moved, cache.reserve(n_new));
   DecodeGraph& d = decode;
-  if (!decoding || moved || d.epoch != compute->epoch()) CURDKV_CHECK(build_extend(n_new, decoding, bool(sink)));
+  if (!decoding || moved || d.epoch != compute->epoch())
+    CURDKV_CHECK(build_extend(n_new, decoding, bool(sink)));
 
   std::vector<int32_t> ids(tokens.begin(), tokens.end()), positions;
   ids.resize(static_cast<size_t>(d.n_padded), 0);
   for (int64_t i = 0; i < d.n_padded; ++i)
-    positions.push_back(static_cast<int32_t>(n_tokens + std::min(i, n_new - 1)));
+    positions.push_back(static_cast<int32_t>(next_position + std::min(i, n_new - 1)));
   Compute::set(d.tokens, ids);
   Compute::set(d.positions, positions);
   if (d.out_rows != nullptr) Compute::set(d.out_rows, std::vector<int32_t>{static_cast<int32_t>(n_new - 1)});
@@ -108,13 +110,15 @@ Result<void> Session::Impl::extend_chunk(std::span<const Token> tokens, bool dec
   }
   cache.append(n_new);
   n_tokens += n_new;
+  next_position += n_new;
   return {};
 }
 
 Result<void> Session::Impl::extend(std::span<const Token> tokens, const LogitsSink& sink) {
   CURDKV_CHECK(check_tokens(tokens));
   const auto batch = static_cast<size_t>(round_up(params.n_batch, kTileTokens));
-  const bool decoding = tokens.size() == 1;  // a last chunk of one token is not: it must not depend on the chunk size
+  const bool decoding =
+      tokens.size() == 1;  // a last chunk of one token is not: it must not depend on the chunk size
   for (size_t at = 0; at < tokens.size(); at += batch) {
     CURDKV_CHECK(extend_chunk(tokens.subspan(at, std::min(batch, tokens.size() - at)), decoding, sink));
   }

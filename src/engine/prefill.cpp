@@ -4,6 +4,7 @@
 
 #include "base/stopwatch.h"
 #include "base/try.h"
+#include "engine/compaction.h"
 #include "engine/decoder.h"
 
 namespace curdkv {
@@ -24,6 +25,7 @@ Prefill::Prefill(Session::Impl& session, std::span<const Token> tokens, const Pr
       tokens_(tokens),
       press_(press),
       options_(options),
+      needs_(press.is_none() ? ScorerNeeds() : press.scorer()->needs()),
       n_tokens_(static_cast<int64_t>(tokens.size())),
       // Padding tokens come last, so nothing real sees them; every chunk is then made of whole query tiles
       // and takes the same kernels, whatever the chunk size: the same rounding, the same kept tokens.
@@ -68,7 +70,7 @@ Result<PrefillReport> Prefill::run() {
   if (press_.is_none()) s_.kept.clear();
   kv = {};
   CURDKV_CHECK(read_logits());
-  s_.n_tokens = n_tokens_;
+  s_.n_tokens = s_.next_position = n_tokens_;
   report_.prefill_ms = all.ms();
   return report_;
 }
@@ -96,13 +98,22 @@ Result<void> Prefill::allocate_hidden(ggml_backend_dev_t device) {
 Result<LayerKv> Prefill::allocate_kv(int64_t il) const {
   const HParams& hp = s_.m().hp;
   LayerKv kv;
-  kv.context = make_ggml_context(2);
+  kv.context = make_ggml_context(5);
   // ggml's tiled attention wants keys and values of one type.
   const CacheShape& shape = s_.cache.shape();
   const bool any_f32 = shape.type_k == GGML_TYPE_F32 || shape.type_v == GGML_TYPE_F32;
   const ggml_type t = any_f32 ? GGML_TYPE_F32 : GGML_TYPE_F16;
   kv.k = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_k, hp.n_head_kv, n_padded_);
   kv.v = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_v, hp.n_head_kv, n_padded_);
+  const auto rows = [&](ggml_tensor* x) {
+    return ggml_reshape_2d(kv.context.get(), x, x->ne[0], x->ne[1] * x->ne[2]);
+  };
+  kv.k_rows = rows(kv.k);
+  kv.v_rows = rows(kv.v);
+  if (needs_.n_queries > 0) {
+    kv.q_first = std::max<int64_t>(0, n_tokens_ - needs_.n_queries);
+    kv.q = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_k, hp.n_head, n_padded_ - kv.q_first);
+  }
   CURDKV_TRY(kv.buffer, allocate(kv.context.get(), s_.m().weights.layer_device[static_cast<size_t>(il)],
                                  "one layer's keys and values"));
   return kv;
@@ -155,9 +166,14 @@ Result<void> Prefill::run_layer(int64_t il, LayerKv& kv) {
 
 Result<void> Prefill::run_chunk(int64_t il, LayerKv& kv, int64_t first, int64_t n) {
   ggml_context* ctx = s_.compute->begin();
-  const auto store = [&](ggml_tensor* all, ggml_tensor* fresh) {
-    ggml_tensor* to = ggml_view_3d(ctx, all, all->ne[0], all->ne[1], n, all->nb[1], all->nb[2],
-                                   static_cast<size_t>(first) * all->nb[2]);
+  // Keeps the chunk's tokens from `from` on in `all`, whose first row is token `from`.
+  const auto store = [&](ggml_tensor* all, ggml_tensor* fresh, int64_t from = 0) {
+    const int64_t begin = std::max(first, from), n_stored = first + n - begin;
+    if (n_stored <= 0) return;
+    fresh = ggml_view_3d(ctx, fresh, fresh->ne[0], fresh->ne[1], n_stored, fresh->nb[1], fresh->nb[2],
+                         static_cast<size_t>(begin - first) * fresh->nb[2]);
+    ggml_tensor* to = ggml_view_3d(ctx, all, all->ne[0], all->ne[1], n_stored, all->nb[1], all->nb[2],
+                                   static_cast<size_t>(begin - from) * all->nb[2]);
     ggml_build_forward_expand(s_.compute->graph(), ggml_cpy(ctx, fresh, to));
   };
   const auto seen = [&](ggml_tensor* all) {  // [d, first + n, n_head_kv]
@@ -166,6 +182,7 @@ Result<void> Prefill::run_chunk(int64_t il, LayerKv& kv, int64_t first, int64_t 
   const Attend attend = [&](const Projections& p) {
     store(kv.k, p.k);
     store(kv.v, p.v);
+    if (kv.q != nullptr) store(kv.q, p.q, kv.q_first);
     ggml_tensor* out =
         ggml_flash_attn_ext(ctx, ggml_permute(ctx, p.q, 0, 2, 1, 3), seen(kv.k), seen(kv.v),
                             mask_.view(ctx, mask_data_, first), s_.m().hp.kq_scale, 0.0f, 0.0f);
@@ -186,11 +203,19 @@ Result<void> Prefill::run_chunk(int64_t il, LayerKv& kv, int64_t first, int64_t 
 
 Result<void> Prefill::compress(int64_t il, const LayerKv& kv) {
   const Stopwatch watch;
-  CURDKV_TRY(KeptTokens kept, select_tokens(*s_.compute, press_, kv, n_tokens_, il));
+  PrefilledLayer layer(*s_.compute, s_.layer_model(il, press_.seed()), kv, n_tokens_);
+  CURDKV_TRY(KeptTokens kept, select_tokens(layer, press_, options_.n_question, il, s_.m().hp.n_layer));
+  // Token t of head h is row t n_head_kv + h of the scratch.
   std::vector<int64_t> lengths;
-  for (const auto& tokens : kept) lengths.push_back(static_cast<int64_t>(tokens.size()));
-  CURDKV_CHECK(s_.cache.allocate(il, lengths));
-  CURDKV_CHECK(compact(*s_.compute, kv, kept, s_.cache.layer(il)));
+  std::vector<std::vector<int32_t>> rows = kept;
+  for (size_t h = 0; h < kept.size(); ++h) {
+    lengths.push_back(static_cast<int64_t>(kept[h].size()));
+    for (int32_t& t : rows[h])
+      t = static_cast<int32_t>(t * static_cast<int64_t>(kept.size()) + static_cast<int64_t>(h));
+  }
+  CURDKV_TRY(RaggedLayer kept_rows, s_.cache.allocate_layer(il, lengths, lengths));
+  s_.cache.replace(il, std::move(kept_rows));
+  CURDKV_CHECK(copy_rows(*s_.compute, kv.k_rows, kv.v_rows, rows, s_.cache.layer(il)));
   s_.kept.push_back(std::move(kept));
   note_peak(kv.n_bytes());
   report_.compress_ms += watch.ms();

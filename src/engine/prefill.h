@@ -4,20 +4,10 @@
 // after a full prefill, as each layer attends to the uncompressed keys of its own.
 #pragma once
 
+#include "engine/layer_scoring.h"
 #include "engine/session_impl.h"
-#include "press/scorer.h"
 
 namespace curdkv {
-
-// Keys and values of one layer, uncompressed; F32 for an F32 cache, else F16.
-struct LayerKv {
-  ggml_tensor* k = nullptr;  // [d_head_k, n_head_kv, n_padded]
-  ggml_tensor* v = nullptr;  // [d_head_v, n_head_kv, n_padded]
-  GgmlContext context;
-  GgmlBuffer buffer;
-
-  size_t n_bytes() const { return buffer ? ggml_backend_buffer_get_size(buffer.get()) : 0; }
-};
 
 class Prefill {
  public:
@@ -41,6 +31,7 @@ class Prefill {
   std::span<const Token> tokens_;
   const Press& press_;
   const PrefillOptions& options_;
+  ScorerNeeds needs_;
   int64_t n_tokens_, n_padded_, n_chunk_;
   PrefillReport report_;
 
@@ -56,16 +47,5 @@ class Prefill {
   GgmlContext input_context_;
   GgmlBuffer input_buffer_;
 };
-
-// A layer's scores, F32 [n_tokens, n_head_kv]; of kv the first n_tokens are real.
-Result<std::vector<float>> score_tokens(Compute& compute, const Scorer& scorer, const LayerKv& kv,
-                                        int64_t n_tokens, const Gaussian& gaussian);
-
-// What each KV head keeps: everything if the press keeps all, else as its allocation selects.
-Result<KeptTokens> select_tokens(Compute& compute, const Press& press, const LayerKv& kv, int64_t n_tokens,
-                                 int64_t il);
-
-// Copies the kept rows into layer il of the cache, which must have been allocated with their numbers.
-Result<void> compact(Compute& compute, const LayerKv& kv, const KeptTokens& kept, const RaggedLayer& layer);
 
 }  // namespace curdkv

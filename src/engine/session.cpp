@@ -44,10 +44,10 @@ Result<Session> Session::create(const Model& model, const SessionParams& params)
   CURDKV_CHECK(check_cache_type(shape.type_v, hp.d_head_v));
   auto impl = std::make_unique<Impl>(model, params);
   impl->n_ctx = params.n_ctx > 0 ? params.n_ctx : hp.n_ctx_train;
-  // A layer takes about 40 nodes and portable attention some per KV head; scoring and compacting take some per slice
-  // of tokens and of cache rows.
-  const size_t max_nodes = static_cast<size_t>(1024 + hp.n_layer * (64 + 8 * hp.n_head_kv) + impl->n_ctx / 64 +
-                                               impl->n_ctx * hp.n_head_kv / 256);
+  // A layer takes about 40 nodes and portable attention some per KV head; scoring and compacting take some
+  // per slice of tokens and of cache rows.
+  const size_t max_nodes = static_cast<size_t>(1024 + hp.n_layer * (64 + 8 * hp.n_head_kv) +
+                                               impl->n_ctx / 64 + impl->n_ctx * hp.n_head_kv / 256);
   CURDKV_TRY(impl->compute, Compute::create(model.impl().weights, params.n_threads, max_nodes, params.stop));
   impl->cache = RaggedCache(shape, model.impl().weights.layer_device);
   return Session(std::move(impl));
@@ -60,9 +60,9 @@ Session::~Session() = default;
 
 Result<void> Session::Impl::check_tokens(std::span<const Token> tokens) const {
   const auto n = static_cast<int64_t>(tokens.size());
-  if (n_tokens + n > n_ctx) {
+  if (next_position + n > n_ctx) {
     return Error{ErrorCode::bad_input, format("%lld tokens do not fit the context of %lld",
-                                              (long long)(n_tokens + n), (long long)n_ctx)};
+                                              (long long)(next_position + n), (long long)n_ctx)};
   }
   for (Token t : tokens) {
     if (t < 0 || t >= m().hp.n_vocab) {
@@ -85,7 +85,7 @@ Result<PrefillReport> Session::Impl::prefill(std::span<const Token> tokens, cons
 
 void Session::Impl::clear() {
   cache.clear();
-  n_tokens = 0;
+  n_tokens = next_position = 0;
   logits.clear();
   kept.clear();
   decode.epoch = 0;
@@ -108,6 +108,8 @@ Session::Mark Session::mark() const {
   Mark mark;
   mark.lengths_ = impl_->cache.mark();
   mark.n_tokens_ = impl_->n_tokens;
+  mark.next_position_ = impl_->next_position;
+  mark.n_compressed_ = impl_->n_compressed;
   mark.logits_ = impl_->logits;
   return mark;
 }
@@ -118,10 +120,28 @@ Result<void> Session::rewind(const Mark& mark) {
     return Error{ErrorCode::bad_argument,
                  "the mark is not of this session, or the session was cleared since"};
   }
+  if (mark.n_compressed_ != impl_->n_compressed) {
+    return Error{ErrorCode::bad_argument, "the cache was compressed since the mark was taken"};
+  }
   impl_->cache.rewind(mark.lengths_);
   impl_->n_tokens = mark.n_tokens_;
+  impl_->next_position = mark.next_position_;
   impl_->logits = mark.logits_;
   return {};
+}
+
+Result<void> Session::compress(const Press& press, int64_t budget, int64_t room) {
+  auto done = impl_->compress(press, budget, room);
+  if (!done && done.error().code != ErrorCode::bad_argument) impl_->clear();
+  return done;
+}
+
+int64_t Session::longest_head() const {
+  int64_t longest = 0;
+  for (int64_t il = 0; il < impl_->cache.shape().n_layer; ++il) {
+    longest = std::max(longest, impl_->cache.layer(il).longest());
+  }
+  return longest;
 }
 
 void Session::clear() {
@@ -129,6 +149,9 @@ void Session::clear() {
 }
 int64_t Session::n_tokens() const {
   return impl_->n_tokens;
+}
+int64_t Session::next_position() const {
+  return impl_->next_position;
 }
 int64_t Session::n_ctx() const {
   return impl_->n_ctx;

@@ -6,7 +6,8 @@
 
 #include "cache/ragged_cache.h"
 #include "curdkv/session.h"
-#include "engine/compute.h"
+#include "engine/compaction.h"
+#include "engine/layer_scoring.h"
 #include "engine/ragged_attention.h"
 #include "model/model_impl.h"
 #include "press/allocation.h"
@@ -42,6 +43,8 @@ struct Session::Impl {
   std::unique_ptr<Compute> compute;
   RaggedCache cache;
   int64_t n_tokens = 0;
+  int64_t next_position = 0;  // of RoPE; n_tokens unless gaps were closed
+  int64_t n_compressed = 0;   // times compress() made older marks worthless
   std::vector<float> logits;
   std::vector<KeptTokens> kept;
   DecodeGraph decode;
@@ -51,10 +54,17 @@ struct Session::Impl {
   Result<PrefillReport> prefill(std::span<const Token> tokens, const Press& press,
                                 const PrefillOptions& options);
   Result<void> extend(std::span<const Token> tokens, const LogitsSink& sink);
+  Result<void> compress(const Press& press, int64_t budget, int64_t room);
   Result<void> check_tokens(std::span<const Token> tokens) const;
   void clear();
 
+  LayerModel layer_model(int64_t il, uint64_t seed) const {
+    return {m().hp, m().weights.rope_freqs, m().weights.layers[static_cast<size_t>(il)].wo, il, seed};
+  }
+
  private:
+  Result<void> shrink_layer(int64_t il, const Press& press, int64_t budget, int64_t room,
+                            const ChangeKeys& change);
   Result<void> extend_chunk(std::span<const Token> tokens, bool decoding, const LogitsSink& sink);
   Result<void> build_extend(int64_t n_new, bool decoding, bool all_logits);
 };

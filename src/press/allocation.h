@@ -3,27 +3,32 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
+
+#include "press/scores.h"
 
 namespace curdkv {
 
-// Scores of one layer, host memory: head h's score of token t is scores[h * n_tokens + t]; larger = keep.
-struct LayerScores {
-  std::span<const float> scores;  // F32 [n_tokens, n_head_kv]; NaN counts as the lowest
-  int64_t n_tokens;
-  int64_t n_head_kv;
-
-  float at(int64_t head, int64_t token) const { return scores[static_cast<size_t>(head * n_tokens + token)]; }
-};
-
 using KeptTokens = std::vector<std::vector<int32_t>>;  // per KV head, ascending positions
+
+// What a layer may keep, per head on average.
+struct Budget {
+  int64_t n_kept;  // whole tokens
+  double wanted;   // before rounding: n_tokens (1 - ratio), or the budget in tokens
+};
 
 class Allocation {
  public:
   virtual ~Allocation() = default;
-  // n_kept: tokens per head on average, 1 <= n_kept <= n_tokens. n_kept * n_head_kv are kept in all.
-  virtual KeptTokens select(const LayerScores& scores, int64_t n_kept) const = 0;
+  // NaN counts as the lowest score. 1 <= budget.n_kept <= n_tokens; n_kept * n_head_kv are kept in all, give
+  // or take granularity() * n_head_kv.
+  virtual KeptTokens select(const Scores& scores, const Budget& budget) const = 0;
+  // Tokens per head that layer il of n_layer may keep of n_tokens, where `wanted` is the layers' average.
+  virtual int64_t layer_budget(double wanted, [[maybe_unused]] int64_t n_tokens, [[maybe_unused]] int64_t il,
+                               [[maybe_unused]] int64_t n_layer) const {
+    return static_cast<int64_t>(wanted);
+  }
+  virtual int64_t granularity() const { return 0; }
 };
 
 }  // namespace curdkv

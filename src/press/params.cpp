@@ -28,6 +28,7 @@ std::string check(const PressParam& p, std::string& text) {
     for (const auto& c : p.choices) all += (all.empty() ? "" : ", ") + c;
     return "must be one of " + all;
   }
+  if (p.kind == "scorer") return "";  // looked up by the registry
   double value = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (ec != std::errc() || end != text.data() + text.size() || !std::isfinite(value))
@@ -54,6 +55,18 @@ PressParam real_param(const char* name, double value, double min, double max, co
 PressParam choice_param(const char* name, const char* value, std::vector<std::string> choices,
                         const char* help) {
   return {name, "choice", value, 0, 0, std::move(choices), help};
+}
+
+PressParam scorer_param(const char* name, const char* value, const char* help) {
+  return {name, "scorer", value, 0, 0, {}, help};
+}
+
+ParamValues ParamValues::nested(const std::string& prefix) const {
+  ParamValues out;
+  for (const auto& [name, text] : texts_) {
+    if (name.starts_with(prefix + ".")) out.texts_[name.substr(prefix.size() + 1)] = text;
+  }
+  return out;
 }
 
 Result<ParamValues> ParamValues::parse(std::span<const PressParam> table,

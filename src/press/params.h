@@ -16,6 +16,8 @@ PressParam int_param(const char* name, int64_t value, int64_t min, int64_t max, 
 PressParam real_param(const char* name, double value, double min, double max, const char* help);
 PressParam choice_param(const char* name, const char* value, std::vector<std::string> choices,
                         const char* help);
+// Names another scorer, whose parameters become NAME.PARAM.
+PressParam scorer_param(const char* name, const char* value, const char* help);
 
 class ParamValues {
  public:
@@ -28,6 +30,9 @@ class ParamValues {
   int64_t get_int(const std::string& name) const { return std::stoll(texts_.at(name)); }
   double get_real(const std::string& name) const { return std::stod(texts_.at(name)); }
   const std::string& get_text(const std::string& name) const { return texts_.at(name); }
+
+  // Those named "prefix.NAME", as NAME.
+  ParamValues nested(const std::string& prefix) const;
 
   const std::map<std::string, std::string>& texts() const { return texts_; }
 

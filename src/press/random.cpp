@@ -8,10 +8,11 @@ namespace curdkv {
 
 // Box-Muller over a 64-bit Mersenne twister: the standard library's normal distribution may differ by
 // platform.
-std::vector<float> gaussian_matrices(uint64_t seed, int64_t il, int64_t d, int64_t rank, int64_t n) {
+std::vector<float> gaussian_matrices(uint64_t seed, int64_t il, int64_t d, int64_t rank, int64_t first,
+                                     int64_t n) {
   std::vector<float> out;
   out.reserve(static_cast<size_t>(n * d * rank));
-  for (int64_t i = 0; i < n; ++i) {
+  for (int64_t i = first; i < first + n; ++i) {
     std::seed_seq mix{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32),
                       static_cast<uint32_t>(il), static_cast<uint32_t>(i)};
     std::mt19937_64 bits(mix);

@@ -1,25 +1,21 @@
 // A scorer tells how much each cached token matters to each KV head: larger = keep.
-// It is written as a ggml graph over one layer's keys and values, so it runs where the layer lives. A new one
-// is one file with a class like CurScorer and a line in registry.cpp.
+// What is heavy it writes as ggml graphs over slices of one layer's keys, values or queries, which run where
+// the layer lives; what is light (normalising, smoothing, combining) it does on the host, as that is where
+// tokens are selected. A new one is one file in scorers/ and one line in registry.cpp; see
+// docs/add-a-press.md.
 #pragma once
 
 #include <ggml.h>
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <vector>
 
+#include "curdkv/result.h"
+#include "press/scores.h"
+
 namespace curdkv {
-
-// Random numbers for one layer: n matrices F32 [d, rank] one after the other, entries N(0, 1).
-using Gaussian = std::function<std::vector<float>(int64_t d, int64_t rank, int64_t n)>;
-
-// One layer's uncompressed keys and values, as the prefill left them.
-struct ScorerInput {
-  ggml_tensor* keys;    // F16 or F32 [d_head_k, n_tokens, n_head_kv], after RoPE, rows contiguous
-  ggml_tensor* values;  // F16 or F32 [d_head_v, n_tokens, n_head_kv], rows contiguous
-  Gaussian gaussian;
-};
 
 // A graph under construction, with constants that the engine fills in once memory is there.
 class ScoreGraph {
@@ -46,13 +42,71 @@ class ScoreGraph {
   std::vector<Constant> constants_;
 };
 
+// What a scorer takes beyond keys and values; the prefill keeps no more than is asked for.
+struct ScorerNeeds {
+  static constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
+  int64_t n_queries = 0;        // queries of the last so many tokens
+  bool output_matrix = false;   // the attention's output projection
+  bool reconstruction = false;  // the context is read a second time, to be repeated (KVzip)
+
+  ScorerNeeds operator|(const ScorerNeeds& o) const {
+    return {std::max(n_queries, o.n_queries), output_matrix || o.output_matrix,
+            reconstruction || o.reconstruction};
+  }
+};
+
+// One layer of a context as a scorer sees it: tokens [0, n_tokens) of every head, before any was evicted.
+// While generating, it is what one KV head holds instead: n_head_kv is 1, and the tokens are those still
+// there.
+class LayerView {
+ public:
+  virtual ~LayerView() = default;
+
+  int64_t n_tokens = 0;
+  int64_t n_head_kv = 0;
+  int64_t n_group = 1;  // query heads per KV head
+  int64_t d_head_k = 0;
+  int64_t d_head_v = 0;
+  float kq_scale = 1;  // multiplies Q K^T
+  int64_t n_kept = 0;  // tokens each head will keep on average
+  double removed = 0;  // fraction of the context that is removed, as asked for
+
+  int64_t n_head() const { return n_head_kv * n_group; }
+
+  // Tokens [first, first + n), for a graph. Rows (ne0) are contiguous, the other dimensions need not be.
+  virtual ggml_tensor* keys(ScoreGraph& graph, int64_t first,
+                            int64_t n) = 0;  // cache type [d_head_k, n, n_head_kv], after RoPE
+  virtual ggml_tensor* values(ScoreGraph& graph, int64_t first,
+                              int64_t n) = 0;  // cache type [d_head_v, n, n_head_kv]
+  virtual ggml_tensor* queries(ScoreGraph& graph, int64_t first,
+                               int64_t n) = 0;  // F16 or F32 [d_head_k, n, n_head], after RoPE
+  // Undoes RoPE: x are rotated rows [d_head_k, n, heads] of tokens [first, first + n). F32, contiguous.
+  virtual ggml_tensor* without_rope(ScoreGraph& graph, ggml_tensor* x, int64_t first) = 0;
+  // These heads' part of the output projection, F32 [d_head_v * n_head, n_embd].
+  virtual Result<std::vector<float>> output_matrix() = 0;
+  // RoPE's rotation averaged over positions [first, first + n): [d_head_k, d_head_k], row-major.
+  virtual Result<std::vector<float>> mean_rotation(int64_t first, int64_t n) = 0;
+  // The highest attention each token got while the context was repeated: [n_tokens, n_head_kv].
+  virtual Result<Scores> reconstruction() = 0;
+  // Seeded: n matrices F32 [d, rank], entries N(0, 1), for this layer.
+  virtual std::vector<float> gaussian(int64_t d, int64_t rank, int64_t n) = 0;
+
+  // Runs a graph. `build` returns the tensors wanted (F32, contiguous); their data comes back in that order.
+  using Build = std::function<std::vector<ggml_tensor*>(ScoreGraph&)>;
+  virtual Result<std::vector<std::vector<float>>> run(const Build& build) = 0;
+};
+
 class Scorer {
  public:
   virtual ~Scorer() = default;
-  // F32 [n_tokens, n_head_kv].
-  virtual ggml_tensor* build(ScoreGraph& graph, const ScorerInput& in) const = 0;
-  // First tokens of the context that are always kept; build() gives them the highest score.
-  virtual int64_t n_sinks() const = 0;
+  // [n_tokens, n_head_kv].
+  virtual Result<Scores> score(LayerView& layer) const = 0;
+  virtual ScorerNeeds needs() const { return {}; }
+  // First tokens of the context that are always kept, whatever score() says of them.
+  virtual int64_t n_sinks() const { return 0; }
+  // Every head evicts the same tokens, and those in one piece: while generating, positions can then be
+  // renumbered over the gap, and a generation need not end where the model's context does.
+  virtual bool evicts_one_gap() const { return false; }
 };
 
 }  // namespace curdkv

@@ -6,9 +6,9 @@
 
 namespace curdkv {
 
-std::vector<Candidate> candidates_of(const LayerScores& scores, int64_t head) {
-  std::vector<Candidate> out(static_cast<size_t>(scores.n_tokens));
-  for (int64_t t = 0; t < scores.n_tokens; ++t) {
+std::vector<Candidate> candidates_of(const Scores& scores, int64_t head) {
+  std::vector<Candidate> out(static_cast<size_t>(scores.n_tokens()));
+  for (int64_t t = 0; t < scores.n_tokens(); ++t) {
     const float s = scores.at(head, t);
     out[static_cast<size_t>(t)] = {std::isnan(s) ? -std::numeric_limits<float>::infinity() : s,
                                    static_cast<int32_t>(t), static_cast<int32_t>(head)};
@@ -31,6 +31,16 @@ KeptTokens by_head(std::span<const Candidate> candidates, int64_t n_head_kv) {
   for (const Candidate& c : candidates) kept[static_cast<size_t>(c.head)].push_back(c.token);
   for (auto& tokens : kept) std::sort(tokens.begin(), tokens.end());
   return kept;
+}
+
+KeptTokens best_of_each_head(const Scores& scores, int64_t k) {
+  std::vector<Candidate> all;
+  for (int64_t h = 0; h < scores.n_head(); ++h) {
+    std::vector<Candidate> head = candidates_of(scores, h);
+    partition_top(head, k);
+    all.insert(all.end(), head.begin(), head.begin() + k);
+  }
+  return by_head(all, scores.n_head());
 }
 
 }  // namespace curdkv

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "press/allocation.h"
@@ -15,12 +16,15 @@ struct Candidate {
 };
 
 // All (token, head) pairs of one head, NaN scores replaced by the lowest value.
-std::vector<Candidate> candidates_of(const LayerScores& scores, int64_t head);
+std::vector<Candidate> candidates_of(const Scores& scores, int64_t head);
 
 // Moves the k best to the front, in no particular order among themselves.
 void partition_top(std::vector<Candidate>& candidates, int64_t k);
 
 // Sorts candidates into ascending positions per head.
 KeptTokens by_head(std::span<const Candidate> candidates, int64_t n_head_kv);
+
+// The k best tokens of every head.
+KeptTokens best_of_each_head(const Scores& scores, int64_t k);
 
 }  // namespace curdkv

@@ -15,6 +15,10 @@ RaggedCache make_cache(int64_t n_layer, ggml_type type = GGML_TYPE_F16) {
                      std::vector<ggml_backend_dev_t>(static_cast<size_t>(n_layer), cpu));
 }
 
+void allocate(RaggedCache& cache, const std::vector<int64_t>& lengths) {
+  cache.replace(0, must(cache.allocate_layer(0, lengths, lengths)));
+}
+
 // Every element of a head's rows becomes 1000 * head + row, in F32.
 void fill(const RaggedLayer& l) {
   for (ggml_tensor* t : {l.k, l.v}) {
@@ -44,11 +48,11 @@ TEST(RaggedCache, AllocatesNoMoreThanItsRows) {
   for (ggml_type type : {GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q8_0}) {
     RaggedCache cache = make_cache(2, type);
     EXPECT_EQ(cache.n_bytes(), 0u);
-    must(cache.allocate(0, {100, 7, 0}));
+    allocate(cache, {100, 7, 0});
     const size_t rows = 107 * (ggml_row_size(type, 64) + ggml_row_size(type, 32));
     EXPECT_GE(cache.n_bytes(), rows);
     EXPECT_LE(cache.n_bytes(), rows + 256) << "alignment only";
-    must(cache.allocate(0, {1, 1, 1}));
+    allocate(cache, {1, 1, 1});
     EXPECT_LE(cache.n_bytes(), rows / 10) << "the old rows are freed";
     cache.clear();
     EXPECT_EQ(cache.n_bytes(), 0u);
@@ -59,7 +63,7 @@ TEST(RaggedCache, AllocatesNoMoreThanItsRows) {
 
 TEST(RaggedCache, GrowingKeepsEveryRow) {
   RaggedCache cache = make_cache(1, GGML_TYPE_F32);
-  must(cache.allocate(0, {40, 1, 300}));
+  allocate(cache, {40, 1, 300});
   fill(cache.layer(0));
   EXPECT_TRUE(must(cache.reserve(5))) << "there was no room";
   expect_filled(cache.layer(0), {40, 1, 300});
@@ -79,7 +83,7 @@ TEST(RaggedCache, GrowsFromNothing) {
 
 TEST(RaggedCache, RewindRestoresLengths) {
   RaggedCache cache = make_cache(1);
-  must(cache.allocate(0, {4, 5, 6}));
+  allocate(cache, {4, 5, 6});
   const RaggedCache::Mark mark = cache.mark();
   must(cache.reserve(10));
   cache.append(10);

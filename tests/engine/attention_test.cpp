@@ -31,7 +31,7 @@ Problem make_problem(const Shape& shape, const std::vector<int64_t>& lengths, in
   ggml_cpu_init();
   const auto cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
   p.cache = RaggedCache({1, shape.n_head_kv, shape.d_k, shape.d_v, shape.type_k, shape.type_v}, {cpu});
-  must(p.cache.allocate(0, lengths));
+  p.cache.replace(0, must(p.cache.allocate_layer(0, lengths, lengths)));
   must(p.cache.reserve(n_new));
   const RaggedLayer& l = p.cache.layer(0);
   for (ggml_tensor* rows : {l.k, l.v}) {

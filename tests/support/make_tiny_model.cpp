@@ -1,5 +1,5 @@
-// make_tiny_model FILE [N_CTX [N_LAYER D_HEAD]]: writes a tiny random llama model, for tests and measurements that
-// are not C++.
+// make_tiny_model FILE [N_CTX [N_LAYER D_HEAD]]: writes a tiny random llama model, for tests and measurements
+// that are not C++.
 #include <cstdlib>
 
 #include "support/tiny_model.h"

@@ -1,11 +1,12 @@
-// Runs a press on given or random keys and values, through the engine's own scoring and selection.
+// Runs a press on given or random keys, values and queries, through the engine's own scoring and selection.
 #pragma once
 
 #include <ggml-cpu.h>
 
 #include <random>
 
-#include "engine/prefill.h"
+#include "engine/layer_scoring.h"
+#include "engine/session_impl.h"
 #include "press/scorer.h"
 #include "support/must.h"
 
@@ -23,38 +24,88 @@ inline std::unique_ptr<Compute> make_compute(int n_threads = 2) {
   return must(Compute::create(none, n_threads, 4096, nullptr));
 }
 
-// Keys and values of one layer as [n_head_kv][n_tokens][d], fastest last, put where the prefill would put
-// them.
+// One layer as [heads][n_tokens][d], fastest last, put where the prefill would put it.
+struct LayerData {
+  int64_t n_tokens, n_head_kv, n_group, d;
+  ggml_type type;
+  std::vector<float> keys, values, queries;  // after RoPE
+  RopeParams rope;
+  std::vector<float> wo = {};  // [d * n_head, n_embd]
+  std::function<std::vector<float>(int64_t d, int64_t rank, int64_t n)> gaussian =
+      {};  // instead of a seeded one
+};
+
 class TestLayer {
  public:
-  TestLayer(int64_t n_tokens, int64_t n_head_kv, int64_t d, ggml_type type, const std::vector<float>& keys,
-            const std::vector<float>& values)
-      : n_tokens_(n_tokens), n_head_kv_(n_head_kv) {
-    const int64_t n_padded = round_up(n_tokens, kTileTokens);
-    kv_.context = make_ggml_context(2);
-    kv_.k = ggml_new_tensor_3d(kv_.context.get(), type, d, n_head_kv, n_padded);
-    kv_.v = ggml_new_tensor_3d(kv_.context.get(), type, d, n_head_kv, n_padded);
+  explicit TestLayer(const LayerData& data) : data_(data) {
+    const int64_t n_padded = round_up(data.n_tokens, kTileTokens), n_head = data.n_head_kv * data.n_group;
+    kv_.context = make_ggml_context(8);
+    ggml_context* ctx = kv_.context.get();
+    kv_.k = ggml_new_tensor_3d(ctx, data.type, data.d, data.n_head_kv, n_padded);
+    kv_.v = ggml_new_tensor_3d(ctx, data.type, data.d, data.n_head_kv, n_padded);
+    kv_.q = ggml_new_tensor_3d(ctx, data.type, data.d, n_head, n_padded);
+    wo_ = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, data.d * n_head, n_embd());
     ggml_cpu_init();
     const auto cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-    kv_.buffer.reset(
-        ggml_backend_alloc_ctx_tensors_from_buft(kv_.context.get(), ggml_backend_dev_buffer_type(cpu)));
-    for (int64_t h = 0; h < n_head_kv; ++h) {
-      for (int64_t t = 0; t < n_tokens; ++t) {
-        set_row(kv_.k, h, t, keys.data() + (h * n_tokens + t) * d, d);
-        set_row(kv_.v, h, t, values.data() + (h * n_tokens + t) * d, d);
-      }
-    }
+    kv_.buffer.reset(ggml_backend_alloc_ctx_tensors_from_buft(ctx, ggml_backend_dev_buffer_type(cpu)));
+    fill(kv_.k, data.keys);
+    fill(kv_.v, data.values);
+    fill(kv_.q, data.queries);
+    std::vector<float> wo = data.wo;
+    wo.resize(static_cast<size_t>(ggml_nelements(wo_)), 0.25f);
+    ggml_backend_tensor_set(wo_, wo.data(), 0, wo.size() * sizeof(float));
+    hp_.n_head = n_head;
+    hp_.n_head_kv = data.n_head_kv;
+    hp_.d_head_k = hp_.d_head_v = data.d;
+    hp_.kq_scale = 1 / std::sqrt(static_cast<float>(data.d));
+    hp_.rope = data.rope;
   }
 
-  const LayerKv& kv() const { return kv_; }
-  KeptTokens select(const Press& press, int64_t il = 0) const {
-    return must(select_tokens(*compute_, press, kv_, n_tokens_, il));
+  KeptTokens select(const Press& press, int64_t n_question = 0, int64_t il = 0, int64_t n_layer = 30) const {
+    auto view = make_view(press, il);
+    return must(select_tokens(*view, press, n_question, il, n_layer));
   }
-  std::vector<float> scores(const Press& press, const Gaussian& gaussian = {}) const {
-    return must(score_tokens(*compute_, *press.scorer(), kv_, n_tokens_, gaussian));
+  // What the press's scorer says, [n_head_kv][n_tokens].
+  std::vector<float> scores(const Press& press) const {
+    auto view = make_view(press, 0);
+    view->n_kept = press.n_kept(data_.n_tokens);
+    view->removed = press.removed(data_.n_tokens);
+    return must(press.scorer()->score(*view)).data();
   }
 
  private:
+  struct View : PrefilledLayer {
+    using PrefilledLayer::PrefilledLayer;
+    std::vector<float> gaussian(int64_t d, int64_t rank, int64_t n) override {
+      return given ? given(d, rank, n) : PrefilledLayer::gaussian(d, rank, n);
+    }
+    std::function<std::vector<float>(int64_t, int64_t, int64_t)> given;
+  };
+
+  std::unique_ptr<View> make_view(const Press& press, int64_t il) const {
+    auto view = std::make_unique<View>(*compute_, LayerModel{hp_, nullptr, wo_, il, press.seed()}, kv_,
+                                       data_.n_tokens);
+    view->given = data_.gaussian;
+    // No model is there to repeat anything; any scores will do.
+    view->repeated.emplace(data_.n_tokens, data_.n_head_kv);
+    view->repeated->data() = view->PrefilledLayer::gaussian(data_.n_tokens, 1, data_.n_head_kv);
+    return view;
+  }
+
+  int64_t n_embd() const {
+    return data_.wo.empty()
+               ? 8
+               : static_cast<int64_t>(data_.wo.size()) / (data_.d * data_.n_head_kv * data_.n_group);
+  }
+
+  static void fill(ggml_tensor* t, const std::vector<float>& rows) {
+    const int64_t d = t->ne[0], n_head = t->ne[1],
+                  n_tokens = static_cast<int64_t>(rows.size()) / (d * n_head);
+    for (int64_t h = 0; h < n_head; ++h) {
+      for (int64_t i = 0; i < n_tokens; ++i) set_row(t, h, i, rows.data() + (h * n_tokens + i) * d, d);
+    }
+  }
+
   static void set_row(ggml_tensor* t, int64_t h, int64_t token, const float* row, int64_t d) {
     const size_t at = static_cast<size_t>(h) * t->nb[1] + static_cast<size_t>(token) * t->nb[2];
     if (t->type == GGML_TYPE_F32) {
@@ -66,8 +117,10 @@ class TestLayer {
     ggml_backend_tensor_set(t, half.data(), at, half.size() * sizeof(ggml_fp16_t));
   }
 
-  int64_t n_tokens_, n_head_kv_;
+  LayerData data_;
   LayerKv kv_;
+  ggml_tensor* wo_ = nullptr;
+  HParams hp_;
   std::unique_ptr<Compute> compute_ = make_compute();
 };
 
@@ -82,8 +135,15 @@ inline std::vector<float> random_floats(int64_t n, uint32_t seed) {
 class RandomLayer : public TestLayer {
  public:
   RandomLayer(int64_t n_tokens, int64_t n_head_kv, int64_t d, uint32_t seed)
-      : TestLayer(n_tokens, n_head_kv, d, GGML_TYPE_F16, random_floats(n_tokens * n_head_kv * d, seed),
-                  random_floats(n_tokens * n_head_kv * d, seed + 1000)) {}
+      : TestLayer({n_tokens,
+                   n_head_kv,
+                   2,
+                   d,
+                   GGML_TYPE_F16,
+                   random_floats(n_tokens * n_head_kv * d, seed),
+                   random_floats(n_tokens * n_head_kv * d, seed + 1000),
+                   random_floats(n_tokens * n_head_kv * 2 * d, seed + 2000),
+                   {.pairing = RopePairing::neox, .n_rot = static_cast<int>(d)}}) {}
 };
 
 }  // namespace curdkv::testing

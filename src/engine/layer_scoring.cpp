@@ -1,0 +1,206 @@
+#include "engine/layer_scoring.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "base/try.h"
+#include "curdkv/press.h"
+#include "engine/decoder.h"
+#include "press/random.h"
+#include "press/select.h"
+
+namespace curdkv {
+namespace {
+
+std::vector<int32_t> all_tokens(int64_t n) {
+  std::vector<int32_t> all(static_cast<size_t>(n));
+  std::iota(all.begin(), all.end(), 0);
+  return all;
+}
+
+// Scores of the first n tokens, sinks above everything.
+Scores with_sinks(const Scores& scores, int64_t n, int64_t n_sinks) {
+  Scores out(n, scores.n_head());
+  for (int64_t h = 0; h < scores.n_head(); ++h) {
+    std::copy_n(scores.row(h).begin(), n, out.row(h).begin());
+    std::fill_n(out.row(h).begin(), std::min(n, n_sinks), std::numeric_limits<float>::infinity());
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<std::vector<std::vector<float>>> ModelLayerView::run(const Build& build) {
+  ScoreGraph graph(compute_.begin());
+  const std::vector<ggml_tensor*> wanted = build(graph);
+  for (ggml_tensor* t : wanted) {
+    ggml_set_output(t);
+    ggml_build_forward_expand(compute_.graph(), t);
+  }
+  CURDKV_CHECK(compute_.allocate());
+  for (const auto& c : graph.constants()) Compute::set(c.tensor, c.data);
+  CURDKV_CHECK(compute_.run());
+  std::vector<std::vector<float>> out;
+  for (ggml_tensor* t : wanted) {
+    out.emplace_back(static_cast<size_t>(ggml_nelements(t)));
+    ggml_backend_tensor_get(t, out.back().data(), 0, ggml_nbytes(t));
+  }
+  return out;
+}
+
+ggml_tensor* ModelLayerView::without_rope(ScoreGraph& graph, ggml_tensor* x, int64_t first) {
+  ggml_context* ctx = graph.ctx();
+  x = ggml_permute(ctx, x, 0, 2, 1, 3);  // [d, heads, n], as RoPE wants it
+  x = x->type == GGML_TYPE_F32 ? ggml_cont(ctx, x) : ggml_cast(ctx, x, GGML_TYPE_F32);
+  // Positions are integers, and constants F32: exact below 2^24.
+  std::vector<float> back;
+  for (int64_t t = 0; t < x->ne[2]; ++t) back.push_back(static_cast<float>(-(first + t)));
+  ggml_tensor* positions = ggml_cast(ctx, graph.constant(back, x->ne[2]), GGML_TYPE_I32);
+  x = rotate_keeping_length(ctx, model_.hp.rope, model_.rope_freqs, x, positions, 2);
+  return ggml_cont(ctx, ggml_permute(ctx, x, 0, 2, 1, 3));
+}
+
+// Rotating the first element of every pair from (1, 0) gives its (cos, sin).
+Result<std::vector<float>> ModelLayerView::mean_rotation(int64_t first, int64_t n) {
+  const RopeParams& rope = model_.hp.rope;
+  const bool neox = rope.pairing == RopePairing::neox;
+  const int64_t d = d_head_k, n_pairs = rope.n_rot / 2;
+  const auto first_of = [&](int64_t pair) { return neox ? pair : 2 * pair; };
+  const auto second_of = [&](int64_t pair) { return neox ? pair + n_pairs : 2 * pair + 1; };
+  std::vector<float> ones(static_cast<size_t>(d * n), 0.0f), where;
+  for (int64_t t = 0; t < n; ++t) {
+    for (int64_t p = 0; p < n_pairs; ++p) ones[static_cast<size_t>(t * d + first_of(p))] = 1.0f;
+    where.push_back(static_cast<float>(first + t));
+  }
+  CURDKV_TRY(const auto parts, run([&](ScoreGraph& g) {
+               ggml_tensor* positions = ggml_cast(g.ctx(), g.constant(where, n), GGML_TYPE_I32);
+               return std::vector<ggml_tensor*>{
+                   rotate(g.ctx(), rope, model_.rope_freqs, g.constant(ones, d, 1, n), positions)};
+             }));
+  std::vector<double> mean(static_cast<size_t>(d), 0.0);
+  for (size_t i = 0; i < parts[0].size(); ++i) mean[i % mean.size()] += parts[0][i] / static_cast<double>(n);
+  std::vector<float> r(static_cast<size_t>(d * d), 0.0f);
+  const auto at = [&](int64_t row, int64_t column) -> float& {
+    return r[static_cast<size_t>(row * d + column)];
+  };
+  for (int64_t i = rope.n_rot; i < d; ++i) at(i, i) = 1.0f;
+  for (int64_t p = 0; p < n_pairs; ++p) {
+    const int64_t i = first_of(p), j = second_of(p);
+    const auto cos = static_cast<float>(mean[static_cast<size_t>(i)]);
+    const auto sin = static_cast<float>(mean[static_cast<size_t>(j)]);
+    at(i, i) = at(j, j) = cos;
+    at(j, i) = sin;
+    at(i, j) = -sin;
+  }
+  return r;
+}
+
+// Weights may be packed in a way only a product can read, so the matrix is what it makes of the unit vectors.
+Result<std::vector<float>> ModelLayerView::output_matrix() {
+  if (!output_matrix_.empty()) return output_matrix_;
+  const int64_t n_in = model_.wo->ne[0], n_mine = n_head() * d_head_v;
+  std::vector<float> unit(static_cast<size_t>(n_in * n_mine), 0.0f);
+  for (int64_t i = 0; i < n_mine; ++i)
+    unit[static_cast<size_t>(i * n_in + first_head_ * d_head_v + i)] = 1.0f;
+  CURDKV_TRY(auto parts, run([&](ScoreGraph& g) {
+               ggml_tensor* columns =
+                   ggml_mul_mat(g.ctx(), model_.wo, g.constant(unit, n_in, n_mine));  // [n_embd, n_mine]
+               return std::vector<ggml_tensor*>{ggml_cont(g.ctx(), ggml_transpose(g.ctx(), columns))};
+             }));
+  output_matrix_ = std::move(parts[0]);
+  return output_matrix_;
+}
+
+std::vector<float> ModelLayerView::gaussian(int64_t d, int64_t rank, int64_t n) {
+  return gaussian_matrices(model_.seed, model_.il, d, rank, 0, n);
+}
+
+PrefilledLayer::PrefilledLayer(Compute& compute, const LayerModel& model, const LayerKv& kv, int64_t tokens)
+    : ModelLayerView(compute, model), kv_(kv) {
+  n_tokens = tokens;
+  n_head_kv = kv.k->ne[1];
+  n_group = model.hp.n_group();
+  d_head_k = kv.k->ne[0];
+  d_head_v = kv.v->ne[0];
+  kq_scale = model.hp.kq_scale;
+}
+
+namespace {
+
+// Tokens [first, first + n) of [d, heads, tokens], as [d, n, heads].
+ggml_tensor* by_head(ScoreGraph& g, ggml_tensor* x, int64_t first, int64_t n) {
+  return ggml_view_3d(g.ctx(), x, x->ne[0], n, x->ne[1], x->nb[2], x->nb[1],
+                      static_cast<size_t>(first) * x->nb[2]);
+}
+
+}  // namespace
+
+ggml_tensor* PrefilledLayer::keys(ScoreGraph& g, int64_t first, int64_t n) {
+  return by_head(g, kv_.k, first, n);
+}
+ggml_tensor* PrefilledLayer::values(ScoreGraph& g, int64_t first, int64_t n) {
+  return by_head(g, kv_.v, first, n);
+}
+ggml_tensor* PrefilledLayer::queries(ScoreGraph& g, int64_t first, int64_t n) {
+  return by_head(g, kv_.q, first - kv_.q_first, n);
+}
+
+HeldRows::HeldRows(Compute& compute, const LayerModel& model, const RaggedLayer& layer, int64_t head)
+    : ModelLayerView(compute, model), layer_(layer), head_(head) {
+  n_tokens = layer.length[static_cast<size_t>(head)];
+  n_head_kv = 1;
+  n_group = model.hp.n_group();
+  first_head_ = head * n_group;
+  d_head_k = layer.k->ne[0];
+  d_head_v = layer.v->ne[0];
+  kq_scale = model.hp.kq_scale;
+}
+
+ggml_tensor* HeldRows::keys(ScoreGraph& g, int64_t first, int64_t n) {
+  return view_rows(g.ctx(), layer_.k, layer_.offset[static_cast<size_t>(head_)] + first, n);
+}
+ggml_tensor* HeldRows::values(ScoreGraph& g, int64_t first, int64_t n) {
+  return view_rows(g.ctx(), layer_.v, layer_.offset[static_cast<size_t>(head_)] + first, n);
+}
+Result<Scores> HeldRows::reconstruction() {
+  return Error{ErrorCode::internal, "a context cannot be repeated while generating"};
+}
+std::vector<float> HeldRows::gaussian(int64_t d, int64_t rank, int64_t n) {
+  return gaussian_matrices(model_.seed, model_.il, d, rank, head_, n);
+}
+
+Result<KeptTokens> select_tokens(LayerView& layer, const Press& press, int64_t n_question, int64_t il,
+                                 int64_t n_layer) {
+  const int64_t n_context = layer.n_tokens - n_question;
+  const int64_t n_kept = press.n_kept_in_layer(n_context, il, n_layer);
+  const auto n_head_kv = static_cast<size_t>(layer.n_head_kv);
+  if (press.is_none() || n_kept >= n_context) return KeptTokens(n_head_kv, all_tokens(layer.n_tokens));
+  layer.n_kept = n_kept + n_question;
+  layer.removed = press.removed(n_context);
+  CURDKV_TRY(const Scores scores, press.scorer()->score(layer));
+  const int64_t n_protected = std::min(press.protect_last(), n_context), n_open = n_context - n_protected;
+  const Budget budget = {n_kept - n_protected, press.wanted(n_context) - static_cast<double>(n_protected)};
+  KeptTokens kept = press.allocation()->select(with_sinks(scores, n_open, press.scorer()->n_sinks()), budget);
+  for (auto& head : kept) {
+    for (int64_t t = n_open; t < layer.n_tokens; ++t) head.push_back(static_cast<int32_t>(t));
+  }
+  return kept;
+}
+
+Result<std::vector<int32_t>> select_rows(HeldRows& rows, const Press& press, int64_t budget) {
+  const int64_t n = rows.n_tokens;
+  if (n <= budget) return all_tokens(n);
+  rows.n_kept = budget;
+  rows.removed = 1 - static_cast<double>(budget) / static_cast<double>(n);
+  CURDKV_TRY(const Scores scores, press.scorer()->score(rows));
+  const int64_t n_sinks = press.scorer()->n_sinks();
+  const int64_t n_protected = std::clamp<int64_t>(budget - n_sinks, 0, press.protect_last());
+  std::vector<int32_t> kept =
+      best_of_each_head(with_sinks(scores, n - n_protected, n_sinks), budget - n_protected)[0];
+  for (int64_t t = n - n_protected; t < n; ++t) kept.push_back(static_cast<int32_t>(t));
+  return kept;
+}
+
+}  // namespace curdkv

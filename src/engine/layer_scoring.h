@@ -1,0 +1,104 @@
+// What scorers see of a layer (LayerView), over the prefill's scratch or over one KV head of the cache.
+#pragma once
+
+#include <optional>
+
+#include "cache/ragged_cache.h"
+#include "engine/compute.h"
+#include "model/hparams.h"
+#include "press/allocation.h"
+#include "press/scorer.h"
+
+namespace curdkv {
+
+class Press;
+
+// Keys and values of one layer, uncompressed; F32 for an F32 cache, else F16. Queries as far as a scorer
+// asked for them.
+struct LayerKv {
+  ggml_tensor* k = nullptr;       // [d_head_k, n_head_kv, n_padded]
+  ggml_tensor* v = nullptr;       // [d_head_v, n_head_kv, n_padded]
+  ggml_tensor* k_rows = nullptr;  // [d_head_k, n_head_kv * n_padded], the same data
+  ggml_tensor* v_rows = nullptr;
+  ggml_tensor* q = nullptr;  // [d_head_k, n_head, n_padded - q_first], after RoPE; null if not asked for
+  int64_t q_first = 0;       // token of its first row
+  GgmlContext context;
+  GgmlBuffer buffer;
+
+  size_t n_bytes() const { return buffer ? ggml_backend_buffer_get_size(buffer.get()) : 0; }
+};
+
+// The layer at work.
+struct LayerModel {
+  const HParams& hp;
+  ggml_tensor* rope_freqs;  // may be null
+  ggml_tensor* wo;          // output projection; null if no scorer needs it
+  int64_t il;
+  uint64_t seed;
+};
+
+// Both views run their graphs on a Compute and know the layer's model.
+class ModelLayerView : public LayerView {
+ public:
+  ModelLayerView(Compute& compute, const LayerModel& model) : compute_(compute), model_(model) {}
+
+  ggml_tensor* without_rope(ScoreGraph& graph, ggml_tensor* x, int64_t first) override;
+  Result<std::vector<float>> mean_rotation(int64_t first, int64_t n) override;
+  Result<std::vector<float>> output_matrix() override;
+  std::vector<float> gaussian(int64_t d, int64_t rank, int64_t n) override;
+  Result<std::vector<std::vector<float>>> run(const Build& build) override;
+
+ protected:
+  Compute& compute_;
+  LayerModel model_;
+  int64_t first_head_ = 0;            // query head, of the model
+  std::vector<float> output_matrix_;  // once asked for
+};
+
+// A whole layer after its prefill: the first n_tokens of kv are real.
+class PrefilledLayer : public ModelLayerView {
+ public:
+  PrefilledLayer(Compute& compute, const LayerModel& model, const LayerKv& kv, int64_t n_tokens);
+
+  ggml_tensor* keys(ScoreGraph& graph, int64_t first, int64_t n) override;
+  ggml_tensor* values(ScoreGraph& graph, int64_t first, int64_t n) override;
+  ggml_tensor* queries(ScoreGraph& graph, int64_t first, int64_t n) override;
+  Result<Scores> reconstruction() override { return *repeated; }
+
+  std::optional<Scores> repeated;  // when the press's scorer needs it
+
+ private:
+  const LayerKv& kv_;
+};
+
+// The rows one KV head holds while generating.
+class HeldRows : public ModelLayerView {
+ public:
+  HeldRows(Compute& compute, const LayerModel& model, const RaggedLayer& layer, int64_t head);
+
+  ggml_tensor* keys(ScoreGraph& graph, int64_t first, int64_t n) override;
+  ggml_tensor* values(ScoreGraph& graph, int64_t first, int64_t n) override;
+  ggml_tensor* queries(ScoreGraph&, int64_t, int64_t) override { return nullptr; }  // can_score_held_rows()
+  Result<Scores> reconstruction() override;
+  std::vector<float> gaussian(int64_t d, int64_t rank, int64_t n) override;
+
+ private:
+  const RaggedLayer& layer_;
+  int64_t head_;
+};
+
+// Whether a scorer can do without what is gone once the context was read.
+inline bool can_score_held_rows(const ScorerNeeds& needs) {
+  return needs.n_queries == 0 && !needs.reconstruction;
+}
+
+// What each KV head keeps of a prefilled layer: everything if the press keeps all, else as its allocation
+// selects. The last n_question tokens are no part of the context: they are scored with it and all kept,
+// beyond its budget.
+Result<KeptTokens> select_tokens(LayerView& layer, const Press& press, int64_t n_question, int64_t il,
+                                 int64_t n_layer);
+
+// Which of a head's rows, at most `budget`, stay in the cache; ascending.
+Result<std::vector<int32_t>> select_rows(HeldRows& rows, const Press& press, int64_t budget);
+
+}  // namespace curdkv

@@ -1,0 +1,119 @@
+#include "press/layer_ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/try.h"
+
+namespace curdkv {
+namespace {
+
+constexpr int64_t kSlice = 1024;  // tokens at a time
+
+}  // namespace
+
+ggml_tensor* as_f32(ScoreGraph& graph, ggml_tensor* rows) {
+  if (rows->type != GGML_TYPE_F32) return ggml_cast(graph.ctx(), rows, GGML_TYPE_F32);
+  return ggml_is_contiguous(rows) ? rows : ggml_cont(graph.ctx(), rows);
+}
+
+Result<Scores> per_token(LayerView& layer, int64_t first, int64_t n, int64_t n_head,
+                         const SliceGraph& build) {
+  Scores out(n, n_head);
+  for (int64_t at = 0; at < n; at += kSlice) {
+    const int64_t m = std::min(kSlice, n - at);
+    CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& graph) {
+      return std::vector<ggml_tensor*>{build(graph, first + at, m)};
+    }));
+    for (int64_t h = 0; h < n_head; ++h) {
+      std::copy_n(parts[0].begin() + h * m, m, out.row(h).begin() + at);
+    }
+  }
+  return out;
+}
+
+Result<std::vector<double>> sum_slices(LayerView& layer, int64_t first, int64_t n, const SliceGraph& build) {
+  std::vector<double> sum;
+  for (int64_t at = 0; at < n; at += kSlice) {
+    CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& graph) {
+      return std::vector<ggml_tensor*>{build(graph, first + at, std::min(kSlice, n - at))};
+    }));
+    sum.resize(parts[0].size(), 0.0);
+    std::transform(sum.begin(), sum.end(), parts[0].begin(), sum.begin(), std::plus<>());
+  }
+  return sum;
+}
+
+ggml_tensor* squared_norms(ScoreGraph& graph, ggml_tensor* rows) {
+  ggml_tensor* sums = ggml_sum_rows(graph.ctx(), ggml_sqr(graph.ctx(), rows));
+  return ggml_reshape_2d(graph.ctx(), sums, rows->ne[1], rows->ne[2]);
+}
+
+ggml_tensor* sum_columns(ScoreGraph& graph, ggml_tensor* x) {
+  std::vector<float> ones(static_cast<size_t>(x->ne[1] * x->ne[2]), 1.0f);
+  return ggml_out_prod(graph.ctx(), x, graph.constant(std::move(ones), 1, x->ne[1], x->ne[2]));
+}
+
+Result<Scores> squared_key_norms(LayerView& layer) {
+  return per_token(layer, 0, layer.n_tokens, layer.n_head_kv, [&](ScoreGraph& g, int64_t first, int64_t n) {
+    return squared_norms(g, as_f32(g, layer.keys(g, first, n)));
+  });
+}
+
+Result<Scores> squared_value_norms(LayerView& layer) {
+  return per_token(layer, 0, layer.n_tokens, layer.n_head_kv, [&](ScoreGraph& g, int64_t first, int64_t n) {
+    return squared_norms(g, as_f32(g, layer.values(g, first, n)));
+  });
+}
+
+Scores mean_over_groups(const Scores& scores, int64_t n_group) {
+  Scores out(scores.n_tokens(), scores.n_head() / n_group);
+  for (int64_t h = 0; h < scores.n_head(); ++h) {
+    const auto from = scores.row(h);
+    const auto to = out.row(h / n_group);
+    for (size_t t = 0; t < to.size(); ++t) to[t] += from[t] / static_cast<float>(n_group);
+  }
+  return out;
+}
+
+Scores moving_average(const Scores& scores, int64_t width, Ends ends) {
+  Scores out(scores.n_tokens(), scores.n_head());
+  const int64_t half = width / 2;
+  for (int64_t h = 0; h < scores.n_head(); ++h) {
+    const auto from = scores.row(h);
+    for (int64_t t = 0; t < scores.n_tokens(); ++t) {
+      const int64_t begin = std::max<int64_t>(0, t - half),
+                    end = std::min(scores.n_tokens(), t - half + width);
+      const float sum = std::accumulate(from.begin() + begin, from.begin() + end, 0.0f);
+      out.row(h)[static_cast<size_t>(t)] =
+          sum / static_cast<float>(ends == Ends::zeros ? width : end - begin);
+    }
+  }
+  return out;
+}
+
+void standardise(Scores& scores) {
+  std::vector<float>& x = scores.data();
+  if (x.empty()) return;
+  const auto n = static_cast<double>(x.size());
+  const double mean = std::accumulate(x.begin(), x.end(), 0.0) / n;
+  double squares = 0;
+  for (float v : x) squares += (v - mean) * (v - mean);
+  const double deviation = n > 1 ? std::max(std::sqrt(squares / (n - 1)), 1e-6) : 1.0;
+  for (float& v : x) v = static_cast<float>((v - mean) / deviation);
+}
+
+void fill_tokens(Scores& scores, int64_t first, int64_t n, float value) {
+  for (int64_t h = 0; h < scores.n_head(); ++h) {
+    for (int64_t t = std::max<int64_t>(0, first); t < std::min(scores.n_tokens(), first + n); ++t) {
+      scores.row(h)[static_cast<size_t>(t)] = value;
+    }
+  }
+}
+
+float highest(const Scores& scores) {
+  return scores.data().empty() ? 0 : *std::max_element(scores.data().begin(), scores.data().end());
+}
+
+}  // namespace curdkv

@@ -1,0 +1,30 @@
+// Budgets of a press: how many tokens a layer may keep of a context.
+#include "curdkv/press.h"
+
+#include <algorithm>
+
+#include "press/allocation.h"
+#include "press/scorer.h"
+
+namespace curdkv {
+
+double Press::wanted(int64_t n_tokens) const {
+  if (is_none()) return static_cast<double>(n_tokens);
+  return budget_ ? static_cast<double>(*budget_) : static_cast<double>(n_tokens) * (1.0 - compression_ratio_);
+}
+
+int64_t Press::n_kept(int64_t n_tokens) const {
+  if (is_none()) return n_tokens;
+  return at_least_sinks(static_cast<int64_t>(wanted(n_tokens)), n_tokens);
+}
+
+int64_t Press::n_kept_in_layer(int64_t n_tokens, int64_t il, int64_t n_layer) const {
+  if (is_none()) return n_tokens;
+  return at_least_sinks(allocation_->layer_budget(wanted(n_tokens), n_tokens, il, n_layer), n_tokens);
+}
+
+int64_t Press::at_least_sinks(int64_t n_kept, int64_t n_tokens) const {
+  return std::min(n_tokens, std::max(n_kept, std::min(protect_last_, n_tokens) + scorer_->n_sinks() + 1));
+}
+
+}  // namespace curdkv

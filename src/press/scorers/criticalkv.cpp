@@ -1,0 +1,97 @@
+// CriticalKV, a second stage over any scorer: the first part of the budget goes by the base's score alone,
+// the rest by that score times the L1 norm of the value after the output projection, averaged over the query
+// heads of a group. Feng et al., "Identify Critical KV Cache in LLM Inference from an Output Perturbation
+// Perspective", 2025 (arXiv 2502.03805); kvpress CriticalKVPress. Meant for bases that are attention, so that
+// scores are not negative.
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "base/try.h"
+#include "press/entry.h"
+#include "press/layer_ops.h"
+
+namespace curdkv {
+namespace {
+
+class CriticalKv : public Scorer {
+ public:
+  explicit CriticalKv(const ParamValues& v)
+      : base_(make_scorer(v, "base")),
+        epsilon_(static_cast<float>(v.get_real("epsilon"))),
+        first_stage_(v.get_real("first_stage")) {}
+
+  ScorerNeeds needs() const override { return base_->needs() | ScorerNeeds{.output_matrix = true}; }
+  int64_t n_sinks() const override { return base_->n_sinks(); }
+
+  Result<Scores> score(LayerView& layer) const override {
+    CURDKV_TRY(const Scores base, base_->score(layer));
+    CURDKV_TRY(const Scores norms, projected_value_norms(layer));
+    const double n_first = (1 - layer.removed) * static_cast<double>(layer.n_tokens) * first_stage_;
+    const int64_t n = first_stage_ > 0 ? std::max<int64_t>(1, static_cast<int64_t>(n_first)) : 0;
+    Scores scores(layer.n_tokens, layer.n_head_kv);
+    for (int64_t h = 0; h < layer.n_head_kv; ++h) {
+      const auto from = base.row(h);
+      const auto to = scores.row(h);
+      for (size_t t = 0; t < to.size(); ++t) to[t] = (from[t] + epsilon_) * norms.row(h)[t];
+      std::vector<size_t> order(to.size());
+      std::iota(order.begin(), order.end(), size_t{0});
+      std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return from[a] > from[b]; });
+      for (size_t i = 0; i < std::min(order.size(), static_cast<size_t>(n)); ++i) {
+        to[order[i]] = std::numeric_limits<float>::max();
+      }
+    }
+    return scores;
+  }
+
+ private:
+  // || W_O v ||_1 with each query head's part of W_O, averaged over the group: [n_tokens, n_head_kv].
+  static Result<Scores> projected_value_norms(LayerView& layer) {
+    CURDKV_TRY(const std::vector<float> w, layer.output_matrix());
+    CURDKV_TRY(const Scores norms, per_token(layer, 0, layer.n_tokens, layer.n_head(),
+                                             [&](ScoreGraph& g, int64_t first, int64_t n) {
+                                               return head_norms(g, layer, w, first, n);
+                                             }));
+    return mean_over_groups(norms, layer.n_group);
+  }
+
+  // F32 [n, n_head].
+  static ggml_tensor* head_norms(ScoreGraph& g, LayerView& layer, const std::vector<float>& matrix,
+                                 int64_t first, int64_t n) {
+    ggml_context* ctx = g.ctx();
+    const int64_t n_in = layer.n_head() * layer.d_head_v;
+    ggml_tensor* w = g.constant(matrix, n_in, static_cast<int64_t>(matrix.size()) / n_in);
+    ggml_tensor* v = as_f32(g, layer.values(g, first, n));
+    ggml_tensor* out = nullptr;
+    for (int64_t h = 0; h < layer.n_head(); ++h) {
+      ggml_tensor* part = ggml_view_2d(ctx, w, layer.d_head_v, w->ne[1], w->nb[1],
+                                       static_cast<size_t>(h * layer.d_head_v) * w->nb[0]);
+      ggml_tensor* rows = ggml_view_2d(ctx, v, layer.d_head_v, n, v->nb[1],
+                                       static_cast<size_t>(h / layer.n_group) * v->nb[2]);
+      ggml_tensor* projected = ggml_mul_mat(ctx, ggml_cont(ctx, part), rows);  // [n_embd, n]
+      ggml_tensor* norm = ggml_reshape_1d(ctx, ggml_sum_rows(ctx, ggml_abs(ctx, projected)), n);
+      out = out == nullptr ? norm : ggml_concat(ctx, out, norm, 0);
+    }
+    return out;
+  }
+
+  std::unique_ptr<Scorer> base_;
+  float epsilon_;
+  double first_stage_;
+};
+
+std::vector<PressParam> params() {
+  return {scorer_param("base", "snapkv", "scorer of the first stage; its parameters as base.NAME"),
+          real_param("first_stage", 0.5, 0, 1, "share of the budget that goes by the base's score alone"),
+          real_param("epsilon", 1e-4, 0, 1, "added to the base's score before the second stage")};
+}
+
+}  // namespace
+
+extern const ScorerEntry criticalkv_scorer = {
+    "criticalkv", "any scorer, its second half weighed by what values write",
+    "CriticalKV (arXiv 2502.03805); kvpress "
+    "CriticalKVPress",
+    params, [](const ParamValues& v) -> std::unique_ptr<Scorer> { return std::make_unique<CriticalKv>(v); }};
+
+}  // namespace curdkv
