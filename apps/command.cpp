@@ -128,24 +128,41 @@ void PressOptions::add_to(CLI::App& app, const char* default_press, double defau
   app.add_option("--budget", request.budget, "tokens kept per KV head (on average), instead of a ratio")
       ->type_name("TOKENS")
       ->excludes(ratio);
+  app.add_option("--protect-last", request.protect_last,
+                 "last tokens of the context that are kept in any case")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_option("--seed", request.seed, "seed of random projections and of sampling")
       ->type_name("N")
       ->capture_default_str();
-  std::set<std::string> seen;
+  struct Flag {
+    std::string kind, help;
+    std::set<std::string> defaults;
+  };
+  std::map<std::string, Flag> flags;
   for (const PressInfo& press : list_presses()) {
+    if (!press.scorer.empty() && !press.allocation.empty()) continue;  // presets are made of the others
     for (const PressParam& p : press.params) {
-      if (!seen.insert(p.name).second) continue;
+      // A parameter of a scorer within a scorer goes by the name alone: --press mix+uniform:first.ridge=3.
+      if (p.name.find('.') != std::string::npos) continue;
       std::string kind = p.kind;
       if (kind == "choice") {
         kind.clear();
         for (const auto& c : p.choices) kind += (kind.empty() ? "" : "|") + c;
       }
-      app.add_option_function<std::string>(
-             "--" + p.name, [this, name = p.name](const std::string& text) { request.params[name] = text; },
-             p.help + " (default: " + p.default_value + ")")
-          ->type_name(kind)
-          ->group("Press parameters");
+      Flag& flag = flags.try_emplace(p.name, Flag{kind, p.help, {}}).first->second;
+      flag.defaults.insert(p.default_value);
     }
+  }
+  for (const auto& [name, flag] : flags) {
+    const std::string usual = flag.defaults.size() == 1 ? *flag.defaults.begin() : "the press's own";
+    const std::string key = name;
+    app.add_option_function<std::string>(
+           "--" + key, [this, key](const std::string& text) { request.params[key] = text; },
+           flag.help + " (default: " + usual + ")")
+        ->type_name(flag.kind)
+        ->group("Press parameters");
   }
 }
 

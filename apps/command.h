@@ -51,7 +51,7 @@ struct SessionOptions {
   SessionParams resolve() const;
 };
 
-// --press, --compression-ratio, --budget, --seed and every press parameter by its own flag.
+// --press, --compression-ratio, --budget, --protect-last, --seed and every press parameter by its own flag.
 struct PressOptions {
   PressRequest request;
   void add_to(CLI::App& app, const char* default_press, double default_ratio);

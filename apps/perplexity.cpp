@@ -64,6 +64,8 @@ class Perplexity {
     CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(path));
     CURDKV_TRY(const std::vector<Token> tokens, tokenizer.tokenize(document, false, true));
     CURDKV_CHECK(split(tokens, model));
+    CURDKV_TRY(const Prompt prompt, Prompt::create(tokenizer, false));
+    CURDKV_TRY(repeats_, prompt.repeats(context_));
 
     const InterruptScope scope;
     CURDKV_TRY(Session full, Session::create(model, o_.session.resolve()));
@@ -102,6 +104,7 @@ class Perplexity {
   Result<void> prefill(Session& session, const Press& press) const {
     ProgressBar bar("reading, " + press_label(press), n_context());
     PrefillOptions options;
+    if (press.needs_repeats()) options.repeats = repeats_;
     options.progress = [&](int64_t done, int64_t total) { bar.update(done, total); };
     CURDKV_TRY([[maybe_unused]] const auto report, session.prefill(context_, press, options));
     return {};
@@ -166,6 +169,7 @@ class Perplexity {
 
   const PerplexityOptions& o_;
   std::vector<Token> context_, rest_;
+  std::vector<Repeat> repeats_;
 };
 
 }  // namespace

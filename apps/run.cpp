@@ -22,6 +22,7 @@ struct RunOptions {
   bool raw = false;
   bool json = false;
   bool compare_full = false;
+  bool query_aware = false;
 };
 
 struct Answer {
@@ -42,6 +43,7 @@ struct Reading {
 struct Prepared {
   std::vector<Token> context;
   std::vector<std::vector<Token>> questions;
+  std::vector<Repeat> repeats;
 };
 
 double decode_ms(const Reading& r) {
@@ -60,13 +62,16 @@ class Run {
 
   Result<void> run() {
     CURDKV_TRY(const Press press, o_.press.resolve());
+    if (o_.generate.decode_budget.budget > 0) {
+      CURDKV_CHECK(press.check_decode_budget(o_.generate.decode_budget.budget));
+    }
     CURDKV_TRY(const std::string document, o_.document.read());
     CURDKV_TRY(const std::string path, o_.model.resolve());
     CURDKV_TRY(Sampler sampler, Sampler::create(o_.sampling));
     CURDKV_TRY(Model model, Model::load(path, o_.model.params));
     CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(path));
     CURDKV_CHECK(tokenise(tokenizer, document));
-    CURDKV_TRY(const int64_t n_ctx, check_length(model));
+    CURDKV_TRY(const int64_t n_ctx, check_length(model, press));
 
     Reading full;
     if (o_.compare_full) {
@@ -93,16 +98,22 @@ class Run {
       CURDKV_TRY(auto question, prompt.question(q));
       tokens_.questions.push_back(std::move(question));
     }
+    CURDKV_TRY(tokens_.repeats, prompt.repeats(tokens_.context));
     return {};
   }
 
   // The context limit in force; an error if document, longest question and answer exceed it.
-  Result<int64_t> check_length(const Model& model) const {
+  Result<int64_t> check_length(const Model& model, const Press& press) const {
     const int64_t trained = model.info().n_ctx_train;
     const int64_t limit = o_.session.params.n_ctx > 0 ? o_.session.params.n_ctx : trained;
     size_t longest = 0;
     for (const auto& q : tokens_.questions) longest = std::max(longest, q.size());
-    const int64_t needed = static_cast<int64_t>(tokens_.context.size() + longest) + o_.generate.n_predict;
+    const DecodeBudget& bound = o_.generate.decode_budget;
+    int64_t n_new = o_.generate.n_predict;
+    if (bound.budget > 0 && press.bounds_positions() && !o_.compare_full) {
+      n_new = std::min(n_new, bound.budget + bound.interval);  // renumbered from there on
+    }
+    const int64_t needed = static_cast<int64_t>(tokens_.context.size() + longest) + n_new;
     if (needed > limit) {
       return Error{ErrorCode::bad_input,
                    "the document is too long: " + std::to_string(tokens_.context.size()) +
@@ -126,21 +137,21 @@ class Run {
     CURDKV_TRY(Session session, Session::create(model, params));
     Reading r;
     r.label = press_label(press);
-    {
-      ProgressBar bar("reading, " + r.label, static_cast<int64_t>(tokens_.context.size()));
-      PrefillOptions options;
-      options.progress = [&](int64_t done, int64_t total) { bar.update(done, total); };
-      CURDKV_TRY(r.prefill, session.prefill(tokens_.context, press, options));
-    }
-    r.n_kept = session.cache_lengths();
-    r.kv_bytes = session.kv_bytes();
-    r.kv_bytes_peak = r.prefill.kv_bytes_peak;
-    kv_bytes_full_ = session.kv_bytes_full(r.prefill.n_tokens);
-    print_reading(r);
-    const Session::Mark mark = session.mark();
+    const bool query_aware = o_.query_aware && !press.is_none();
+    // What a question evicts, the next one would miss.
+    const bool read_again = query_aware || (o_.generate.decode_budget.budget > 0 && !press.is_none());
+    Session::Mark mark;
     for (size_t i = 0; i < tokens_.questions.size(); ++i) {
-      if (i > 0) CURDKV_CHECK(session.rewind(mark));
-      CURDKV_TRY(Answer answer, ask(session, tokenizer, sampler, i, stream));
+      if (i == 0 || read_again) {
+        session.clear();
+        CURDKV_CHECK(prefill(session, press, query_aware ? &tokens_.questions[i] : nullptr, r));
+        if (i == 0) print_reading(r);
+        mark = session.mark();
+      } else {
+        CURDKV_CHECK(session.rewind(mark));
+      }
+      CURDKV_TRY(Answer answer, ask(session, tokenizer, sampler, press, i, stream, query_aware));
+      if (query_aware) answer.question_ms = r.prefill.prefill_ms;
       r.answers.push_back(std::move(answer));
       r.kv_bytes_peak = std::max(r.kv_bytes_peak, session.kv_bytes());
     }
@@ -149,14 +160,35 @@ class Run {
     return r;
   }
 
-  Result<Answer> ask(Session& session, const Tokenizer& tokenizer, Sampler& sampler, size_t index,
-                     bool stream) {
+  // Reads the context, and behind it the question that is to take part in the scoring, if there is one.
+  Result<void> prefill(Session& session, const Press& press, const std::vector<Token>* question, Reading& r) {
+    std::vector<Token> tokens = tokens_.context;
+    PrefillOptions options;
+    if (question != nullptr) {
+      tokens.insert(tokens.end(), question->begin(), question->end());
+      options.n_question = static_cast<int64_t>(question->size());
+    }
+    if (press.needs_repeats()) options.repeats = tokens_.repeats;
+    ProgressBar bar("reading, " + r.label, static_cast<int64_t>(tokens.size()));
+    options.progress = [&](int64_t done, int64_t total) { bar.update(done, total); };
+    CURDKV_TRY(r.prefill, session.prefill(tokens, press, options));
+    r.n_kept = session.cache_lengths();
+    r.kv_bytes = session.kv_bytes();
+    r.kv_bytes_peak = std::max(r.kv_bytes_peak, r.prefill.kv_bytes_peak);
+    kv_bytes_full_ = session.kv_bytes_full(r.prefill.n_tokens);
+    return {};
+  }
+
+  Result<Answer> ask(Session& session, const Tokenizer& tokenizer, Sampler& sampler, const Press& press,
+                     size_t index, bool stream, bool already_read) {
     Answer a;
     const Stopwatch watch;
-    CURDKV_CHECK(session.extend(tokens_.questions[index]));
+    if (!already_read) CURDKV_CHECK(session.extend(tokens_.questions[index]));
     a.question_ms = watch.ms();
     sampler.reset();
     GenerateOptions options = o_.generate;
+    options.decode_budget.press = press;
+    if (press.is_none()) options.decode_budget.budget = 0;  // --compare-full's other side
     Result<void> written;
     if (stream) {
       if (o_.questions.size() > 1) CURDKV_CHECK(write_out("> " + o_.questions[index] + "\n"));
@@ -235,6 +267,12 @@ class Run {
                                 {"compress_ms", r.prefill.compress_ms},
                                 {"answers", nlohmann::ordered_json::array()}};
     if (press.budget()) j["budget"] = *press.budget();
+    if (press.protect_last() > 0) j["protect_last"] = press.protect_last();
+    if (o_.query_aware) j["query_aware"] = true;
+    if (o_.generate.decode_budget.budget > 0) {
+      j["decode_budget"] = o_.generate.decode_budget.budget;
+      j["decode_interval"] = o_.generate.decode_budget.interval;
+    }
     for (size_t i = 0; i < r.answers.size(); ++i) {
       nlohmann::ordered_json a = {{"question", o_.questions[i]}};
       a.update(answer_json(r.answers[i]));
@@ -266,6 +304,19 @@ Command add_run(CLI::App& program) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   o->press.add_to(*app, "adacurdkv", 0.5);
   app->add_flag("--compare-full", o->compare_full, "answer from the full cache too and show both");
+  app->add_flag("--query-aware", o->query_aware,
+                "let the question take part in the scoring; the document is then read anew for each");
+  app->add_option("--decode-budget", o->generate.decode_budget.budget,
+                  "tokens per KV head to go back to while generating, so that the cache stays within "
+                  "bounds (0: it grows)")
+      ->type_name("TOKENS")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app->add_option("--decode-interval", o->generate.decode_budget.interval,
+                  "tokens beyond --decode-budget at which that happens")
+      ->type_name("TOKENS")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->capture_default_str();
   app->add_flag("--raw", o->raw, "no chat template: document and question follow each other as they are");
   app->add_option("-n,--predict", o->generate.n_predict, "most tokens of an answer")
       ->type_name("N")

@@ -9,8 +9,18 @@
 
 namespace curdkv {
 
+// Keeps every KV head's cache within bounds while tokens are generated: when one would hold more than
+// budget + interval rows, all are brought down to their `budget` best by the press's scorer
+// (Session::compress).
+struct DecodeBudget {
+  Press press;
+  int64_t budget = 0;  // tokens per KV head; 0: unbounded
+  int64_t interval = 128;
+};
+
 struct GenerateOptions {
   int64_t n_predict = 256;  // most tokens
+  DecodeBudget decode_budget;
   // Called with whole UTF-8 sequences as they become complete; malformed bytes arrive as U+FFFD.
   std::function<void(const std::string& text)> on_text;
 };
@@ -22,7 +32,8 @@ struct Generation {
   double decode_ms_per_token = 0;  // of tokens after the first; 0 if there was but one
 };
 
-// Starts from session.logits(). Errors: as Session::extend; what was generated before stays in the session.
+// Starts from session.logits(). Errors: as Session::extend and Session::compress; what was generated before
+// stays in the session.
 Result<Generation> generate(Session& session, const Tokenizer& tokenizer, Sampler& sampler,
                             const GenerateOptions& options);
 

@@ -81,6 +81,15 @@ class Press {
                    : compression_ratio_;
   }
 
+  // Whether Session::prefill wants PrefillOptions::repeats with this press.
+  bool needs_repeats() const;
+
+  // Whether Session::compress can use this press with so many rows per head. Errors: bad_argument for one
+  // that needs what is gone while generating (queries), or a budget that its sinks fill.
+  Result<void> check_decode_budget(int64_t budget) const;
+  // Whether Session::compress renumbers positions, so that they stay below its budget.
+  bool bounds_positions() const;
+
   const Scorer* scorer() const { return scorer_.get(); }
   const Allocation* allocation() const { return allocation_.get(); }
 

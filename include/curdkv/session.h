@@ -36,6 +36,13 @@ using Progress = std::function<void(int64_t done, int64_t total)>;
 // Called with a position (0 = first token of the sequence) and the logits after it, F32 [n_vocab].
 using LogitsSink = std::function<void(int64_t position, std::span<const float> logits)>;
 
+// A stretch of the context, and the tokens that ask for it to be repeated and then repeat it (KVzip).
+// Prompt::repeats makes them.
+struct Repeat {
+  int64_t first = 0, n = 0;  // tokens of the context
+  std::vector<Token> tokens;
+};
+
 struct PrefillOptions {
   Progress progress;
   LogitsSink logits;  // when set, every position's logits are computed and handed over
@@ -45,6 +52,7 @@ struct PrefillOptions {
   // The last so many tokens are a question: it takes part in the scoring and is kept whole, beyond the
   // budget.
   int64_t n_question = 0;
+  std::vector<Repeat> repeats;  // for presses that read the context twice; see needs_repeats()
 };
 
 struct PrefillReport {
@@ -78,10 +86,9 @@ class Session {
 
   // Evicts what each KV head holds beyond its `budget` best rows by the press's scorer, and leaves every head
   // room for `room` more, so that a cache can be kept within bounds while tokens are generated. Heads are
-  // bounded one by one, whatever the press's allocation. A press that evicts the same run of tokens
-  // everywhere (streamingllm) has the positions behind it renumbered. Marks taken before are void. Errors:
-  // bad_argument for a press whose scorer needs what is gone by then (queries), or a budget that its sinks
-  // fill. After any other error the session is empty.
+  // bounded one by one, whatever the press's allocation. A press that keeps sinks and the latest tokens only
+  // (streamingllm) has positions renumbered, so that they do not grow beyond the budget. Marks taken before
+  // are void. Errors: as Press::check_decode_budget; after any other error the session is empty.
   Result<void> compress(const Press& press, int64_t budget, int64_t room);
 
   // Of the last token, F32 [n_vocab]; empty before anything was computed.

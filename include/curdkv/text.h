@@ -52,6 +52,9 @@ class Prompt {
 
   Result<std::vector<Token>> context(const std::string& document) const;
   Result<std::vector<Token>> question(const std::string& question) const;
+  // What KVzip's second reading repeats of a context made by context(): chunks of 2,048 tokens, each behind a
+  // request in the words of the reference implementation (kvpress KVzipPress).
+  Result<std::vector<Repeat>> repeats(std::span<const Token> context) const;
 
  private:
   Prompt(Tokenizer tokenizer, std::string before, std::string after, bool chat)

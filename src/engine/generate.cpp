@@ -28,6 +28,10 @@ Result<Generation> generate(Session& session, const Tokenizer& tokenizer, Sample
     emit(utf8.push(tokenizer.piece(token)));
     if (static_cast<int64_t>(g.tokens.size()) == options.n_predict) break;
     const Stopwatch watch;
+    const DecodeBudget& bound = options.decode_budget;
+    if (bound.budget > 0 && session.longest_head() >= bound.budget + bound.interval) {
+      CURDKV_CHECK(session.compress(bound.press, bound.budget, bound.interval));
+    }
     CURDKV_CHECK(session.extend({&token, 1}));
     decode_ms += watch.ms();
     ++n_decoded;

@@ -78,7 +78,7 @@ class HeldRows : public ModelLayerView {
 
   ggml_tensor* keys(ScoreGraph& graph, int64_t first, int64_t n) override;
   ggml_tensor* values(ScoreGraph& graph, int64_t first, int64_t n) override;
-  ggml_tensor* queries(ScoreGraph&, int64_t, int64_t) override { return nullptr; }  // can_score_held_rows()
+  ggml_tensor* queries(ScoreGraph&, int64_t, int64_t) override { return nullptr; }  // held_rows_will_do()
   Result<Scores> reconstruction() override;
   std::vector<float> gaussian(int64_t d, int64_t rank, int64_t n) override;
 
@@ -86,11 +86,6 @@ class HeldRows : public ModelLayerView {
   const RaggedLayer& layer_;
   int64_t head_;
 };
-
-// Whether a scorer can do without what is gone once the context was read.
-inline bool can_score_held_rows(const ScorerNeeds& needs) {
-  return needs.n_queries == 0 && !needs.reconstruction;
-}
 
 // What each KV head keeps of a prefilled layer: everything if the press keeps all, else as its allocation
 // selects. The last n_question tokens are no part of the context: they are scored with it and all kept,

@@ -8,17 +8,6 @@
 #include "engine/decoder.h"
 
 namespace curdkv {
-namespace {
-
-// Tensors of a context in one buffer on the device; out_of_memory says what they were for.
-Result<GgmlBuffer> allocate(ggml_context* ctx, ggml_backend_dev_t device, const char* what) {
-  GgmlBuffer buffer(ggml_backend_alloc_ctx_tensors_from_buft(ctx, ggml_backend_dev_buffer_type(device)));
-  if (!buffer) return Error{ErrorCode::out_of_memory, std::string("not enough memory for ") + what};
-  return buffer;
-}
-
-}  // namespace
-
 Prefill::Prefill(Session::Impl& session, std::span<const Token> tokens, const Press& press,
                  const PrefillOptions& options)
     : s_(session),
@@ -33,21 +22,27 @@ Prefill::Prefill(Session::Impl& session, std::span<const Token> tokens, const Pr
       n_chunk_(std::min(round_up(session.params.n_batch, kTileTokens), n_padded_)),
       mask_{n_padded_ - kTileTokens, n_chunk_} {  // the last chunk starts there at the latest
   report_.n_tokens = n_tokens_;
+  n_rows_ = n_padded_;
+  if (needs_.reconstruction) {
+    second_.emplace(session, options.repeats, n_tokens_, n_chunk_);
+    n_rows_ = std::max(n_padded_, n_tokens_ + second_->n_rows());
+    mask_.width = n_rows_;
+  }
 }
 
 Result<PrefillReport> Prefill::run() {
   const Stopwatch all;
-  CURDKV_CHECK(allocate_hidden(s_.m().weights.layer_device[0]));
-  CURDKV_CHECK(allocate_inputs());
-  CURDKV_CHECK(embed());
+  CURDKV_TRY(first_, Reading::start(s_, tokens_, n_padded_, n_chunk_, 0, "the hidden states of the context"));
+  CURDKV_CHECK(allocate_mask());
+  if (second_) CURDKV_CHECK(second_->start());
   s_.kept.clear();
   std::vector<LayerKv> waiting;  // compress_at_end only
   const int64_t n_layer = s_.m().hp.n_layer;
   LayerKv kv;
   for (int64_t il = 0; il < n_layer; ++il) {
-    ggml_backend_dev_t device = s_.m().weights.layer_device[static_cast<size_t>(il)];
-    if (device != hidden_device_) CURDKV_CHECK(allocate_hidden(device));
-    const bool same_device = il > 0 && device == s_.m().weights.layer_device[static_cast<size_t>(il) - 1];
+    const auto& devices = s_.m().weights.layer_device;
+    const bool same_device =
+        il > 0 && devices[static_cast<size_t>(il)] == devices[static_cast<size_t>(il) - 1];
     if (kv.k == nullptr || !same_device) {
       kv = {};
       CURDKV_TRY(kv, allocate_kv(il));
@@ -76,23 +71,9 @@ Result<PrefillReport> Prefill::run() {
 }
 
 void Prefill::note_peak(size_t kv_bytes) {
-  report_.hidden_bytes = ggml_backend_buffer_get_size(hidden_buffer_.get());
+  report_.hidden_bytes = first_->n_bytes() + (second_ ? second_->n_bytes() : 0);
   report_.kv_bytes_peak =
       std::max(report_.kv_bytes_peak, kv_bytes + s_.cache.n_bytes() + report_.hidden_bytes);
-}
-
-// Makes hidden_ live on the device, moving its data when there is any.
-Result<void> Prefill::allocate_hidden(ggml_backend_dev_t device) {
-  GgmlContext context = make_ggml_context(1);
-  ggml_tensor* hidden = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, s_.m().hp.n_embd, n_padded_);
-  ggml_set_name(hidden, "hidden");
-  CURDKV_TRY(GgmlBuffer buffer, allocate(context.get(), device, "the hidden states of the context"));
-  if (hidden_ != nullptr) ggml_backend_tensor_copy(hidden_, hidden);
-  hidden_ = hidden;
-  hidden_device_ = device;
-  hidden_context_ = std::move(context);
-  hidden_buffer_ = std::move(buffer);
-  return {};
 }
 
 Result<LayerKv> Prefill::allocate_kv(int64_t il) const {
@@ -103,8 +84,8 @@ Result<LayerKv> Prefill::allocate_kv(int64_t il) const {
   const CacheShape& shape = s_.cache.shape();
   const bool any_f32 = shape.type_k == GGML_TYPE_F32 || shape.type_v == GGML_TYPE_F32;
   const ggml_type t = any_f32 ? GGML_TYPE_F32 : GGML_TYPE_F16;
-  kv.k = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_k, hp.n_head_kv, n_padded_);
-  kv.v = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_v, hp.n_head_kv, n_padded_);
+  kv.k = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_k, hp.n_head_kv, n_rows_);
+  kv.v = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_v, hp.n_head_kv, n_rows_);
   const auto rows = [&](ggml_tensor* x) {
     return ggml_reshape_2d(kv.context.get(), x, x->ne[0], x->ne[1] * x->ne[2]);
   };
@@ -114,96 +95,76 @@ Result<LayerKv> Prefill::allocate_kv(int64_t il) const {
     kv.q_first = std::max<int64_t>(0, n_tokens_ - needs_.n_queries);
     kv.q = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_k, hp.n_head, n_padded_ - kv.q_first);
   }
-  CURDKV_TRY(kv.buffer, allocate(kv.context.get(), s_.m().weights.layer_device[static_cast<size_t>(il)],
-                                 "one layer's keys and values"));
+  CURDKV_TRY(kv.buffer,
+             allocate_tensors(kv.context.get(), s_.m().weights.layer_device[static_cast<size_t>(il)],
+                              "one layer's keys and values"));
   return kv;
 }
 
-Result<void> Prefill::allocate_inputs() {
-  ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-  input_context_ = make_ggml_context(3);
-  ggml_context* ctx = input_context_.get();
-  mask_data_ = ggml_new_tensor_1d(ctx, GGML_TYPE_F16, mask_.n_elements());
-  ids_ = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n_padded_);
-  positions_ = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n_padded_);
-  CURDKV_TRY(input_buffer_, allocate(ctx, cpu, "the attention mask"));
+Result<void> Prefill::allocate_mask() {
+  mask_context_ = make_ggml_context(1);
+  mask_data_ = ggml_new_tensor_1d(mask_context_.get(), GGML_TYPE_F16, mask_.n_elements());
+  CURDKV_TRY(mask_buffer_,
+             allocate_tensors(mask_context_.get(), ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU),
+                              "the attention mask"));
   mask_.write(mask_data_);
-  std::vector<int32_t> ids(tokens_.begin(), tokens_.end()), positions;
-  ids.resize(static_cast<size_t>(n_padded_), 0);
-  for (int64_t t = 0; t < n_padded_; ++t) positions.push_back(static_cast<int32_t>(t));
-  Compute::set(ids_, ids);
-  Compute::set(positions_, positions);
   return {};
 }
 
-ggml_tensor* Prefill::hidden_rows(ggml_context* ctx, int64_t first, int64_t n) const {
-  return view_rows(ctx, hidden_, first, n);
-}
-
-Result<void> Prefill::embed() {
-  for (int64_t first = 0; first < n_padded_; first += n_chunk_) {
-    const int64_t n = std::min(n_chunk_, n_padded_ - first);
-    ggml_context* ctx = s_.compute->begin();
-    ggml_tensor* ids = ggml_view_1d(ctx, ids_, n, static_cast<size_t>(first) * sizeof(int32_t));
-    ggml_tensor* rows = ggml_get_rows(ctx, s_.m().weights.token_embd, ids);
-    ggml_build_forward_expand(s_.compute->graph(), ggml_cpy(ctx, rows, hidden_rows(ctx, first, n)));
-    CURDKV_CHECK(s_.compute->allocate());
-    CURDKV_CHECK(s_.compute->run());
-  }
-  return {};
+// il layers are done and so many tokens of the next, of both readings.
+void Prefill::note_progress(int64_t il, int64_t n_done) const {
+  if (!options_.progress) return;
+  const int64_t per_layer = n_tokens_ + (second_ ? second_->n_repeated() : 0);
+  options_.progress(il * per_layer + n_done, s_.m().hp.n_layer * per_layer);
 }
 
 Result<void> Prefill::run_layer(int64_t il, LayerKv& kv) {
+  CURDKV_CHECK(first_->move_to_layer(il));
   for (int64_t first = 0; first < n_padded_; first += n_chunk_) {
     const int64_t n = std::min(n_chunk_, n_padded_ - first);
     CURDKV_CHECK(run_chunk(il, kv, first, n));
-    if (options_.progress) {
-      options_.progress(il * n_tokens_ + std::min(first + n, n_tokens_), s_.m().hp.n_layer * n_tokens_);
-    }
+    note_progress(il, std::min(first + n, n_tokens_));
   }
   return {};
 }
 
 Result<void> Prefill::run_chunk(int64_t il, LayerKv& kv, int64_t first, int64_t n) {
   ggml_context* ctx = s_.compute->begin();
-  // Keeps the chunk's tokens from `from` on in `all`, whose first row is token `from`.
-  const auto store = [&](ggml_tensor* all, ggml_tensor* fresh, int64_t from = 0) {
-    const int64_t begin = std::max(first, from), n_stored = first + n - begin;
-    if (n_stored <= 0) return;
-    fresh = ggml_view_3d(ctx, fresh, fresh->ne[0], fresh->ne[1], n_stored, fresh->nb[1], fresh->nb[2],
-                         static_cast<size_t>(begin - first) * fresh->nb[2]);
-    ggml_tensor* to = ggml_view_3d(ctx, all, all->ne[0], all->ne[1], n_stored, all->nb[1], all->nb[2],
-                                   static_cast<size_t>(begin - from) * all->nb[2]);
-    ggml_build_forward_expand(s_.compute->graph(), ggml_cpy(ctx, fresh, to));
-  };
-  const auto seen = [&](ggml_tensor* all) {  // [d, first + n, n_head_kv]
-    return ggml_view_3d(ctx, all, all->ne[0], first + n, all->ne[1], all->nb[2], all->nb[1], 0);
-  };
   const Attend attend = [&](const Projections& p) {
-    store(kv.k, p.k);
-    store(kv.v, p.v);
-    if (kv.q != nullptr) store(kv.q, p.q, kv.q_first);
-    ggml_tensor* out =
-        ggml_flash_attn_ext(ctx, ggml_permute(ctx, p.q, 0, 2, 1, 3), seen(kv.k), seen(kv.v),
-                            mask_.view(ctx, mask_data_, first), s_.m().hp.kq_scale, 0.0f, 0.0f);
-    ggml_prec_set_acc(out, GGML_PREC_F32);
-    return ggml_reshape_2d(ctx, out, out->ne[0] * out->ne[1], n);
+    if (kv.q != nullptr) store_queries(ctx, kv, p.q, first);
+    return attend_in_scratch(*s_.compute, ctx, kv, p, first, mask_.view(ctx, mask_data_, first),
+                             s_.m().hp.kq_scale);
   };
-  ggml_tensor* positions = ggml_view_1d(ctx, positions_, n, static_cast<size_t>(first) * sizeof(int32_t));
-  ggml_tensor* x = hidden_rows(ctx, first, n);
-  ggml_tensor* out = build_layer(ctx, s_.m(), il, x, positions, nullptr, attend);
+  ggml_tensor* x = first_->hidden(ctx, first, n);
+  ggml_tensor* out = build_layer(ctx, s_.m(), il, x, first_->positions(ctx, first, n), nullptr, attend);
   // Of the last layer only keys and values are wanted, and the hidden states that become logits.
   const bool last_layer = il + 1 == s_.m().hp.n_layer, holds_last_token = first + n == n_padded_;
   if (!last_layer || holds_last_token || options_.logits) {
-    ggml_build_forward_expand(s_.compute->graph(), ggml_cpy(ctx, out, hidden_rows(ctx, first, n)));
+    ggml_build_forward_expand(s_.compute->graph(), ggml_cpy(ctx, out, first_->hidden(ctx, first, n)));
   }
   CURDKV_CHECK(s_.compute->allocate());
   return s_.compute->run();
 }
 
+// Keeps what a scorer asked for of a chunk's queries [d_head_k, n_head, n], whose first token is `first`.
+void Prefill::store_queries(ggml_context* ctx, const LayerKv& kv, ggml_tensor* q, int64_t first) {
+  const int64_t begin = std::max(first, kv.q_first), n = first + q->ne[2] - begin;
+  if (n <= 0) return;
+  ggml_tensor* from = ggml_view_3d(ctx, q, q->ne[0], q->ne[1], n, q->nb[1], q->nb[2],
+                                   static_cast<size_t>(begin - first) * q->nb[2]);
+  ggml_tensor* to = ggml_view_3d(ctx, kv.q, q->ne[0], q->ne[1], n, kv.q->nb[1], kv.q->nb[2],
+                                 static_cast<size_t>(begin - kv.q_first) * kv.q->nb[2]);
+  ggml_build_forward_expand(s_.compute->graph(), ggml_cpy(ctx, from, to));
+}
+
 Result<void> Prefill::compress(int64_t il, const LayerKv& kv) {
   const Stopwatch watch;
   PrefilledLayer layer(*s_.compute, s_.layer_model(il, press_.seed()), kv, n_tokens_);
+  if (second_) {
+    CURDKV_TRY(layer.repeated, second_->run_layer(il, kv, mask_, mask_data_, [&](int64_t n_done) {
+      note_progress(il, n_tokens_ + n_done);
+    }));
+  }
   CURDKV_TRY(KeptTokens kept, select_tokens(layer, press_, options_.n_question, il, s_.m().hp.n_layer));
   // Token t of head h is row t n_head_kv + h of the scratch.
   std::vector<int64_t> lengths;
@@ -229,7 +190,7 @@ Result<void> Prefill::read_logits() {
   for (int64_t first = begin; first < n_tokens_; first += kTileTokens) {
     const int64_t n = std::min(kTileTokens, n_tokens_ - first);
     ggml_context* ctx = s_.compute->begin();
-    ggml_tensor* out = build_logits(ctx, s_.m(), hidden_rows(ctx, first, n));
+    ggml_tensor* out = build_logits(ctx, s_.m(), first_->hidden(ctx, first, n));
     ggml_build_forward_expand(s_.compute->graph(), out);
     CURDKV_CHECK(s_.compute->allocate());
     CURDKV_CHECK(s_.compute->run());

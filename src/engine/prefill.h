@@ -4,8 +4,10 @@
 // after a full prefill, as each layer attends to the uncompressed keys of its own.
 #pragma once
 
-#include "engine/layer_scoring.h"
-#include "engine/session_impl.h"
+#include <optional>
+
+#include "engine/reading.h"
+#include "engine/reconstruction.h"
 
 namespace curdkv {
 
@@ -16,15 +18,14 @@ class Prefill {
   Result<PrefillReport> run();
 
  private:
-  Result<void> allocate_hidden(ggml_backend_dev_t device);
   Result<LayerKv> allocate_kv(int64_t il) const;
-  Result<void> allocate_inputs();
-  Result<void> embed();
+  Result<void> allocate_mask();
   Result<void> run_layer(int64_t il, LayerKv& kv);
   Result<void> run_chunk(int64_t il, LayerKv& kv, int64_t first, int64_t n);
+  void store_queries(ggml_context* ctx, const LayerKv& kv, ggml_tensor* q, int64_t first);
   Result<void> compress(int64_t il, const LayerKv& kv);
   Result<void> read_logits();
-  ggml_tensor* hidden_rows(ggml_context* ctx, int64_t first, int64_t n) const;
+  void note_progress(int64_t il, int64_t n_done) const;
   void note_peak(size_t kv_bytes);
 
   Session::Impl& s_;
@@ -33,19 +34,15 @@ class Prefill {
   const PrefillOptions& options_;
   ScorerNeeds needs_;
   int64_t n_tokens_, n_padded_, n_chunk_;
+  int64_t n_rows_ = 0;  // of a layer's scratch
   PrefillReport report_;
 
-  ggml_tensor* hidden_ = nullptr;  // F32 [n_embd, n_padded], on the device of the layer at work
-  ggml_backend_dev_t hidden_device_ = nullptr;
-  GgmlContext hidden_context_;
-  GgmlBuffer hidden_buffer_;
-
+  std::optional<Reading> first_;
+  std::optional<Reconstruction> second_;  // when the press needs it
   RaggedMask mask_;
   ggml_tensor* mask_data_ = nullptr;  // F16, see RaggedMask
-  ggml_tensor* ids_ = nullptr;        // I32 [n_padded]
-  ggml_tensor* positions_ = nullptr;  // I32 [n_padded]
-  GgmlContext input_context_;
-  GgmlBuffer input_buffer_;
+  GgmlContext mask_context_;
+  GgmlBuffer mask_buffer_;
 };
 
 }  // namespace curdkv

@@ -78,9 +78,40 @@ Result<PrefillReport> Session::Impl::prefill(std::span<const Token> tokens, cons
   if (tokens.empty()) return Error{ErrorCode::bad_argument, "the context is empty"};
   if (n_tokens > 0) return Error{ErrorCode::bad_argument, "the session already holds a context"};
   CURDKV_CHECK(check_tokens(tokens));
+  CURDKV_CHECK(check_options(tokens, press, options));
   auto report = Prefill(*this, tokens, press, options).run();
   if (!report) clear();
   return report;
+}
+
+Result<void> Session::Impl::check_options(std::span<const Token> tokens, const Press& press,
+                                          const PrefillOptions& options) const {
+  const int64_t n = static_cast<int64_t>(tokens.size()), n_context = n - options.n_question;
+  if (options.n_question < 0 || n_context < 1) {
+    return Error{ErrorCode::bad_argument, "a question must leave at least one token of context before it"};
+  }
+  if (!press.needs_repeats()) return {};
+  if (options.repeats.empty()) {
+    return Error{ErrorCode::bad_argument,
+                 "press '" + press.name() + "' reads the context twice and was given nothing to repeat"};
+  }
+  for (const Repeat& r : options.repeats) {
+    if (r.first < 0 || r.n < 1 || r.first + r.n > n_context || r.tokens.empty()) {
+      return Error{ErrorCode::bad_argument, "a stretch to be repeated does not lie within the context"};
+    }
+    if (n + static_cast<int64_t>(r.tokens.size()) > n_ctx) {
+      return Error{
+          ErrorCode::bad_input,
+          format("press '%s' reads the context a second time behind itself: %lld tokens do not fit the "
+                 "context of %lld",
+                 press.name().c_str(), (long long)n + (long long)r.tokens.size(), (long long)n_ctx)};
+    }
+    for (Token t : r.tokens) {
+      if (t < 0 || t >= m().hp.n_vocab)
+        return Error{ErrorCode::bad_argument, "a repeat holds an unknown token"};
+    }
+  }
+  return {};
 }
 
 void Session::Impl::clear() {

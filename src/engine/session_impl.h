@@ -63,6 +63,8 @@ struct Session::Impl {
   }
 
  private:
+  Result<void> check_options(std::span<const Token> tokens, const Press& press,
+                             const PrefillOptions& options) const;
   Result<void> shrink_layer(int64_t il, const Press& press, int64_t budget, int64_t room,
                             const ChangeKeys& change);
   Result<void> extend_chunk(std::span<const Token> tokens, bool decoding, const LogitsSink& sink);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/format.h"
 #include "press/allocation.h"
 #include "press/scorer.h"
 
@@ -21,6 +22,30 @@ int64_t Press::n_kept(int64_t n_tokens) const {
 int64_t Press::n_kept_in_layer(int64_t n_tokens, int64_t il, int64_t n_layer) const {
   if (is_none()) return n_tokens;
   return at_least_sinks(allocation_->layer_budget(wanted(n_tokens), n_tokens, il, n_layer), n_tokens);
+}
+
+bool Press::needs_repeats() const {
+  return !is_none() && scorer_->needs().reconstruction;
+}
+
+Result<void> Press::check_decode_budget(int64_t budget) const {
+  if (is_none())
+    return Error{ErrorCode::bad_argument, "press 'none' cannot bound the cache while generating"};
+  if (!scorer_->needs().held_rows_will_do()) {
+    return Error{ErrorCode::bad_argument,
+                 "press '" + name_ + "' cannot bound the cache while generating: it scores by " +
+                     "what is gone by then (queries); curdkv, knorm, streamingllm and others can"};
+  }
+  if (budget <= scorer_->n_sinks()) {
+    return Error{ErrorCode::bad_argument,
+                 format("a cache of %lld tokens per KV head is filled by the %lld sinks of '%s'",
+                        (long long)budget, (long long)scorer_->n_sinks(), name_.c_str())};
+  }
+  return {};
+}
+
+bool Press::bounds_positions() const {
+  return !is_none() && scorer_->keeps_sinks_and_latest();
 }
 
 int64_t Press::at_least_sinks(int64_t n_kept, int64_t n_tokens) const {

@@ -49,6 +49,9 @@ struct ScorerNeeds {
   bool output_matrix = false;   // the attention's output projection
   bool reconstruction = false;  // the context is read a second time, to be repeated (KVzip)
 
+  // Whether the rows a head still holds while generating are all it takes.
+  bool held_rows_will_do() const { return n_queries == 0 && !reconstruction; }
+
   ScorerNeeds operator|(const ScorerNeeds& o) const {
     return {std::max(n_queries, o.n_queries), output_matrix || o.output_matrix,
             reconstruction || o.reconstruction};
@@ -104,9 +107,9 @@ class Scorer {
   virtual ScorerNeeds needs() const { return {}; }
   // First tokens of the context that are always kept, whatever score() says of them.
   virtual int64_t n_sinks() const { return 0; }
-  // Every head evicts the same tokens, and those in one piece: while generating, positions can then be
-  // renumbered over the gap, and a generation need not end where the model's context does.
-  virtual bool evicts_one_gap() const { return false; }
+  // Nothing is kept but the sinks and the latest tokens. While generating, the gap between them can then be
+  // closed by renumbering positions, and a generation need not end where the model's context does.
+  virtual bool keeps_sinks_and_latest() const { return false; }
 };
 
 }  // namespace curdkv

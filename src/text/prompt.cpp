@@ -51,6 +51,30 @@ Result<std::vector<Token>> Prompt::context(const std::string& document) const {
   return tokens;
 }
 
+Result<std::vector<Repeat>> Prompt::repeats(std::span<const Token> context) const {
+  constexpr int64_t kChunk = 2048, kLead = 8;
+  CURDKV_TRY(const std::vector<Token> before, tokenizer_.tokenize(before_, true, true));
+  CURDKV_TRY(const std::vector<Token> all,
+             tokenizer_.tokenize("\n\nRepeat the previous context exactly.", false, false));
+  CURDKV_TRY(const std::vector<Token> part,
+             tokenizer_.tokenize("\n\nRepeat the part of the previous context exactly, starting with", false,
+                                 false));
+  CURDKV_TRY(const std::vector<Token> turn, tokenizer_.tokenize(chat_ ? after_ : "\n", true, false));
+  const auto n_tokens = static_cast<int64_t>(context.size());
+  std::vector<Repeat> out;
+  for (int64_t first = static_cast<int64_t>(before.size()); first < n_tokens; first += kChunk) {
+    Repeat r = {first, std::min(kChunk, n_tokens - first), out.empty() ? all : part};
+    const auto append = [&](std::span<const Token> more) {
+      r.tokens.insert(r.tokens.end(), more.begin(), more.end());
+    };
+    if (!out.empty()) append(context.subspan(static_cast<size_t>(first - kLead), kLead));
+    append(turn);
+    append(context.subspan(static_cast<size_t>(r.first), static_cast<size_t>(r.n)));
+    out.push_back(std::move(r));
+  }
+  return out;
+}
+
 Result<std::vector<Token>> Prompt::question(const std::string& question) const {
   const std::string text = chat_ ? kBetween + question : question;
   CURDKV_TRY(std::vector<Token> tokens, tokenizer_.tokenize(text, false, false));

@@ -1,7 +1,7 @@
 // The first tokens and the latest ones, nothing between.
 // Xiao et al., "Efficient Streaming Language Models with Attention Sinks", 2023 (arXiv 2309.17453); kvpress
 // StreamingLLMPress. The paper numbers positions within the cache. A compressed context keeps its own
-// positions here, as in kvpress; while generating, positions are renumbered (evicts_one_gap).
+// positions here, as in kvpress; while generating, positions are renumbered (keeps_sinks_and_latest).
 #include "press/entry.h"
 #include "press/layer_ops.h"
 
@@ -18,7 +18,7 @@ class StreamingLlm : public Scorer {
     return scores;
   }
   int64_t n_sinks() const override { return sinks_; }
-  bool evicts_one_gap() const override { return true; }
+  bool keeps_sinks_and_latest() const override { return true; }
 
  private:
   int64_t sinks_;

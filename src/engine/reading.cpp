@@ -1,0 +1,96 @@
+#include "engine/reading.h"
+
+#include <algorithm>
+
+#include "base/try.h"
+
+namespace curdkv {
+
+Result<GgmlBuffer> allocate_tensors(ggml_context* ctx, ggml_backend_dev_t device, const char* what) {
+  GgmlBuffer buffer(ggml_backend_alloc_ctx_tensors_from_buft(ctx, ggml_backend_dev_buffer_type(device)));
+  if (!buffer) return Error{ErrorCode::out_of_memory, std::string("not enough memory for ") + what};
+  return buffer;
+}
+
+Result<Reading> Reading::start(Session::Impl& session, std::span<const Token> tokens, int64_t n_padded,
+                               int64_t n_chunk, int64_t first_position, const char* what) {
+  Reading r(session, what);
+  CURDKV_CHECK(r.allocate_hidden(session.m().weights.layer_device[0], n_padded));
+  CURDKV_CHECK(r.allocate_inputs(tokens, first_position));
+  CURDKV_CHECK(r.embed(n_chunk));
+  return r;
+}
+
+Result<void> Reading::move_to_layer(int64_t il) {
+  ggml_backend_dev_t device = s_->m().weights.layer_device[static_cast<size_t>(il)];
+  return device == device_ ? Result<void>() : allocate_hidden(device, n_padded());
+}
+
+Result<void> Reading::allocate_hidden(ggml_backend_dev_t device, int64_t n_padded) {
+  GgmlContext context = make_ggml_context(1);
+  ggml_tensor* hidden = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, s_->m().hp.n_embd, n_padded);
+  ggml_set_name(hidden, "hidden");
+  CURDKV_TRY(GgmlBuffer buffer, allocate_tensors(context.get(), device, what_));
+  if (hidden_ != nullptr) ggml_backend_tensor_copy(hidden_, hidden);
+  hidden_ = hidden;
+  device_ = device;
+  hidden_context_ = std::move(context);
+  hidden_buffer_ = std::move(buffer);
+  return {};
+}
+
+Result<void> Reading::allocate_inputs(std::span<const Token> tokens, int64_t first_position) {
+  input_context_ = make_ggml_context(2);
+  ids_ = ggml_new_tensor_1d(input_context_.get(), GGML_TYPE_I32, n_padded());
+  positions_ = ggml_new_tensor_1d(input_context_.get(), GGML_TYPE_I32, n_padded());
+  CURDKV_TRY(input_buffer_, allocate_tensors(input_context_.get(),
+                                             ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU), what_));
+  std::vector<int32_t> ids(tokens.begin(), tokens.end()), positions;
+  ids.resize(static_cast<size_t>(n_padded()), 0);
+  for (int64_t t = 0; t < n_padded(); ++t) positions.push_back(static_cast<int32_t>(first_position + t));
+  Compute::set(ids_, ids);
+  Compute::set(positions_, positions);
+  return {};
+}
+
+Result<void> Reading::embed(int64_t n_chunk) {
+  for (int64_t first = 0; first < n_padded(); first += n_chunk) {
+    const int64_t n = std::min(n_chunk, n_padded() - first);
+    ggml_context* ctx = s_->compute->begin();
+    ggml_tensor* ids = ggml_view_1d(ctx, ids_, n, static_cast<size_t>(first) * sizeof(int32_t));
+    ggml_tensor* rows = ggml_get_rows(ctx, s_->m().weights.token_embd, ids);
+    ggml_build_forward_expand(s_->compute->graph(), ggml_cpy(ctx, rows, hidden(ctx, first, n)));
+    CURDKV_CHECK(s_->compute->allocate());
+    CURDKV_CHECK(s_->compute->run());
+  }
+  return {};
+}
+
+ggml_tensor* Reading::hidden(ggml_context* ctx, int64_t first, int64_t n) const {
+  return view_rows(ctx, hidden_, first, n);
+}
+
+ggml_tensor* Reading::positions(ggml_context* ctx, int64_t first, int64_t n) const {
+  return ggml_view_1d(ctx, positions_, n, static_cast<size_t>(first) * sizeof(int32_t));
+}
+
+ggml_tensor* attend_in_scratch(Compute& compute, ggml_context* ctx, const LayerKv& kv, const Projections& p,
+                               int64_t row, ggml_tensor* mask, float scale) {
+  const int64_t n = p.q->ne[2];
+  const auto store = [&](ggml_tensor* all, ggml_tensor* fresh) {
+    ggml_tensor* to = ggml_view_3d(ctx, all, all->ne[0], all->ne[1], n, all->nb[1], all->nb[2],
+                                   static_cast<size_t>(row) * all->nb[2]);
+    ggml_build_forward_expand(compute.graph(), ggml_cpy(ctx, fresh, to));
+  };
+  const auto seen = [&](ggml_tensor* all) {  // [d, row + n, n_head_kv]
+    return ggml_view_3d(ctx, all, all->ne[0], row + n, all->ne[1], all->nb[2], all->nb[1], 0);
+  };
+  store(kv.k, p.k);
+  store(kv.v, p.v);
+  ggml_tensor* out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, p.q, 0, 2, 1, 3), seen(kv.k), seen(kv.v),
+                                         mask, scale, 0.0f, 0.0f);
+  ggml_prec_set_acc(out, GGML_PREC_F32);
+  return ggml_reshape_2d(ctx, out, out->ne[0] * out->ne[1], n);
+}
+
+}  // namespace curdkv

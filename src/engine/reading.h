@@ -1,0 +1,52 @@
+// A sequence of tokens on its way through the layers: its hidden states live where the layer at work does.
+#pragma once
+
+#include "engine/session_impl.h"
+
+namespace curdkv {
+
+class Reading {
+ public:
+  // Room for n_padded hidden states of the tokens, the rest being padding, at positions from first_position
+  // on. Embeds them, n_chunk at a time. Errors: out_of_memory, naming `what`.
+  static Result<Reading> start(Session::Impl& session, std::span<const Token> tokens, int64_t n_padded,
+                               int64_t n_chunk, int64_t first_position, const char* what);
+
+  // Moves the hidden states to where layer il is.
+  Result<void> move_to_layer(int64_t il);
+
+  int64_t n_padded() const { return hidden_->ne[1]; }
+  size_t n_bytes() const { return ggml_backend_buffer_get_size(hidden_buffer_.get()); }
+
+  // Tokens [first, first + n), for a graph.
+  ggml_tensor* hidden(ggml_context* ctx, int64_t first, int64_t n) const;     // F32 [n_embd, n]
+  ggml_tensor* positions(ggml_context* ctx, int64_t first, int64_t n) const;  // I32 [n]
+
+ private:
+  Reading(Session::Impl& session, const char* what) : s_(&session), what_(what) {}
+  Result<void> allocate_hidden(ggml_backend_dev_t device, int64_t n_padded);
+  Result<void> allocate_inputs(std::span<const Token> tokens, int64_t first_position);
+  Result<void> embed(int64_t n_chunk);
+
+  Session::Impl* s_;
+  const char* what_;
+  ggml_tensor* hidden_ = nullptr;  // F32 [n_embd, n_padded]
+  ggml_backend_dev_t device_ = nullptr;
+  GgmlContext hidden_context_;
+  GgmlBuffer hidden_buffer_;
+  ggml_tensor* ids_ = nullptr;        // I32 [n_padded]
+  ggml_tensor* positions_ = nullptr;  // I32 [n_padded]
+  GgmlContext input_context_;
+  GgmlBuffer input_buffer_;
+};
+
+// Tensors of a context in one buffer on the device; out_of_memory says what they were for.
+Result<GgmlBuffer> allocate_tensors(ggml_context* ctx, ggml_backend_dev_t device, const char* what);
+
+// Causal attention of a chunk over one layer's scratch: writes the chunk's keys and values to rows [row, row
+// + n) and lets its queries see all rows before, and the chunk's up to their own. `mask` as RaggedMask::view
+// gives it for `row`.
+ggml_tensor* attend_in_scratch(Compute& compute, ggml_context* ctx, const LayerKv& kv, const Projections& p,
+                               int64_t row, ggml_tensor* mask, float scale);
+
+}  // namespace curdkv
