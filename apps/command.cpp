@@ -9,6 +9,8 @@
 #include <set>
 #include <thread>
 
+#include "base/try.h"
+
 namespace curdkv::app {
 namespace {
 
@@ -113,21 +115,52 @@ SessionParams SessionOptions::resolve() const {
   return p;
 }
 
-void PressOptions::add_to(CLI::App& app, const char* default_press, double default_ratio) {
-  request.name = default_press;
-  request.compression_ratio = default_ratio;
-  app.add_option("--press", request.name,
-                 "how the context's cache is compressed: none, a name from 'curdkv presses', or "
-                 "NAME:param=value:param=value")
-      ->type_name("NAME")
-      ->capture_default_str();
-  auto* ratio = app.add_option("--compression-ratio", request.compression_ratio,
-                               "fraction of the cache that is removed, 0 to below 1")
-                    ->type_name("R")
-                    ->capture_default_str();
+Result<Press> PressOptions::resolve() const {
+  CURDKV_TRY(const std::vector<Press> all, resolve_all());
+  return all[0];
+}
+
+Result<std::vector<Press>> PressOptions::resolve_all() const {
+  std::vector<Press> all;
+  for (const std::string& name : names) {
+    for (const double ratio : ratios) {
+      PressRequest asked = request;
+      asked.name = name;
+      asked.compression_ratio = ratio;
+      CURDKV_TRY(Press press, Press::make(asked));
+      all.push_back(std::move(press));
+      if (request.budget) break;  // instead of a ratio
+    }
+  }
+  return all;
+}
+
+void PressOptions::add_to(CLI::App& app, const char* default_press, double default_ratio, bool several) {
+  names = {default_press};
+  ratios = {default_ratio};
+  const char* list = several ? "; several, separated by commas, are compared" : "";
+  auto* press_option =
+      app.add_option("--press", names,
+                     std::string("how the context's cache is compressed: none, a name from 'curdkv presses', "
+                                 "or NAME:param=value:param=value") +
+                         list)
+          ->type_name("NAME")
+          ->capture_default_str();
+  auto* ratio_option =
+      app.add_option("--compression-ratio", ratios,
+                     std::string("fraction of the cache that is removed, 0 to below 1") + list)
+          ->type_name("R")
+          ->capture_default_str();
+  for (CLI::Option* o : {press_option, ratio_option}) {
+    if (several) {
+      o->delimiter(',')->allow_extra_args(false);
+    } else {
+      o->expected(1);
+    }
+  }
   app.add_option("--budget", request.budget, "tokens kept per KV head (on average), instead of a ratio")
       ->type_name("TOKENS")
-      ->excludes(ratio);
+      ->excludes(ratio_option);
   app.add_option("--protect-last", request.protect_last,
                  "last tokens of the context that are kept in any case")
       ->type_name("N")

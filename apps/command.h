@@ -54,8 +54,12 @@ struct SessionOptions {
 // --press, --compression-ratio, --budget, --protect-last, --seed and every press parameter by its own flag.
 struct PressOptions {
   PressRequest request;
-  void add_to(CLI::App& app, const char* default_press, double default_ratio);
-  Result<Press> resolve() const { return Press::make(request); }
+  std::vector<std::string> names;
+  std::vector<double> ratios;
+  // several: lists of presses and ratios are taken, separated by commas.
+  void add_to(CLI::App& app, const char* default_press, double default_ratio, bool several = false);
+  Result<Press> resolve() const;
+  Result<std::vector<Press>> resolve_all() const;  // every press at every ratio
 };
 
 std::string press_label(const Press& press);  // "adacurdkv 0.70"

@@ -52,12 +52,20 @@ void add(Totals& t, std::span<const float> full, std::span<const float> compress
   ++t.n;
 }
 
+// One press at one ratio.
+struct Side {
+  Press press;
+  Session session;
+  size_t kv_bytes = 0;  // of the compressed context
+  Totals totals = {};
+};
+
 class Perplexity {
  public:
   explicit Perplexity(const PerplexityOptions& options) : o_(options) {}
 
   Result<void> run() {
-    CURDKV_TRY(const Press press, o_.press.resolve());
+    CURDKV_TRY(const std::vector<Press> presses, o_.press.resolve_all());
     CURDKV_TRY(const std::string document, o_.document.read());
     CURDKV_TRY(const std::string path, o_.model.resolve());
     CURDKV_TRY(const Model model, Model::load(path, o_.model.params));
@@ -65,16 +73,17 @@ class Perplexity {
     CURDKV_TRY(const std::vector<Token> tokens, tokenizer.tokenize(document, false, true));
     CURDKV_CHECK(split(tokens, model));
     CURDKV_TRY(const Prompt prompt, Prompt::create(tokenizer, false));
-    CURDKV_TRY(repeats_, prompt.repeats(context_));
 
     const InterruptScope scope;
     CURDKV_TRY(Session full, Session::create(model, o_.session.resolve()));
-    CURDKV_TRY(Session compressed, Session::create(model, o_.session.resolve()));
-    CURDKV_CHECK(prefill(full, Press()));
-    CURDKV_CHECK(prefill(compressed, press));
-    const size_t kv_bytes = compressed.kv_bytes();
-    CURDKV_TRY(const Totals totals, compare(full, compressed));
-    return print(model, press, totals, kv_bytes, compressed.kv_bytes_full(n_context()));
+    std::vector<Side> sides;
+    for (const Press& press : presses) {
+      CURDKV_TRY(Session session, Session::create(model, o_.session.resolve()));
+      sides.push_back({press, std::move(session)});
+    }
+    CURDKV_CHECK(prefill(prompt, full, sides));
+    CURDKV_CHECK(compare(full, sides));
+    return print(model, sides, full.kv_bytes_full(n_context()));
   }
 
  private:
@@ -101,75 +110,110 @@ class Perplexity {
     return {};
   }
 
-  Result<void> prefill(Session& session, const Press& press) const {
-    ProgressBar bar("reading, " + press_label(press), n_context());
+  // One reading for all.
+  Result<void> prefill(const Prompt& prompt, Session& full, std::vector<Side>& sides) const {
     PrefillOptions options;
-    if (press.needs_repeats()) options.repeats = repeats_;
+    std::vector<PrefillTarget> targets = {{&full, Press()}};
+    for (Side& side : sides) {
+      targets.push_back({&side.session, side.press});
+      if (side.press.needs_repeats() && options.repeats.empty()) {
+        CURDKV_TRY(options.repeats, prompt.repeats(context_));
+      }
+    }
+    ProgressBar bar("reading", n_context());
     options.progress = [&](int64_t done, int64_t total) { bar.update(done, total); };
-    CURDKV_TRY([[maybe_unused]] const auto report, session.prefill(context_, press, options));
+    CURDKV_TRY([[maybe_unused]] const auto reports, prefill_together(targets, context_, options));
+    for (Side& side : sides) side.kv_bytes = side.session.kv_bytes();
     return {};
   }
 
-  // Both sessions go through the continuation in step, a few positions' logits kept at a time.
-  Result<Totals> compare(Session& full, Session& compressed) const {
-    constexpr size_t kStep = 32;
-    Totals totals;
-    add(totals, full.logits(), compressed.logits(), rest_[0]);
-    ProgressBar bar("predicting", static_cast<int64_t>(rest_.size()));
-    for (size_t at = 0; at + 1 < rest_.size(); at += kStep) {
+  // The full cache goes through some of the continuation, its logits kept, and then every other in turn.
+  Result<void> compare(Session& full, std::vector<Side>& sides) const {
+    const size_t n_vocab = full.logits().size(), n_all = rest_.size() - 1;
+    const size_t step = std::clamp<size_t>((size_t{256} << 20) / (n_vocab * sizeof(float)), 1, 512);
+    for (Side& side : sides) add(side.totals, full.logits(), side.session.logits(), rest_[0]);
+    ProgressBar bar("predicting", static_cast<int64_t>(n_all * (sides.size() + 1)));
+    int64_t n_done = 0;
+    std::vector<float> expected;
+    for (size_t at = 0; at < n_all; at += step) {
       // The logits after token i predict token i + 1, so the last token need not be run.
-      const std::span<const Token> step =
-          std::span(rest_).subspan(at, std::min(kStep, rest_.size() - 1 - at));
-      std::vector<std::vector<float>> expected;
-      CURDKV_CHECK(full.extend(step, [&](int64_t, std::span<const float> logits) {
-        expected.emplace_back(logits.begin(), logits.end());
+      const std::span<const Token> tokens = std::span(rest_).subspan(at, std::min(step, n_all - at));
+      expected.clear();
+      const auto advance = [&](int64_t, std::span<const float>) {
+        bar.update(++n_done, static_cast<int64_t>(n_all * (sides.size() + 1)));
+      };
+      CURDKV_CHECK(full.extend(tokens, [&](int64_t position, std::span<const float> logits) {
+        expected.insert(expected.end(), logits.begin(), logits.end());
+        advance(position, logits);
       }));
-      size_t i = 0;
-      CURDKV_CHECK(compressed.extend(step, [&](int64_t, std::span<const float> logits) {
-        add(totals, expected[i], logits, rest_[at + i + 1]);
-        ++i;
-      }));
-      bar.update(static_cast<int64_t>(at + step.size()), static_cast<int64_t>(rest_.size()));
+      for (Side& side : sides) {
+        size_t i = 0;
+        CURDKV_CHECK(side.session.extend(tokens, [&](int64_t position, std::span<const float> logits) {
+          add(side.totals, std::span(expected).subspan(i * n_vocab, n_vocab), logits, rest_[at + i + 1]);
+          ++i;
+          advance(position, logits);
+        }));
+      }
     }
-    return totals;
+    return {};
   }
 
-  Result<void> print(const Model& model, const Press& press, const Totals& t, size_t kv_bytes,
-                     size_t kv_full) const {
+  nlohmann::ordered_json to_json(const Model& model, const Side& side, size_t kv_full) const {
+    const Totals& t = side.totals;
     const auto n = static_cast<double>(t.n);
-    const double ppl = std::exp(t.nll / n), ppl_full = std::exp(t.nll_full / n), kl = t.kl / n;
-    const double agreement = static_cast<double>(t.agree) / n;
+    nlohmann::ordered_json j = {{"model", model.info().path},
+                                {"press", side.press.name()},
+                                {"press_params", side.press.settings()},
+                                {"compression_ratio", side.press.removed(n_context())},
+                                {"budget", nullptr},
+                                {"seed", side.press.seed()},
+                                {"n_context_tokens", context_.size()},
+                                {"n_predicted_tokens", t.n},
+                                {"kv_bytes_full", kv_full},
+                                {"kv_bytes", side.kv_bytes},
+                                {"perplexity", std::exp(t.nll / n)},
+                                {"perplexity_full", std::exp(t.nll_full / n)},
+                                {"kl_divergence", t.kl / n},
+                                {"top1_agreement", static_cast<double>(t.agree) / n}};
+    if (side.press.budget()) j["budget"] = *side.press.budget();
+    return j;
+  }
+
+  // JSON: an object, or a list of them when several presses were asked for.
+  Result<void> print(const Model& model, const std::vector<Side>& sides, size_t kv_full) const {
     if (o_.json) {
-      nlohmann::ordered_json j = {{"model", model.info().path},
-                                  {"press", press.name()},
-                                  {"press_params", press.settings()},
-                                  {"compression_ratio", press.removed(n_context())},
-                                  {"budget", nullptr},
-                                  {"seed", press.seed()},
-                                  {"n_context_tokens", context_.size()},
-                                  {"n_predicted_tokens", t.n},
-                                  {"kv_bytes_full", kv_full},
-                                  {"kv_bytes", kv_bytes},
-                                  {"perplexity", ppl},
-                                  {"perplexity_full", ppl_full},
-                                  {"kl_divergence", kl},
-                                  {"top1_agreement", agreement}};
-      if (press.budget()) j["budget"] = *press.budget();
-      return write_out(j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+      auto j = nlohmann::ordered_json::array();
+      for (const Side& side : sides) j.push_back(to_json(model, side, kv_full));
+      const auto& out = sides.size() == 1 ? j[0] : j;
+      return write_out(out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
     }
-    char out[512];
-    std::snprintf(out, sizeof out,
-                  "context %zu tokens, continuation %lld tokens\n%-24s perplexity %.4f  KV cache %s\n"
-                  "%-24s perplexity %.4f  KV cache %s\nKL divergence to the full cache %.5f nats, top-1 "
-                  "agreement %.1f %%\n",
-                  context_.size(), (long long)t.n, "full cache", ppl_full, human_bytes(kv_full).c_str(),
-                  press_label(press).c_str(), ppl, human_bytes(kv_bytes).c_str(), kl, 100 * agreement);
-    return write_out(out);
+    int width = 24;
+    for (const Side& s : sides) width = std::max(width, static_cast<int>(press_label(s.press).size()));
+    char line[512];
+    std::snprintf(
+        line, sizeof line, "context %zu tokens, continuation %lld tokens\n%-*s  %10s  %9s  %8s  %6s\n",
+        context_.size(), (long long)sides[0].totals.n, width, "", "KV cache", "perplexity", "KL", "top-1");
+    std::string out = line;
+    const Totals& any = sides[0].totals;
+    std::snprintf(line, sizeof line, "%-*s  %10s  %10.3f\n", width, "full cache",
+                  human_bytes(kv_full).c_str(), std::exp(any.nll_full / static_cast<double>(any.n)));
+    out += line;
+    for (const Side& side : sides) {
+      const Totals& t = side.totals;
+      const auto n = static_cast<double>(t.n);
+      std::snprintf(line, sizeof line, "%-*s  %10s  %10.3f  %8.4f  %4.1f %%\n", width,
+                    press_label(side.press).c_str(), human_bytes(side.kv_bytes).c_str(), std::exp(t.nll / n),
+                    t.kl / n, 100 * static_cast<double>(t.agree) / n);
+      out += line;
+    }
+    return write_out(
+        out +
+        "KL: mean divergence of the full cache's predictions, nats; top-1: how often both name the "
+        "same next token\n");
   }
 
   const PerplexityOptions& o_;
   std::vector<Token> context_, rest_;
-  std::vector<Repeat> repeats_;
 };
 
 }  // namespace
@@ -181,7 +225,7 @@ Command add_perplexity(CLI::App& program) {
   auto o = std::make_shared<PerplexityOptions>();
   o->model.add_to(*app);
   o->document.add_to(*app);
-  o->press.add_to(*app, "adacurdkv", 0.5);
+  o->press.add_to(*app, "adacurdkv", 0.5, true);
   app->add_option("--context-tokens", o->n_context,
                   "tokens of the document that are the context (0: half of them)")
       ->type_name("N")

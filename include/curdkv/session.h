@@ -64,6 +64,21 @@ struct PrefillReport {
   size_t hidden_bytes = 0;  // of which hidden states
 };
 
+class Session;
+
+struct PrefillTarget {
+  Session* session;
+  Press press;
+};
+
+// Reads one context into several sessions, each with a press of its own, for the work of reading it once:
+// every layer's keys and values are compacted into each of the caches. Sessions, results and errors as of
+// Session::prefill, all of one model and one cache type; the first one computes. Reports, one per target,
+// give times as if the press were alone, and the peak of all together.
+Result<std::vector<PrefillReport>> prefill_together(std::span<const PrefillTarget> targets,
+                                                    std::span<const Token> tokens,
+                                                    const PrefillOptions& options = {});
+
 class Session {
  public:
   struct Impl;
@@ -110,6 +125,8 @@ class Session {
   size_t kv_bytes_full(int64_t n_tokens) const;  // what n_tokens take with nothing evicted
 
  private:
+  friend Result<std::vector<PrefillReport>> prefill_together(std::span<const PrefillTarget>,
+                                                             std::span<const Token>, const PrefillOptions&);
   explicit Session(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -114,7 +114,7 @@ Result<std::vector<float>> ModelLayerView::output_matrix() {
 }
 
 std::vector<float> ModelLayerView::gaussian(int64_t d, int64_t rank, int64_t n) {
-  return gaussian_matrices(model_.seed, model_.il, d, rank, 0, n);
+  return gaussian_matrices(seed, model_.il, d, rank, 0, n);
 }
 
 PrefilledLayer::PrefilledLayer(Compute& compute, const LayerModel& model, const LayerKv& kv, int64_t tokens)
@@ -168,7 +168,7 @@ Result<Scores> HeldRows::reconstruction() {
   return Error{ErrorCode::internal, "a context cannot be repeated while generating"};
 }
 std::vector<float> HeldRows::gaussian(int64_t d, int64_t rank, int64_t n) {
-  return gaussian_matrices(model_.seed, model_.il, d, rank, head_, n);
+  return gaussian_matrices(seed, model_.il, d, rank, head_, n);
 }
 
 Result<KeptTokens> select_tokens(LayerView& layer, const Press& press, int64_t n_question, int64_t il,

@@ -34,13 +34,14 @@ struct LayerModel {
   ggml_tensor* rope_freqs;  // may be null
   ggml_tensor* wo;          // output projection; null if no scorer needs it
   int64_t il;
-  uint64_t seed;
 };
 
 // Both views run their graphs on a Compute and know the layer's model.
 class ModelLayerView : public LayerView {
  public:
   ModelLayerView(Compute& compute, const LayerModel& model) : compute_(compute), model_(model) {}
+
+  uint64_t seed = 42;  // of gaussian()
 
   ggml_tensor* without_rope(ScoreGraph& graph, ggml_tensor* x, int64_t first) override;
   Result<std::vector<float>> mean_rotation(int64_t first, int64_t n) override;

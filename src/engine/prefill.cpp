@@ -8,34 +8,36 @@
 #include "engine/decoder.h"
 
 namespace curdkv {
-Prefill::Prefill(Session::Impl& session, std::span<const Token> tokens, const Press& press,
+Prefill::Prefill(std::span<const PrefillInto> into, std::span<const Token> tokens,
                  const PrefillOptions& options)
-    : s_(session),
+    : s_(*into[0].session),
+      into_(into),
       tokens_(tokens),
-      press_(press),
       options_(options),
-      needs_(press.is_none() ? ScorerNeeds() : press.scorer()->needs()),
       n_tokens_(static_cast<int64_t>(tokens.size())),
       // Padding tokens come last, so nothing real sees them; every chunk is then made of whole query tiles
       // and takes the same kernels, whatever the chunk size: the same rounding, the same kept tokens.
       n_padded_(round_up(n_tokens_, kTileTokens)),
-      n_chunk_(std::min(round_up(session.params.n_batch, kTileTokens), n_padded_)),
+      n_chunk_(std::min(round_up(s_.params.n_batch, kTileTokens), n_padded_)),
       mask_{n_padded_ - kTileTokens, n_chunk_} {  // the last chunk starts there at the latest
-  report_.n_tokens = n_tokens_;
+  for (const PrefillInto& i : into) {
+    if (!i.press->is_none()) needs_ = needs_ | i.press->scorer()->needs();
+  }
+  reports_.resize(into.size());
   n_rows_ = n_padded_;
   if (needs_.reconstruction) {
-    second_.emplace(session, options.repeats, n_tokens_, n_chunk_);
+    second_.emplace(s_, options.repeats, n_tokens_, n_chunk_);
     n_rows_ = std::max(n_padded_, n_tokens_ + second_->n_rows());
     mask_.width = n_rows_;
   }
 }
 
-Result<PrefillReport> Prefill::run() {
+Result<std::vector<PrefillReport>> Prefill::run() {
   const Stopwatch all;
   CURDKV_TRY(first_, Reading::start(s_, tokens_, n_padded_, n_chunk_, 0, "the hidden states of the context"));
   CURDKV_CHECK(allocate_mask());
   if (second_) CURDKV_CHECK(second_->start());
-  s_.kept.clear();
+  for (const PrefillInto& i : into_) i.session->kept.clear();
   std::vector<LayerKv> waiting;  // compress_at_end only
   const int64_t n_layer = s_.m().hp.n_layer;
   LayerKv kv;
@@ -62,18 +64,27 @@ Result<PrefillReport> Prefill::run() {
     note_peak(rest);
     waiting[il] = {};
   }
-  if (press_.is_none()) s_.kept.clear();
   kv = {};
   CURDKV_CHECK(read_logits());
-  s_.n_tokens = s_.next_position = n_tokens_;
-  report_.prefill_ms = all.ms();
-  return report_;
+  double compress_ms = 0;
+  for (const PrefillReport& r : reports_) compress_ms += r.compress_ms;
+  for (size_t i = 0; i < into_.size(); ++i) {
+    Session::Impl& to = *into_[i].session;
+    if (into_[i].press->is_none()) to.kept.clear();
+    to.logits = s_.logits;
+    to.n_tokens = to.next_position = reports_[i].n_tokens = n_tokens_;
+    reports_[i].prefill_ms = all.ms() - compress_ms + reports_[i].compress_ms;
+  }
+  return reports_;
 }
 
 void Prefill::note_peak(size_t kv_bytes) {
-  report_.hidden_bytes = first_->n_bytes() + (second_ ? second_->n_bytes() : 0);
-  report_.kv_bytes_peak =
-      std::max(report_.kv_bytes_peak, kv_bytes + s_.cache.n_bytes() + report_.hidden_bytes);
+  const size_t hidden = first_->n_bytes() + (second_ ? second_->n_bytes() : 0);
+  for (const PrefillInto& i : into_) kv_bytes += i.session->cache.n_bytes();
+  for (PrefillReport& r : reports_) {
+    r.hidden_bytes = hidden;
+    r.kv_bytes_peak = std::max(r.kv_bytes_peak, kv_bytes + hidden);
+  }
 }
 
 Result<LayerKv> Prefill::allocate_kv(int64_t il) const {
@@ -159,27 +170,38 @@ void Prefill::store_queries(ggml_context* ctx, const LayerKv& kv, ggml_tensor* q
 
 Result<void> Prefill::compress(int64_t il, const LayerKv& kv) {
   const Stopwatch watch;
-  PrefilledLayer layer(*s_.compute, s_.layer_model(il, press_.seed()), kv, n_tokens_);
+  PrefilledLayer layer(*s_.compute, s_.layer_model(il), kv, n_tokens_);
   if (second_) {
     CURDKV_TRY(layer.repeated, second_->run_layer(il, kv, mask_, mask_data_, [&](int64_t n_done) {
       note_progress(il, n_tokens_ + n_done);
     }));
   }
-  CURDKV_TRY(KeptTokens kept, select_tokens(layer, press_, options_.n_question, il, s_.m().hp.n_layer));
+  const double second_ms = watch.ms();
+  for (size_t i = 0; i < into_.size(); ++i) {
+    const Stopwatch own;
+    CURDKV_CHECK(compress_into(i, il, kv, layer));
+    reports_[i].compress_ms += own.ms() + (into_[i].press->needs_repeats() ? second_ms : 0);
+  }
+  note_peak(kv.n_bytes());
+  return {};
+}
+
+Result<void> Prefill::compress_into(size_t index, int64_t il, const LayerKv& kv, PrefilledLayer& layer) {
+  Session::Impl& to = *into_[index].session;
+  const Press& press = *into_[index].press;
+  layer.seed = press.seed();
+  CURDKV_TRY(KeptTokens kept, select_tokens(layer, press, options_.n_question, il, s_.m().hp.n_layer));
   // Token t of head h is row t n_head_kv + h of the scratch.
   std::vector<int64_t> lengths;
   std::vector<std::vector<int32_t>> rows = kept;
   for (size_t h = 0; h < kept.size(); ++h) {
     lengths.push_back(static_cast<int64_t>(kept[h].size()));
-    for (int32_t& t : rows[h])
-      t = static_cast<int32_t>(t * static_cast<int64_t>(kept.size()) + static_cast<int64_t>(h));
+    for (int32_t& t : rows[h]) t = static_cast<int32_t>(t * std::ssize(kept) + static_cast<int64_t>(h));
   }
-  CURDKV_TRY(RaggedLayer kept_rows, s_.cache.allocate_layer(il, lengths, lengths));
-  s_.cache.replace(il, std::move(kept_rows));
-  CURDKV_CHECK(copy_rows(*s_.compute, kv.k_rows, kv.v_rows, rows, s_.cache.layer(il)));
-  s_.kept.push_back(std::move(kept));
-  note_peak(kv.n_bytes());
-  report_.compress_ms += watch.ms();
+  CURDKV_TRY(RaggedLayer kept_rows, to.cache.allocate_layer(il, lengths, lengths));
+  to.cache.replace(il, std::move(kept_rows));
+  CURDKV_CHECK(copy_rows(*s_.compute, kv.k_rows, kv.v_rows, rows, to.cache.layer(il)));
+  to.kept.push_back(std::move(kept));
   return {};
 }
 

@@ -11,11 +11,17 @@
 
 namespace curdkv {
 
+// Where a press's selection goes.
+struct PrefillInto {
+  Session::Impl* session;
+  const Press* press;
+};
+
 class Prefill {
  public:
-  Prefill(Session::Impl& session, std::span<const Token> tokens, const Press& press,
-          const PrefillOptions& options);
-  Result<PrefillReport> run();
+  // The first of `into` computes for all; they are sessions of one model with caches of the same types.
+  Prefill(std::span<const PrefillInto> into, std::span<const Token> tokens, const PrefillOptions& options);
+  Result<std::vector<PrefillReport>> run();  // one for each of `into`
 
  private:
   Result<LayerKv> allocate_kv(int64_t il) const;
@@ -24,18 +30,19 @@ class Prefill {
   Result<void> run_chunk(int64_t il, LayerKv& kv, int64_t first, int64_t n);
   void store_queries(ggml_context* ctx, const LayerKv& kv, ggml_tensor* q, int64_t first);
   Result<void> compress(int64_t il, const LayerKv& kv);
+  Result<void> compress_into(size_t index, int64_t il, const LayerKv& kv, PrefilledLayer& layer);
   Result<void> read_logits();
   void note_progress(int64_t il, int64_t n_done) const;
   void note_peak(size_t kv_bytes);
 
   Session::Impl& s_;
+  std::span<const PrefillInto> into_;
   std::span<const Token> tokens_;
-  const Press& press_;
   const PrefillOptions& options_;
   ScorerNeeds needs_;
   int64_t n_tokens_, n_padded_, n_chunk_;
   int64_t n_rows_ = 0;  // of a layer's scratch
-  PrefillReport report_;
+  std::vector<PrefillReport> reports_;
 
   std::optional<Reading> first_;
   std::optional<Reconstruction> second_;  // when the press needs it

@@ -73,19 +73,11 @@ Result<void> Session::Impl::check_tokens(std::span<const Token> tokens) const {
   return {};
 }
 
-Result<PrefillReport> Session::Impl::prefill(std::span<const Token> tokens, const Press& press,
-                                             const PrefillOptions& options) {
+Result<void> Session::Impl::check_prefill(std::span<const Token> tokens, const Press& press,
+                                          const PrefillOptions& options) const {
   if (tokens.empty()) return Error{ErrorCode::bad_argument, "the context is empty"};
   if (n_tokens > 0) return Error{ErrorCode::bad_argument, "the session already holds a context"};
   CURDKV_CHECK(check_tokens(tokens));
-  CURDKV_CHECK(check_options(tokens, press, options));
-  auto report = Prefill(*this, tokens, press, options).run();
-  if (!report) clear();
-  return report;
-}
-
-Result<void> Session::Impl::check_options(std::span<const Token> tokens, const Press& press,
-                                          const PrefillOptions& options) const {
   const int64_t n = static_cast<int64_t>(tokens.size()), n_context = n - options.n_question;
   if (options.n_question < 0 || n_context < 1) {
     return Error{ErrorCode::bad_argument, "a question must leave at least one token of context before it"};
@@ -124,7 +116,32 @@ void Session::Impl::clear() {
 
 Result<PrefillReport> Session::prefill(std::span<const Token> tokens, const Press& press,
                                        const PrefillOptions& options) {
-  return impl_->prefill(tokens, press, options);
+  const PrefillTarget target = {this, press};
+  CURDKV_TRY(const auto reports, prefill_together({&target, 1}, tokens, options));
+  return reports[0];
+}
+
+Result<std::vector<PrefillReport>> prefill_together(std::span<const PrefillTarget> targets,
+                                                    std::span<const Token> tokens,
+                                                    const PrefillOptions& options) {
+  if (targets.empty()) return Error{ErrorCode::bad_argument, "there is no session to read the context into"};
+  std::vector<PrefillInto> into;
+  for (const PrefillTarget& t : targets) {
+    Session::Impl& s = *t.session->impl_;
+    const Session::Impl& first = *targets[0].session->impl_;
+    const CacheShape &a = s.cache.shape(), &b = first.cache.shape();
+    if (&s.m() != &first.m() || a.type_k != b.type_k || a.type_v != b.type_v) {
+      return Error{ErrorCode::bad_argument,
+                   "sessions that read together must be of one model and one cache type"};
+    }
+    CURDKV_CHECK(s.check_prefill(tokens, t.press, options));
+    into.push_back({&s, &t.press});
+  }
+  auto reports = Prefill(into, tokens, options).run();
+  if (!reports) {
+    for (const PrefillInto& i : into) i.session->clear();
+  }
+  return reports;
 }
 
 Result<void> Session::extend(std::span<const Token> tokens, const LogitsSink& sink) {

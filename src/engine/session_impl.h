@@ -51,20 +51,18 @@ struct Session::Impl {
 
   const Model::Impl& m() const { return model.impl(); }
 
-  Result<PrefillReport> prefill(std::span<const Token> tokens, const Press& press,
-                                const PrefillOptions& options);
   Result<void> extend(std::span<const Token> tokens, const LogitsSink& sink);
   Result<void> compress(const Press& press, int64_t budget, int64_t room);
+  Result<void> check_prefill(std::span<const Token> tokens, const Press& press,
+                             const PrefillOptions& options) const;
   Result<void> check_tokens(std::span<const Token> tokens) const;
   void clear();
 
-  LayerModel layer_model(int64_t il, uint64_t seed) const {
-    return {m().hp, m().weights.rope_freqs, m().weights.layers[static_cast<size_t>(il)].wo, il, seed};
+  LayerModel layer_model(int64_t il) const {
+    return {m().hp, m().weights.rope_freqs, m().weights.layers[static_cast<size_t>(il)].wo, il};
   }
 
  private:
-  Result<void> check_options(std::span<const Token> tokens, const Press& press,
-                             const PrefillOptions& options) const;
   Result<void> shrink_layer(int64_t il, const Press& press, int64_t budget, int64_t room,
                             const ChangeKeys& change);
   Result<void> extend_chunk(std::span<const Token> tokens, bool decoding, const LogitsSink& sink);

@@ -15,7 +15,8 @@ Result<void> Session::Impl::shrink_layer(int64_t il, const Press& press, int64_t
   std::vector<std::vector<int32_t>> rows;
   std::vector<int64_t> lengths, capacity;
   for (size_t h = 0; h < from.length.size(); ++h) {
-    HeldRows held(*compute, layer_model(il, press.seed()), from, static_cast<int64_t>(h));
+    HeldRows held(*compute, layer_model(il), from, static_cast<int64_t>(h));
+    held.seed = press.seed();
     CURDKV_TRY(rows.emplace_back(), select_rows(held, press, budget));
     lengths.push_back(static_cast<int64_t>(rows[h].size()));
     capacity.push_back(lengths[h] + room);

@@ -199,7 +199,7 @@ class Others(Case):
         self.assertGreater(cut["kl_divergence"], 0)
         self.assertEqual(cut["perplexity_full"], full["perplexity"])
         self.assertLess(cut["kv_bytes"], 0.11 * cut["kv_bytes_full"])
-        self.assertIn("KL divergence", self.curdkv("perplexity", "-m", MODEL, "-f", DOCUMENT, "-n", "20")[0])
+        self.assertIn("KL: mean divergence", self.curdkv("perplexity", "-m", MODEL, "-f", DOCUMENT, "-n", "20")[0])
         self.fails(1, "too few", "perplexity", "-m", MODEL, "-p", "a")
         self.fails(1, "--context-tokens", "perplexity", "-m", MODEL, "-f", write("long.txt", "word " * 3000))
 

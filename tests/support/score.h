@@ -83,8 +83,8 @@ class TestLayer {
   };
 
   std::unique_ptr<View> make_view(const Press& press, int64_t il) const {
-    auto view = std::make_unique<View>(*compute_, LayerModel{hp_, nullptr, wo_, il, press.seed()}, kv_,
-                                       data_.n_tokens);
+    auto view = std::make_unique<View>(*compute_, LayerModel{hp_, nullptr, wo_, il}, kv_, data_.n_tokens);
+    view->seed = press.seed();
     view->given = data_.gaussian;
     // No model is there to repeat anything; any scores will do.
     view->repeated.emplace(data_.n_tokens, data_.n_head_kv);

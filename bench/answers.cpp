@@ -1,0 +1,135 @@
+// KL divergence to the full cache on answers: every sample's context is read once for all presses and ratios,
+// the full cache answers greedily, and each compressed cache predicts that answer token by token. Prints the
+// mean over answers per kind of sample, press and ratio as a Markdown table, and a line on stderr as each
+// sample is done.
+#include <getopt.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "curdkv/generate.h"
+#include "curdkv/text.h"
+#include "support/must.h"
+
+using namespace curdkv;
+using namespace curdkv::testing;
+
+namespace {
+
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> parts;
+  std::istringstream in(list);
+  for (std::string part; std::getline(in, part, ',');) parts.push_back(part);
+  return parts;
+}
+
+double kl(std::span<const float> p, std::span<const float> q) {
+  const auto log_sum = [](std::span<const float> x) {
+    const double top = *std::max_element(x.begin(), x.end());
+    double sum = 0;
+    for (float v : x) sum += std::exp(v - top);
+    return top + std::log(sum);
+  };
+  const double a = log_sum(p), b = log_sum(q);
+  double sum = 0;
+  for (size_t i = 0; i < p.size(); ++i) sum += std::exp(p[i] - a) * ((p[i] - a) - (q[i] - b));
+  return sum;
+}
+
+// Logits before each token of the answer.
+std::vector<std::vector<float>> predict(Session& session, std::span<const Token> question,
+                                        std::span<const Token> answer) {
+  must(session.extend(question));
+  std::vector<std::vector<float>> out = {{session.logits().begin(), session.logits().end()}};
+  must(session.extend(answer.first(answer.size() - 1), [&](int64_t, std::span<const float> logits) {
+    out.emplace_back(logits.begin(), logits.end());
+  }));
+  return out;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string model_path, file, presses = "curdkv,ridgekv,mixkv", ratios = "0.7,0.9";
+  int n_threads = 2;
+  int64_t n_answer = 32;
+  for (int c; (c = getopt(argc, argv, "m:f:p:r:t:n:")) != -1;) {
+    if (c == 'm') model_path = optarg;
+    if (c == 'f') file = optarg;
+    if (c == 'p') presses = optarg;
+    if (c == 'r') ratios = optarg;
+    if (c == 't') n_threads = std::atoi(optarg);
+    if (c == 'n') n_answer = std::atoll(optarg);
+  }
+  if (model_path.empty() || file.empty()) {
+    std::fprintf(
+        stderr,
+        "usage: answers -m MODEL -f SAMPLES.jsonl [-p PRESS,...] [-r RATIO,...] [-n TOKENS] [-t N]\n");
+    return 2;
+  }
+  const Model model = must(Model::load(model_path));
+  const Tokenizer tokenizer = must(Tokenizer::load(model_path));
+  const Prompt prompt = must(Prompt::create(tokenizer, true));
+  SessionParams params;
+  params.n_threads = n_threads;
+  Session full = must(Session::create(model, params));
+  std::vector<std::pair<std::string, Session>> sides;
+  std::vector<PrefillTarget> targets = {{&full, Press()}};
+  for (const std::string& name : split(presses)) {
+    for (const std::string& ratio : split(ratios)) {
+      sides.emplace_back(name + " " + ratio, must(Session::create(model, params)));
+    }
+  }
+  size_t i = 0;
+  for (const std::string& name : split(presses)) {
+    for (const std::string& ratio : split(ratios)) {
+      targets.push_back({&sides[i++].second, make_press(name, std::stod(ratio))});
+    }
+  }
+  std::map<std::string, std::map<std::string, std::pair<double, int>>> sums;  // [kind][press and ratio]
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) {
+    const auto sample = nlohmann::json::parse(line);
+    const auto text = [&](const char* key) { return sample.at(key).get<std::string>(); };
+    const auto context = must(prompt.context(text("context")));
+    auto question = must(prompt.question(text("question")));
+    const auto prefix = must(tokenizer.tokenize(text("answer_prefix"), false, false));
+    question.insert(question.end(), prefix.begin(), prefix.end());
+    for (const PrefillTarget& t : targets) t.session->clear();
+    PrefillOptions options;
+    options.repeats = must(prompt.repeats(context));
+    must(prefill_together(targets, context, options));
+    const Session::Mark mark = full.mark();
+    must(full.extend(question));
+    Sampler greedy = must(Sampler::create({}));
+    GenerateOptions generation;
+    generation.n_predict = n_answer;
+    const Generation answer = must(generate(full, tokenizer, greedy, generation));
+    if (answer.tokens.empty()) continue;
+    must(full.rewind(mark));
+    const auto expected = predict(full, question, answer.tokens);
+    for (auto& [label, session] : sides) {
+      const auto got = predict(session, question, answer.tokens);
+      double sum = 0;
+      for (size_t t = 0; t < got.size(); ++t) sum += kl(expected[t], got[t]);
+      auto& [total, n] = sums[text("kind")][label];
+      total += sum / static_cast<double>(got.size());
+      ++n;
+    }
+    std::fprintf(stderr, "%s, %zu tokens: %s\n", text("task").c_str(), context.size(), answer.text.c_str());
+  }
+  for (const auto& [kind, by_side] : sums) {
+    std::printf("\n| %s (%d samples) | KL |\n|---|---|\n", kind.c_str(), by_side.begin()->second.second);
+    for (const auto& side : sides) {
+      const auto& [total, n] = by_side.at(side.first);
+      std::printf("| %s | %.3f |\n", side.first.c_str(), total / n);
+    }
+  }
+  return 0;
+}
