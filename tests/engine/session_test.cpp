@@ -61,9 +61,29 @@ TEST(Session, SameBitsWhereverAQuestionIsCut) {
   }
 }
 
+// Every preset that needs no more than the context.
+std::vector<std::string> presets() {
+  std::vector<std::string> names;
+  for (const PressInfo& p : list_presses()) {
+    if (!p.scorer.empty() && !p.allocation.empty() && !make_press(p.name, 0.5).needs_repeats())
+      names.push_back(p.name);
+  }
+  return names;
+}
+
+TEST(Session, EveryPressKeepsTheSameForAnyThreadsAndChunks) {
+  ASSERT_GE(presets().size(), 22u);
+  for (const std::string& press : presets()) {
+    SCOPED_TRACE(press);
+    expect_same_for_threads_and_chunks(tiny(), context(330), random_tokens(5, 100), make_press(press, 0.6),
+                                       {{1, 512}, {2, 64}});
+  }
+}
+
 TEST(Session, LayerwiseCompressionIsExact) {
-  for (const char* press : {"curdkv", "adacurdkv"}) {
-    expect_layerwise_is_exact(tiny(), context(), question(), make_press(press, 0.7));
+  for (const std::string& press : presets()) {
+    SCOPED_TRACE(press);
+    expect_layerwise_is_exact(tiny(), context(330), random_tokens(5, 100), make_press(press, 0.7));
   }
 }
 

@@ -1,0 +1,387 @@
+// Everything about compression beyond a context and a ratio: caches bounded while generating, questions that
+// take part, protected tokens, several presses from one reading, and KVzip's second reading.
+#include <gguf.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "curdkv/text.h"
+#include "engine/determinism_checks.h"
+#include "support/tiny_model.h"
+
+namespace curdkv::testing {
+namespace {
+
+const Model& tiny() {
+  static const Model model = [] {
+    TinyModel shape;
+    shape.n_layer = 3;
+    shape.n_head = 6;
+    shape.n_head_kv = 3;
+    shape.d_head = 32;
+    shape.n_embd = 96;
+    return must(Model::load(write_tiny_model(shape, temp_path("bounded"))));
+  }();
+  return model;
+}
+
+std::vector<Token> tokens(int64_t n, uint32_t seed = 1) {
+  return random_tokens(n, tiny().info().n_vocab, seed);
+}
+
+Session make_session(int64_t n_ctx = 0, CacheType type = CacheType::f16) {
+  SessionParams params;
+  params.n_threads = 2;
+  params.n_ctx = n_ctx;
+  params.type_k = params.type_v = type;
+  return must(Session::create(tiny(), params));
+}
+
+Press budget_press(const std::string& name, int64_t budget, int64_t protect_last = 0) {
+  PressRequest request;
+  request.name = name;
+  request.budget = budget;
+  request.protect_last = protect_last;
+  return must(Press::make(request));
+}
+
+void expect_refused(const Result<void>& r, const std::string& words) {
+  ASSERT_FALSE(r);
+  EXPECT_EQ(r.error().code, ErrorCode::bad_argument);
+  EXPECT_NE(r.error().message.find(words), std::string::npos) << r.error().message;
+}
+
+// A press that looks at single keys keeps the same rows whether it compresses the context or the cache
+// afterwards.
+TEST(Compress, KeepsTheRowsThePressKeeps) {
+  for (const CacheType type : {CacheType::f16, CacheType::f32, CacheType::q8_0}) {
+    const Press press = budget_press("knorm", 100);
+    Session before = make_session(0, type), after = make_session(0, type);
+    must(before.prefill(tokens(400), press));
+    must(after.prefill(tokens(400), Press()));
+    must(after.compress(press, 100, 16));
+    EXPECT_EQ(after.cache_lengths(), before.cache_lengths());
+    EXPECT_EQ(after.n_tokens(), 400);
+    EXPECT_EQ(after.next_position(), 400);
+    must(before.extend(tokens(20, 2)));
+    must(after.extend(tokens(20, 2)));
+    // Keys are scored before they are quantised in one case, and after in the other, so rows may differ.
+    if (type == CacheType::q8_0) continue;
+    EXPECT_EQ(largest_difference(before.logits(), after.logits()), 0);
+  }
+}
+
+TEST(Compress, FreesMemoryAndVoidsMarks) {
+  Session session = make_session();
+  must(session.prefill(tokens(1000), Press()));
+  const Session::Mark mark = session.mark();
+  const size_t full = session.kv_bytes();
+  must(session.compress(make_press("curdkv", 0.5), 100, 0));
+  EXPECT_NEAR(static_cast<double>(session.kv_bytes()), 0.1 * static_cast<double>(full), 3000);
+  expect_refused(session.rewind(mark), "compressed since");
+  const Session::Mark later = session.mark();
+  must(session.extend(tokens(10)));
+  must(session.rewind(later));
+  EXPECT_EQ(session.longest_head(), 100);
+}
+
+TEST(Compress, KeepsSinksAndProtectedRows) {
+  // Rows are told apart by what their eviction does: all but the sinks and the last 20 of a head of 60 are
+  // random.
+  Session kept = make_session(), all = make_session();
+  must(kept.prefill(tokens(60), Press()));
+  must(all.prefill(tokens(60), Press()));
+  must(kept.compress(budget_press("random+uniform", 1, 59), 59, 0));   // protects all but the first
+  must(all.compress(make_press("streamingllm:sinks=0", 0.5), 59, 0));  // evicts the first
+  must(kept.extend(tokens(8, 3)));
+  must(all.extend(tokens(8, 3)));
+  EXPECT_LE(largest_difference(kept.logits(), all.logits()), 0.02);
+}
+
+// Without sinks every key is turned back alike, so nothing but the numbering may change.
+TEST(Compress, StreamingRenumbersPositions) {
+  const Press press = budget_press("streamingllm:sinks=0", 64);
+  Session fixed = make_session(0, CacheType::f32), renumbered = make_session(0, CacheType::f32);
+  must(fixed.prefill(tokens(500), press));
+  must(renumbered.prefill(tokens(500), Press()));
+  must(renumbered.compress(press, 64, 16));
+  EXPECT_EQ(renumbered.next_position(), 64);
+  EXPECT_EQ(renumbered.n_tokens(), 500);
+  must(fixed.extend(tokens(20, 2)));
+  must(renumbered.extend(tokens(20, 2)));
+  EXPECT_EQ(fixed.next_position(), 520);
+  EXPECT_EQ(renumbered.next_position(), 84);
+  EXPECT_LE(largest_difference(fixed.logits(), renumbered.logits()), 2e-3);
+}
+
+// With sinks, the gap behind them closes: what is left attends as a contiguous context would.
+TEST(Compress, StreamingClosesTheGap) {
+  const Press press = budget_press("streamingllm", 64);
+  Session with_gap = make_session(0, CacheType::f32), closed = make_session(0, CacheType::f32);
+  must(with_gap.prefill(tokens(500), press));
+  must(closed.prefill(tokens(500), press));
+  must(closed.compress(press, 64, 16));  // evicts nothing more
+  EXPECT_EQ(closed.next_position(), 64);
+  EXPECT_EQ(closed.cache_lengths(), with_gap.cache_lengths());
+  must(with_gap.extend(tokens(20, 2)));
+  must(closed.extend(tokens(20, 2)));
+  EXPECT_GT(largest_difference(with_gap.logits(), closed.logits()), 0.01) << "sinks are nearer now";
+}
+
+TEST(Compress, RefusesWhatItCannotDo) {
+  Session session = make_session();
+  must(session.prefill(tokens(100), Press()));
+  expect_refused(session.compress(Press(), 50, 0), "'none'");
+  expect_refused(session.compress(make_press("snapkv", 0.5), 50, 0), "'snapkv' cannot bound");
+  expect_refused(session.compress(make_press("mixkv", 0.5), 50, 0), "'mixkv' cannot bound");
+  expect_refused(session.compress(make_press("kvzip", 0.5), 50, 0), "'kvzip' cannot bound");
+  expect_refused(session.compress(make_press("curdkv", 0.5), 4, 0), "filled by the 4 sinks");
+  EXPECT_EQ(session.longest_head(), 100) << "nothing was lost";
+}
+
+TEST(Compress, EveryPressThatNeedsNoQueriesCan) {
+  int n_can = 0;
+  for (const PressInfo& info : list_presses()) {
+    if (info.scorer.empty() || info.allocation.empty()) continue;
+    const Press press = make_press(info.name, 0.5);
+    if (!press.check_decode_budget(50)) continue;
+    ++n_can;
+    Session session = make_session();
+    must(session.prefill(tokens(300), press));
+    must(session.compress(press, 50, 16));
+    EXPECT_LE(session.longest_head(), 50) << info.name;
+    must(session.extend(tokens(5, 2)));
+  }
+  EXPECT_GE(n_can, 12);
+  Session session = make_session();  // a second stage needs the output projection, which is there
+  must(session.prefill(tokens(300), Press()));
+  must(session.compress(make_press("criticalkv+uniform:base=cur", 0.5), 50, 16));
+  EXPECT_EQ(session.longest_head(), 50);
+}
+
+TEST(Compress, CancelledLeavesTheSessionEmpty) {
+  std::atomic<bool> stop{false};
+  SessionParams params;
+  params.stop = &stop;
+  Session session = must(Session::create(tiny(), params));
+  must(session.prefill(tokens(200), Press()));
+  stop = true;
+  const auto r = session.compress(make_press("curdkv", 0.5), 50, 0);
+  ASSERT_FALSE(r);
+  EXPECT_EQ(r.error().code, ErrorCode::cancelled);
+  EXPECT_EQ(session.n_tokens(), 0);
+  EXPECT_EQ(session.kv_bytes(), 0u);
+}
+
+const Tokenizer& tokenizer() {
+  static const Tokenizer t = must(Tokenizer::load(temp_path("bounded")));
+  return t;
+}
+
+// The tiny model's own ends of turns must not stop it.
+Result<Generation> generate_long(Session& session, const DecodeBudget& bound, int64_t n,
+                                 const std::function<void()>& each_token) {
+  SamplingParams sampling;
+  sampling.temperature = 2;
+  Sampler sampler = must(Sampler::create(sampling));
+  GenerateOptions options;
+  options.n_predict = n;
+  options.decode_budget = bound;
+  options.on_text = [&](const std::string&) { each_token(); };
+  Generation all;
+  while (static_cast<int64_t>(all.tokens.size()) < n) {
+    options.n_predict = n - static_cast<int64_t>(all.tokens.size());
+    auto g = generate(session, tokenizer(), sampler, options);
+    if (!g) return g;
+    all.tokens.insert(all.tokens.end(), g->tokens.begin(), g->tokens.end());
+    const Token some = 5;
+    if (auto r = session.extend({&some, 1}); !r) return r.error();
+    all.tokens.push_back(some);
+  }
+  return all;
+}
+
+TEST(DecodeBudget, HoldsAtEveryStep) {
+  for (const char* name : {"adacurdkv", "knorm", "streamingllm", "lagkv:lag=16"}) {
+    Session session = make_session();
+    const Press press = make_press(name, 0.5);
+    must(session.prefill(tokens(600), press));  // adaptive heads differ in length
+    size_t n_steps = 0;
+    const DecodeBudget bound = {press, 64, 32};
+    size_t bytes = 0;
+    must(generate_long(session, bound, 300, [&] {
+      if (++n_steps < 3) return;
+      EXPECT_LE(session.longest_head(), 64 + 32);
+      if (n_steps == 40) bytes = session.kv_bytes();
+      if (n_steps > 40) {
+        EXPECT_EQ(session.kv_bytes(), bytes) << name << ", step " << n_steps;
+      }
+    }));
+    EXPECT_GT(n_steps, 200u) << name;
+  }
+}
+
+TEST(DecodeBudget, StreamingGeneratesPastTheModelsContext) {
+  Session session = make_session(256);
+  const Press press = make_press("streamingllm", 0.5);
+  must(session.prefill(tokens(100), press));
+  must(generate_long(session, {press, 64, 32}, 1000, [] {}));
+  EXPECT_GT(session.n_tokens(), 1000);
+  EXPECT_LT(session.next_position(), 256);
+
+  Session other = make_session(256);
+  must(other.prefill(tokens(100), press));
+  const auto r = generate_long(other, {make_press("knorm", 0.5), 64, 32}, 1000, [] {});
+  ASSERT_FALSE(r);
+  EXPECT_NE(r.error().message.find("do not fit the context of 256"), std::string::npos) << r.error().message;
+}
+
+TEST(QueryAware, TheQuestionIsScoredWithAndKept) {
+  Session session = make_session();
+  std::vector<Token> all = tokens(400);
+  const auto question = tokens(30, 2);
+  all.insert(all.end(), question.begin(), question.end());
+  PrefillOptions options;
+  options.n_question = 30;
+  for (const char* name : {"snapkv:window=16", "adasnapkv", "chunkkv", "pyramidkv", "curdkv"}) {
+    const Press press = make_press(name, 0.8);
+    session.clear();
+    must(session.prefill(all, press, options));
+    for (const auto& layer : session.kept_tokens()) {
+      for (const auto& head : layer) {
+        ASSERT_GE(head.size(), 31u);
+        for (int32_t i = 0; i < 30; ++i)
+          EXPECT_EQ(head[head.size() - 30 + static_cast<size_t>(i)], 400 + i) << name;
+      }
+    }
+  }
+  const Press press = make_press("snapkv:window=16", 0.8);
+  session.clear();
+  must(session.prefill(all, press, options));
+  const auto aware = session.kept_tokens();
+  EXPECT_EQ(aware[0][0].size(), 79u + 30u) << "int(400 * (1 - 0.8)) of the context, and the question";
+  session.clear();
+  must(session.prefill(tokens(400), press));
+  std::vector<int32_t> of_context = aware[2][0];
+  of_context.resize(79);
+  EXPECT_NE(of_context, session.kept_tokens()[2][0]) << "other queries, other tokens";
+
+  session.clear();
+  options.n_question = 430;
+  const auto r = session.prefill(all, press, options);
+  ASSERT_FALSE(r);
+  EXPECT_NE(r.error().message.find("at least one token of context"), std::string::npos);
+}
+
+TEST(ProtectLast, IsPartOfTheBudget) {
+  Session session = make_session();
+  for (const char* name : {"knorm", "adacurdkv", "chunkcurdkv"}) {
+    session.clear();
+    must(session.prefill(tokens(400), budget_press(name, 100, 60)));
+    size_t total = 0;
+    for (const auto& head : session.kept_tokens()[1]) {
+      ASSERT_GE(head.size(), 60u) << name;
+      for (int32_t i = 0; i < 60; ++i)
+        EXPECT_EQ(head[head.size() - 60 + static_cast<size_t>(i)], 340 + i) << name;
+      total += head.size();
+    }
+    EXPECT_NEAR(static_cast<double>(total), 300, name == std::string("chunkcurdkv") ? 120 : 0) << name;
+  }
+  session.clear();
+  must(session.prefill(tokens(50), budget_press("knorm", 10, 60)));  // more than there are
+  EXPECT_EQ(session.longest_head(), 50);
+}
+
+TEST(Together, EverySessionIsAsIfAlone) {
+  std::vector<std::string> names = {"none", "adacurdkv", "snapkv", "h2o", "mixkv"};
+  std::vector<Session> sessions;
+  for (size_t i = 0; i < names.size(); ++i) sessions.push_back(make_session());
+  std::vector<PrefillTarget> targets;
+  for (size_t i = 0; i < names.size(); ++i) targets.push_back({&sessions[i], make_press(names[i], 0.6)});
+  const auto reports = must(prefill_together(targets, tokens(500)));
+  ASSERT_EQ(reports.size(), names.size());
+  for (size_t i = 0; i < names.size(); ++i) {
+    Session alone = make_session();
+    const PrefillReport report = must(alone.prefill(tokens(500), targets[i].press));
+    EXPECT_EQ(report.n_tokens, reports[i].n_tokens);
+    EXPECT_EQ(alone.kept_tokens(), sessions[i].kept_tokens()) << names[i];
+    EXPECT_EQ(largest_difference(alone.logits(), sessions[i].logits()), 0);
+    must(alone.extend(tokens(20, 2)));
+    must(sessions[i].extend(tokens(20, 2)));
+    EXPECT_EQ(largest_difference(alone.logits(), sessions[i].logits()), 0) << names[i];
+  }
+  Session f32 = make_session(0, CacheType::f32), f16 = make_session();
+  const PrefillTarget mixed[] = {{&f16, Press()}, {&f32, Press()}};
+  const auto r = prefill_together(mixed, tokens(20));
+  ASSERT_FALSE(r);
+  EXPECT_NE(r.error().message.find("one cache type"), std::string::npos);
+}
+
+// Against tests/reference/kvzip.py, which runs both readings in numpy on a model of its own.
+TEST(KvZip, KeepsWhatTheReferenceKeeps) {
+  const std::string folder = CURDKV_TEST_DATA;
+  const Model model = must(Model::load(folder + "/kvzip_model.gguf"));
+  ggml_context* ctx = nullptr;
+  gguf_context* file = gguf_init_from_file((folder + "/kvzip_reference.gguf").c_str(), {false, &ctx});
+  ASSERT_NE(file, nullptr);
+  const auto ints = [&](const std::string& name) {
+    const ggml_tensor* t = ggml_get_tensor(ctx, name.c_str());
+    const auto* data = static_cast<const int32_t*>(t->data);
+    return std::vector<int32_t>(data, data + ggml_nelements(t));
+  };
+  const std::vector<Token> context = ints("context");
+  PrefillOptions options;
+  for (int i = 0; i < 3; ++i) {
+    const auto stretch = ints("repeat" + std::to_string(i) + ".stretch");
+    options.repeats.push_back({stretch[0], stretch[1], ints("repeat" + std::to_string(i) + ".tokens")});
+  }
+  SessionParams params;
+  params.n_threads = 2;
+  params.n_batch = 64;
+  params.type_k = params.type_v = CacheType::f32;
+  Session session = must(Session::create(model, params));
+  int n_compared = 0;
+  for (const int percent : {30, 50, 70, 90}) {
+    session.clear();
+    must(session.prefill(context, make_press("kvzip", percent / 100.0), options));
+    for (size_t il = 0; il < 2; ++il) {
+      const std::string name = "kept.r" + std::to_string(percent) + "." + std::to_string(il);
+      if (ggml_get_tensor(ctx, name.c_str()) == nullptr) continue;  // a tie at the border
+      std::vector<int32_t> mask(context.size() * 2, 0);
+      for (size_t h = 0; h < 2; ++h) {
+        for (int32_t t : session.kept_tokens()[il][h]) mask[h * context.size() + static_cast<size_t>(t)] = 1;
+      }
+      EXPECT_EQ(mask, ints(name)) << name;
+      ++n_compared;
+    }
+  }
+  EXPECT_GE(n_compared, 6);
+  gguf_free(file);
+  ggml_free(ctx);
+
+  options.repeats.clear();
+  session.clear();
+  const auto r = session.prefill(context, make_press("kvzip", 0.5), options);
+  ASSERT_FALSE(r);
+  EXPECT_NE(r.error().message.find("given nothing to repeat"), std::string::npos);
+}
+
+TEST(KvZip, SameBitsForAnyThreadsAndChunks) {
+  const Prompt prompt = must(Prompt::create(tokenizer(), true));
+  const std::vector<Token> context = tokens(500);
+  PrefillOptions options;
+  options.repeats = must(prompt.repeats(context));
+  std::optional<Outcome> first;
+  for (const auto& [n_threads, n_batch] : {std::pair{1, 512}, {2, 64}, {2, 192}}) {
+    SessionParams params;
+    params.n_threads = n_threads;
+    params.n_batch = n_batch;
+    Session session = must(Session::create(tiny(), params));
+    const Outcome o = answer(session, context, tokens(20, 2), make_press("kvzip", 0.6), options);
+    if (!first) first = o;
+    EXPECT_EQ(o, *first) << n_threads << " threads, chunks of " << n_batch;
+  }
+}
+
+}  // namespace
+}  // namespace curdkv::testing
