@@ -60,8 +60,8 @@ void measure(const std::string& path, int n_threads, int64_t n_tokens, const Pre
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 4) {
-    std::fprintf(stderr, "usage: memory MODEL THREADS TOKENS...\n");
+  if (argc < 5) {
+    std::fprintf(stderr, "usage: memory MODEL THREADS PRESS TOKENS...\n");
     return 2;
   }
   mallopt(M_MMAP_THRESHOLD, 256 * 1024);
@@ -69,12 +69,12 @@ int main(int argc, char** argv) {
       "MiB; RSS growth is over the process before the context was read\n\n"
       "| tokens | press | compressed | full cache | reported peak | of it hidden states | RSS growth, peak | "
       "cache kept | RSS given back by freeing it | t/s |\n|---|---|---|---|---|---|---|---|---|---|\n");
-  for (int i = 3; i < argc; ++i) {
+  for (int i = 4; i < argc; ++i) {
     for (const bool at_end : {false, true}) {
       std::fflush(stdout);
       const pid_t child = fork();
       if (child == 0) {
-        measure(argv[1], std::atoi(argv[2]), std::atoll(argv[i]), make_press("adacurdkv", 0.8), at_end);
+        measure(argv[1], std::atoi(argv[2]), std::atoll(argv[i]), make_press(argv[3], 0.8), at_end);
         std::fflush(stdout);
         _exit(0);
       }

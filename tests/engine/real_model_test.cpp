@@ -5,8 +5,10 @@
 #include <cstdio>
 
 #include "engine/determinism_checks.h"
+#include "support/golden.h"
 #include "support/oracle.h"
 #include "support/real_model.h"
+#include "support/score.h"
 
 namespace curdkv::testing {
 namespace {
@@ -108,6 +110,41 @@ TEST_F(RealModel, LayerwiseCompressionIsExact) {
 
 TEST_F(RealModel, RewindForgets) {
   expect_rewind_forgets(*model_, document(600), question(), make_press("curdkv", 0.5));
+}
+
+// CriticalKV weighs values by the output projection, which is the model's: kept tokens as kvpress has them.
+TEST_F(RealModel, CriticalKvKeepsWhatKvpressKeeps) {
+  ggml_context* ctx = nullptr;
+  gguf_context* file = gguf_init_from_file(real_model_path().c_str(), {false, &ctx});
+  ASSERT_NE(file, nullptr);
+  for (const int il : {0, 14}) {
+    const ggml_tensor* w =
+        ggml_get_tensor(ctx, ("blk." + std::to_string(il) + ".attn_output.weight").c_str());
+    std::vector<float> wo(static_cast<size_t>(ggml_nelements(w)));
+    ggml_get_type_traits(w->type)->to_float(w->data, wo.data(), ggml_nelements(w));
+    const Golden golden(il == 0 ? "layer00.gguf" : "layer14.gguf");
+    const auto values = golden.data<float>("values");
+    const TestLayer layer({203,
+                           3,
+                           3,
+                           64,
+                           GGML_TYPE_F32,
+                           golden.data<float>("keys"),
+                           values,
+                           golden.data<float>("queries"),
+                           {},
+                           wo});
+    const KeptTokens kept = layer.select(make_press("criticalkv+uniform:base=snapkv", 0.3));
+    const auto expected = golden.data<int32_t>("kept.criticalkv_snapkv.r30");
+    for (size_t h = 0; h < 3; ++h) {
+      const auto ours = first_with_same_value(kept[h], std::span(values).subspan(h * 203 * 64), 64);
+      EXPECT_EQ(ours, std::vector<int32_t>(expected.begin() + static_cast<std::ptrdiff_t>(h * 142),
+                                           expected.begin() + static_cast<std::ptrdiff_t>((h + 1) * 142)))
+          << "layer " << il << ", head " << h;
+    }
+  }
+  gguf_free(file);
+  ggml_free(ctx);
 }
 
 }  // namespace

@@ -1,0 +1,59 @@
+// What each press costs: one reading of random tokens for all presses, and the time each took to score,
+// select and compact beside the time of the reading itself. Prints a Markdown table. A context longer than
+// the model was trained for takes the same time as any other.
+#include <cstdio>
+#include <cstdlib>
+
+#include "support/must.h"
+
+using namespace curdkv;
+using namespace curdkv::testing;
+
+int main(int argc, char** argv) {
+  if (argc < 4) {
+    std::fprintf(stderr, "usage: scoring MODEL THREADS TOKENS...\n");
+    return 2;
+  }
+  const Model model = must(Model::load(argv[1]));
+  std::vector<std::string> names = {"none"};
+  for (const PressInfo& p : list_presses()) {
+    if (!p.scorer.empty() && !p.allocation.empty()) names.push_back(p.name);
+  }
+  std::vector<std::vector<PrefillReport>> columns;
+  for (int i = 3; i < argc; ++i) {
+    const int64_t n_tokens = std::atoll(argv[i]);
+    SessionParams params;
+    params.n_threads = std::atoi(argv[2]);
+    params.n_ctx = 2 * n_tokens + 4096;
+    const auto tokens = random_tokens(n_tokens, model.info().n_vocab);
+    PrefillOptions options;  // KVzip's, 2,048 tokens at a time behind a request of 20
+    for (int64_t first = 0; first < n_tokens; first += 2048) {
+      const int64_t n = std::min<int64_t>(2048, n_tokens - first);
+      Repeat r = {first, n, {tokens.begin(), tokens.begin() + 20}};
+      r.tokens.insert(r.tokens.end(), tokens.begin() + first, tokens.begin() + first + n);
+      options.repeats.push_back(std::move(r));
+    }
+    std::vector<Session> sessions;
+    for (size_t p = 0; p < names.size(); ++p) sessions.push_back(must(Session::create(model, params)));
+    std::vector<PrefillTarget> targets;
+    for (size_t p = 0; p < names.size(); ++p) targets.push_back({&sessions[p], make_press(names[p], 0.9)});
+    options.progress = [&](int64_t done, int64_t total) {
+      std::fprintf(stderr, "\r%lld tokens: %lld %%", (long long)n_tokens, (long long)(100 * done / total));
+    };
+    columns.push_back(must(prefill_together(targets, tokens, options)));
+  }
+  std::printf("\n| press |");
+  for (int i = 3; i < argc; ++i) std::printf(" %s tokens, ms | of prefill |", argv[i]);
+  std::printf("\n|---|");
+  for (int i = 3; i < argc; ++i) std::printf("---|---|");
+  for (size_t p = 0; p < names.size(); ++p) {
+    std::printf("\n| %s |", p == 0 ? "reading itself" : names[p].c_str());
+    for (const auto& reports : columns) {
+      const double reading = reports[0].prefill_ms - reports[0].compress_ms;
+      const double ms = p == 0 ? reading : reports[p].compress_ms - reports[0].compress_ms;
+      std::printf(" %.0f | %.2f %% |", ms, 100 * ms / reading);
+    }
+  }
+  std::printf("\nOver keeping everything, which copies all rows.\n");
+  return 0;
+}
