@@ -207,7 +207,7 @@ std::string press_label(const Press& press) {
   } else {
     std::snprintf(number, sizeof number, " %.2f", press.compression_ratio());
   }
-  return press.name() + number;
+  return press.spec() + number;
 }
 
 }  // namespace curdkv::app

@@ -13,13 +13,10 @@ const char* kind_of(const PressInfo& p) {
 }
 
 nlohmann::ordered_json to_json(const PressInfo& p) {
-  nlohmann::ordered_json j = {{"name", p.name},
-                              {"kind", kind_of(p)},
-                              {"scorer", p.scorer},
-                              {"allocation", p.allocation},
-                              {"summary", p.summary},
-                              {"reference", p.reference},
-                              {"params", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json j = {{"name", p.name},           {"kind", kind_of(p)},
+                              {"scorer", p.scorer},       {"allocation", p.allocation},
+                              {"settings", p.settings},   {"summary", p.summary},
+                              {"reference", p.reference}, {"params", nlohmann::ordered_json::array()}};
   for (const PressParam& q : p.params) {
     nlohmann::ordered_json param = {
         {"name", q.name}, {"kind", q.kind}, {"default", q.default_value}, {"help", q.help}};
@@ -42,22 +39,21 @@ std::string as_text() {
                                            : "\n";
     for (const PressInfo& p : list_presses()) {
       if (kind_of(p) != std::string(kind)) continue;
-      char line[256];
-      const std::string pair =
-          p.scorer.empty() || p.allocation.empty() ? "" : " = " + p.scorer + "+" + p.allocation;
-      std::snprintf(line, sizeof line, "  %-12s %s%s\n", p.name.c_str(), p.summary.c_str(), pair.c_str());
-      out += line;
+      char name[64];
+      std::snprintf(name, sizeof name, "  %-19s ", p.name.c_str());
+      out += name + p.summary;
+      if (!p.scorer.empty() && !p.allocation.empty()) out += " = " + p.scorer + "+" + p.allocation;
+      if (!p.settings.empty()) out += ":" + p.settings;
+      out += "\n";
       if (kind == std::string("preset")) continue;
-      if (!p.reference.empty()) out += "               from " + p.reference + "\n";
+      if (!p.reference.empty()) out += "    from " + p.reference + "\n";
       for (const PressParam& q : p.params) {
         std::string values = q.kind;
         if (q.kind == "choice") {
           values.clear();
           for (const auto& c : q.choices) values += (values.empty() ? "" : "|") + c;
         }
-        std::snprintf(line, sizeof line, "               %s=%s (%s): ", q.name.c_str(),
-                      q.default_value.c_str(), values.c_str());
-        out += line + q.help + "\n";
+        out += "    " + q.name + "=" + q.default_value + " (" + values + "): " + q.help + "\n";
       }
     }
     out += "\n";

@@ -1,7 +1,7 @@
-// KL divergence to the full cache on answers: every sample's context is read once for all presses and ratios,
-// the full cache answers greedily, and each compressed cache predicts that answer token by token. Prints the
-// mean over answers per kind of sample, press and ratio as a Markdown table, and a line on stderr as each
-// sample is done.
+// KL divergence to the full cache on answers: every sample's context is read once for all presses and ratios, the
+// full cache answers greedily, and each compressed cache predicts that answer token by token. Prints each sample's
+// values as soon as it is done, and at the end the mean over answers per kind of sample, press and ratio as a
+// Markdown table.
 #include <getopt.h>
 
 #include <cmath>
@@ -114,6 +114,7 @@ int main(int argc, char** argv) {
     if (answer.tokens.empty()) continue;
     must(full.rewind(mark));
     const auto expected = predict(full, question, answer.tokens);
+    std::printf("%s, %zu tokens:", text("task").c_str(), context.size());
     for (auto& [label, session] : sides) {
       const auto got = predict(session, question, answer.tokens);
       double sum = 0;
@@ -121,8 +122,10 @@ int main(int argc, char** argv) {
       auto& [total, n] = sums[text("kind")][label];
       total += sum / static_cast<double>(got.size());
       ++n;
+      std::printf(" %.3f", sum / static_cast<double>(got.size()));
     }
-    std::fprintf(stderr, "%s, %zu tokens: %s\n", text("task").c_str(), context.size(), answer.text.c_str());
+    std::printf("\n");
+    std::fflush(stdout);
   }
   for (const auto& [kind, by_side] : sums) {
     std::printf("\n| %s (%d samples) | KL |\n|---|---|\n", kind.c_str(), by_side.begin()->second.second);

@@ -33,6 +33,7 @@ struct PressInfo {
   std::string name;
   std::string scorer;      // "" for none
   std::string allocation;  // "" for none
+  std::string settings;    // a preset's own, "name=value:name=value"; its params have them as defaults
   std::string summary;
   std::string reference;  // paper or reference implementation
   std::vector<PressParam> params;
@@ -60,6 +61,8 @@ class Press {
   static Result<Press> make(const PressRequest& request);
 
   const std::string& name() const { return name_; }
+  // The name and the parameters that were given, as they would be asked for: "curdkv:sinks=2".
+  const std::string& spec() const { return spec_; }
   bool is_none() const { return scorer_ == nullptr; }
   double compression_ratio() const { return compression_ratio_; }
   std::optional<int64_t> budget() const { return budget_; }
@@ -96,7 +99,7 @@ class Press {
  private:
   int64_t at_least_sinks(int64_t n_kept, int64_t n_tokens) const;
 
-  std::string name_ = "none";
+  std::string name_ = "none", spec_ = "none";
   double compression_ratio_ = 0;
   std::optional<int64_t> budget_;
   int64_t protect_last_ = 0;

@@ -30,6 +30,8 @@ Result<std::unique_ptr<Compute>> Compute::create(const Weights& weights, int n_t
     c->backends_.push_back(std::move(backend));
   }
   ggml_threadpool_params pool = ggml_threadpool_params_default(n_threads);
+  // Between graphs threads sleep at once: spinning ones would take the cores from another session's.
+  pool.poll = 0;
   c->threadpool_ = ggml_threadpool_new(&pool);
   if (c->threadpool_ == nullptr) return Error{ErrorCode::internal, "threads cannot be started"};
   ggml_backend_cpu_set_n_threads(raw.back(), n_threads);

@@ -194,16 +194,16 @@ std::unique_ptr<Scorer> make_scorer(const ParamValues& values, const char* param
 }
 
 std::vector<PressInfo> list_presses() {
-  std::vector<PressInfo> list = {{"none", "", "", "the full cache", "", {}}};
+  std::vector<PressInfo> list = {{"none", "", "", "", "the full cache", "", {}}};
   for (const PresetEntry& p : kPresets) {
     const Recipe r = recipe_of(p);
-    list.push_back({p.name, p.scorer, p.allocation, p.summary, r.scorer->reference, *r.params({})});
+    list.push_back({p.name, p.scorer, p.allocation, p.params, p.summary, r.scorer->reference, *r.params({})});
   }
   for (const ScorerEntry* s : kScorers) {
-    list.push_back({s->name, s->name, "", s->summary, s->reference, *expand(s->params(), {}, "")});
+    list.push_back({s->name, s->name, "", "", s->summary, s->reference, *expand(s->params(), {}, "")});
   }
   for (const AllocationEntry* a : kAllocations) {
-    list.push_back({a->name, "", a->name, a->summary, a->reference, a->params()});
+    list.push_back({a->name, "", a->name, "", a->summary, a->reference, a->params()});
   }
   return list;
 }
@@ -222,7 +222,8 @@ Result<Press> Press::make(const PressRequest& asked) {
     return Error{ErrorCode::bad_argument, "the number of protected tokens cannot be negative"};
   }
   Press press;
-  press.name_ = request.name;
+  press.name_ = press.spec_ = request.name;
+  for (const auto& [name, text] : request.params) press.spec_ += ":" + name + "=" + text;
   press.compression_ratio_ = request.compression_ratio;
   press.budget_ = request.budget;
   press.protect_last_ = request.protect_last;

@@ -49,11 +49,43 @@ TEST(Press, RefusesWhatMakesNoSense) {
 TEST(Press, TakesParametersInItsName) {
   const Press press = must(request("adacurdkv:sinks=2:leverage=value:local=off:alpha=0.5"));
   EXPECT_EQ(press.name(), "adacurdkv");
+  EXPECT_EQ(press.spec(), "adacurdkv:alpha=0.5:leverage=value:local=off:sinks=2");
   EXPECT_EQ(press.settings().at("sinks"), "2");
   EXPECT_EQ(press.settings().at("leverage"), "value");
   EXPECT_EQ(press.settings().at("local"), "false");
   EXPECT_EQ(press.settings().at("alpha"), "0.5");
   EXPECT_EQ(press.settings().at("rank"), "20") << "defaults are recorded too";
+}
+
+TEST(Press, ScorersWithinScorersTakeTheirParameters) {
+  const Press press =
+      must(request("mix+uniform:first=cur:first.sinks=9:second=snapkv:second.window=32:share=0.5"));
+  EXPECT_EQ(press.settings().at("first.sinks"), "9");
+  EXPECT_EQ(press.settings().at("second.window"), "32");
+  EXPECT_EQ(press.settings().at("second.kernel"), "5") << "defaults are recorded too";
+  EXPECT_EQ(sinks_of(press), 9);
+  EXPECT_EQ(must(request("mixkv")).settings().at("first.ridge"), "3") << "a preset's own setting";
+  EXPECT_EQ(must(request("mixkv:first.ridge=7")).settings().at("first.ridge"), "7");
+  EXPECT_EQ(must(request("ridgekv")).settings().at("smooth"), "3");
+  expect_refused(request("mix+uniform:first=nosuch"), "no scorer 'nosuch'");
+  expect_refused(request("mix+uniform:first=knorm:first.window=3"), "no parameter 'first.window'");
+  expect_refused(request("criticalkv+uniform:window=3"), "no parameter 'window'");
+  expect_refused(request("snapkv:base=cur"), "no parameter 'base'");
+}
+
+TEST(Press, LayersShareAPyramid) {
+  const Press press = must(request("pyramidkv", 0.8));
+  int64_t sum = 0;
+  for (int64_t il = 0; il < 30; ++il) {
+    if (il > 0) {
+      EXPECT_LT(press.n_kept_in_layer(8000, il, 30), press.n_kept_in_layer(8000, il - 1, 30));
+    }
+    sum += press.n_kept_in_layer(8000, il, 30);
+    EXPECT_EQ(press.n_kept_in_layer(4000, il, 30), 800) << "40 in the last layer would be below the floor";
+  }
+  EXPECT_EQ(press.n_kept_in_layer(8000, 29, 30), 80) << "a twentieth of the average";
+  EXPECT_EQ(press.n_kept_in_layer(8000, 0, 30), 3120) << "as much above it";
+  EXPECT_NEAR(static_cast<double>(sum), 30 * 1600.0, 30);
 }
 
 TEST(Press, BudgetsAreThoseOfTheReference) {
