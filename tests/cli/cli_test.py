@@ -41,6 +41,12 @@ class Usage(Case):
         self.fails(2, "excludes", *ASK, "-f", DOCUMENT, "--budget", "10", "--compression-ratio", "0.5")
         self.fails(2, "no press 'nosuch'", *ASK, "-f", DOCUMENT, "--press", "nosuch")
         self.fails(2, "no parameter 'alpha'", *ASK, "-f", DOCUMENT, "--press", "curdkv", "--alpha", "0.1")
+        self.fails(2, "no scorer 'nosuch'", *ASK, "-f", DOCUMENT, "--press", "mix+uniform:first=nosuch")
+        self.fails(2, "'snapkv' cannot bound", *ASK, "-f", DOCUMENT, "--press", "snapkv", "--decode-budget", "50")
+        self.fails(2, "'none' cannot bound", *ASK, "-f", DOCUMENT, "--press", "none", "--decode-budget", "50")
+        self.fails(2, "filled by the 4 sinks", *ASK, "-f", DOCUMENT, "--decode-budget", "4")
+        self.fails(2, "--decode-interval", *ASK, "-f", DOCUMENT, "--decode-budget", "50", "--decode-interval", "0")
+        self.fails(2, "--protect-last", *ASK, "-f", DOCUMENT, "--protect-last", "-1")
         self.fails(2, "--threads", *ASK, "-f", DOCUMENT, "-t", "0")
         self.fails(2, "--cache-type-k", *ASK, "-f", DOCUMENT, "-ctk", "q3")
         self.fails(2, "temperature", *ASK, "-f", DOCUMENT, "--temp", "-1")
@@ -172,7 +178,12 @@ class Run(Case):
 class Others(Case):
     def test_presses(self):
         listed = {p["name"]: p for p in self.json("presses", "--json")}
-        self.assertLessEqual({"none", "curdkv", "adacurdkv", "cur", "uniform", "adaptive"}, set(listed))
+        field = ("none curdkv adacurdkv chunkcurdkv leverage adaleverage ridgekv adaridgekv mixkv snapkv adasnapkv chunkkv "
+                 "pyramidkv streamingllm knorm h2o scissorshands tova keydiff lagkv expectedattention compactor kvzip "
+                 "random cur criticalkv mix uniform adaptive chunk pyramid")
+        self.assertLessEqual(set(field.split()), set(listed))
+        ridge = next(q for q in listed["ridgekv"]["params"] if q["name"] == "ridge")
+        self.assertEqual(ridge["default"], "10")
         self.assertIn("alpha", [q["name"] for q in listed["adacurdkv"]["params"]])
         text, _ = self.curdkv("presses")
         for name in listed:
@@ -199,9 +210,52 @@ class Others(Case):
         self.assertGreater(cut["kl_divergence"], 0)
         self.assertEqual(cut["perplexity_full"], full["perplexity"])
         self.assertLess(cut["kv_bytes"], 0.11 * cut["kv_bytes_full"])
+        table = self.json(*args, "--press", "curdkv,h2o", "--press", "kvzip", "--compression-ratio", "0.5,0.9")
+        self.assertEqual([(r["press"], r["compression_ratio"]) for r in table],
+                         [(p, r) for p in ("curdkv", "h2o", "kvzip") for r in (0.5, 0.9)])
+        self.assertEqual(table[1], cut, "one reading for all changes nothing")
         self.assertIn("KL: mean divergence", self.curdkv("perplexity", "-m", MODEL, "-f", DOCUMENT, "-n", "20")[0])
         self.fails(1, "too few", "perplexity", "-m", MODEL, "-p", "a")
         self.fails(1, "--context-tokens", "perplexity", "-m", MODEL, "-f", write("long.txt", "word " * 3000))
+
+
+class Compression(Case):
+    def run_json(self, *args):
+        return self.json("run", "-m", MODEL, "-t", "2", "-f", DOCUMENT, "--raw", "--json", *args)
+
+    def test_every_press_answers(self):
+        for press in self.json("presses", "--json"):
+            if press["kind"] == "preset" and press["name"] != "none":
+                out = self.run_json("-q", "What?", "-n", "2", "--press", press["name"], "--compression-ratio", "0.7")
+                n = out["n_context_tokens"]
+                held = sum(map(sum, out["n_kept"])) / sum(map(len, out["n_kept"]))
+                self.assertLess(abs(held - 0.3 * n), 42, press["name"])
+
+    def test_query_aware_reads_anew(self):
+        ask = ("-q", "What is in the north?", "-q", "Who?", "-n", "2", "--press", "snapkv", "--window", "8")
+        aware, plain = self.run_json(*ask, "--query-aware"), self.run_json(*ask)
+        self.assertTrue(aware["query_aware"])
+        self.assertGreater(aware["n_context_tokens"], plain["n_context_tokens"])  # the question is with it
+        self.assertEqual(len(aware["answers"]), 2)
+
+    def test_protect_last(self):
+        out = self.run_json("-q", "What?", "-n", "2", "--press", "random", "--budget", "60", "--protect-last", "50")
+        self.assertEqual(out["protect_last"], 50)
+        self.assertEqual(set(sum(out["n_kept"], [])), {60})
+
+    def test_decode_budget(self):
+        bound = ("-q", "What?", "-q", "Who?", "-n", "60", "--decode-budget", "40", "--decode-interval", "10")
+        out = self.run_json(*bound, "--press", "curdkv")
+        self.assertEqual((out["decode_budget"], out["decode_interval"]), (40, 10))
+        self.assertEqual(len(out["answers"]), 2)
+        again = self.run_json(*bound[2:], "--press", "curdkv")  # the second question alone
+        self.assertEqual(out["answers"][1]["answer"], again["answers"][0]["answer"], "the first took nothing from it")
+
+    def test_streaming_goes_on_past_the_context(self):
+        n = self.run_json("-q", "What?", "-n", "1")["n_context_tokens"]
+        more = ("-q", "What?", "-n", "400", "-c", str(n + 200), "--press", "streamingllm")
+        self.run_json(*more, "--decode-budget", "60", "--decode-interval", "20")
+        self.fails(1, "too long", "run", "-m", MODEL, "-f", DOCUMENT, "--raw", *more)
 
 
 if __name__ == "__main__":
