@@ -10,8 +10,8 @@ namespace {
 
 constexpr int64_t kSinks = 4;  // first tokens that every repeat sees beside its own chunk, as kvpress has it
 
-// Highest attention over queries [at, at + n) of keys [first, first + n_wanted) among `keys`, of which all
-// before n_free are seen by every query and the rest causally: F32 [n_wanted, 1, n_head].
+// The highest attention that keys [first, first + n_wanted) get from any of the queries. Query i sees the
+// first n_past + i + 1 of `keys`. F32 [n_wanted, 1, n_head].
 ggml_tensor* highest_attention(ggml_context* ctx, ggml_tensor* keys, ggml_tensor* queries, int64_t n_past,
                                int64_t first, int64_t n_wanted, float scale) {
   ggml_tensor* a = ggml_mul_mat(ctx, keys, queries);

@@ -1,7 +1,6 @@
 // Evicting from the cache after the context was read: what bounds its size while tokens are generated.
 #include <algorithm>
 
-#include "base/format.h"
 #include "base/try.h"
 #include "engine/compaction.h"
 #include "engine/decoder.h"
@@ -9,6 +8,7 @@
 #include "engine/session_impl.h"
 
 namespace curdkv {
+
 Result<void> Session::Impl::shrink_layer(int64_t il, const Press& press, int64_t budget, int64_t room,
                                          const ChangeKeys& change) {
   const RaggedLayer& from = cache.layer(il);
