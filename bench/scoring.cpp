@@ -1,6 +1,7 @@
 // What each press costs: one reading of random tokens for all presses, and the time each took to score,
-// select and compact beside the time of the reading itself. Prints a Markdown table. A context longer than
-// the model was trained for takes the same time as any other.
+// select and compact beside the time of the reading itself: medians and ranges over repeats. Prints a
+// Markdown table. A context longer than the model was trained for takes the same time as any other.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -10,8 +11,8 @@ using namespace curdkv;
 using namespace curdkv::testing;
 
 int main(int argc, char** argv) {
-  if (argc < 4) {
-    std::fprintf(stderr, "usage: scoring MODEL THREADS TOKENS...\n");
+  if (argc < 5) {
+    std::fprintf(stderr, "usage: scoring MODEL THREADS REPEATS TOKENS...\n");
     return 2;
   }
   const Model model = must(Model::load(argv[1]));
@@ -19,8 +20,9 @@ int main(int argc, char** argv) {
   for (const PressInfo& p : list_presses()) {
     if (!p.scorer.empty() && !p.allocation.empty()) names.push_back(p.name);
   }
-  std::vector<std::vector<PrefillReport>> columns;
-  for (int i = 3; i < argc; ++i) {
+  const int n_repeats = std::atoi(argv[3]);
+  std::vector<std::vector<std::vector<PrefillReport>>> columns;  // [tokens][repeat][press]
+  for (int i = 4; i < argc; ++i) {
     const int64_t n_tokens = std::atoll(argv[i]);
     SessionParams params;
     params.n_threads = std::atoi(argv[2]);
@@ -33,25 +35,32 @@ int main(int argc, char** argv) {
       r.tokens.insert(r.tokens.end(), tokens.begin() + first, tokens.begin() + first + n);
       options.repeats.push_back(std::move(r));
     }
-    std::vector<Session> sessions;
-    for (size_t p = 0; p < names.size(); ++p) sessions.push_back(must(Session::create(model, params)));
-    std::vector<PrefillTarget> targets;
-    for (size_t p = 0; p < names.size(); ++p) targets.push_back({&sessions[p], make_press(names[p], 0.9)});
-    options.progress = [&](int64_t done, int64_t total) {
-      std::fprintf(stderr, "\r%lld tokens: %lld %%", (long long)n_tokens, (long long)(100 * done / total));
-    };
-    columns.push_back(must(prefill_together(targets, tokens, options)));
+    columns.emplace_back();
+    for (int repeat = 0; repeat < n_repeats; ++repeat) {
+      std::vector<Session> sessions;
+      for (size_t p = 0; p < names.size(); ++p) sessions.push_back(must(Session::create(model, params)));
+      std::vector<PrefillTarget> targets;
+      for (size_t p = 0; p < names.size(); ++p) targets.push_back({&sessions[p], make_press(names[p], 0.9)});
+      columns.back().push_back(must(prefill_together(targets, tokens, options)));
+      std::fprintf(stderr, "%lld tokens, repeat %d done\n", (long long)n_tokens, repeat + 1);
+    }
   }
   std::printf("\n| press |");
-  for (int i = 3; i < argc; ++i) std::printf(" %s tokens, ms | of prefill |", argv[i]);
+  for (int i = 4; i < argc; ++i) std::printf(" %s tokens, ms | of prefill |", argv[i]);
   std::printf("\n|---|");
-  for (int i = 3; i < argc; ++i) std::printf("---|---|");
+  for (int i = 4; i < argc; ++i) std::printf("---|---|");
   for (size_t p = 0; p < names.size(); ++p) {
     std::printf("\n| %s |", p == 0 ? "reading itself" : names[p].c_str());
-    for (const auto& reports : columns) {
-      const double reading = reports[0].prefill_ms - reports[0].compress_ms;
-      const double ms = p == 0 ? reading : reports[p].compress_ms - reports[0].compress_ms;
-      std::printf(" %.0f | %.2f %% |", ms, 100 * ms / reading);
+    for (const auto& repeats : columns) {
+      std::vector<double> ms, share;
+      for (const auto& reports : repeats) {
+        const double reading = reports[0].prefill_ms - reports[0].compress_ms;
+        ms.push_back(p == 0 ? reading : reports[p].compress_ms - reports[0].compress_ms);
+        share.push_back(100 * ms.back() / reading);
+      }
+      for (auto* x : {&ms, &share}) std::sort(x->begin(), x->end());
+      std::printf(" %.0f | %.2f %% (%.2f to %.2f) |", ms[ms.size() / 2], share[share.size() / 2],
+                  share.front(), share.back());
     }
   }
   std::printf("\nOver keeping everything, which copies all rows.\n");

@@ -60,7 +60,7 @@ Result<Scores> sketched_key_leverage(LayerView& layer, int64_t first, int64_t n,
   };
   CURDKV_TRY(const std::vector<double> sum,
              sum_slices(layer, first, n, [&](ScoreGraph& g, int64_t at, int64_t m) {
-               return ggml_sum_rows(g.ctx(), ggml_cont(g.ctx(), ggml_transpose(g.ctx(), sketched(g, at, m))));
+               return sum_columns(g, sketched(g, at, m));
              }));
   std::vector<float> mean;
   for (double x : sum) mean.push_back(static_cast<float>(x / static_cast<double>(n)));

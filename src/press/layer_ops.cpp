@@ -9,7 +9,12 @@
 namespace curdkv {
 namespace {
 
-constexpr int64_t kSlice = 1024;  // tokens at a time
+// Tokens at a time: as many as make an F32 copy of all query heads' rows 16 MiB.
+int64_t slice_of(const LayerView& layer) {
+  const int64_t row =
+      layer.n_head() * std::max(layer.d_head_k, layer.d_head_v) * static_cast<int64_t>(sizeof(float));
+  return std::max<int64_t>(64, (int64_t{16} << 20) / row);
+}
 
 }  // namespace
 
@@ -21,8 +26,9 @@ ggml_tensor* as_f32(ScoreGraph& graph, ggml_tensor* rows) {
 Result<Scores> per_token(LayerView& layer, int64_t first, int64_t n, int64_t n_head,
                          const SliceGraph& build) {
   Scores out(n, n_head);
-  for (int64_t at = 0; at < n; at += kSlice) {
-    const int64_t m = std::min(kSlice, n - at);
+  const int64_t slice = slice_of(layer);
+  for (int64_t at = 0; at < n; at += slice) {
+    const int64_t m = std::min(slice, n - at);
     CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& graph) {
       return std::vector<ggml_tensor*>{build(graph, first + at, m)};
     }));
@@ -35,9 +41,10 @@ Result<Scores> per_token(LayerView& layer, int64_t first, int64_t n, int64_t n_h
 
 Result<std::vector<double>> sum_slices(LayerView& layer, int64_t first, int64_t n, const SliceGraph& build) {
   std::vector<double> sum;
-  for (int64_t at = 0; at < n; at += kSlice) {
+  const int64_t slice = slice_of(layer);
+  for (int64_t at = 0; at < n; at += slice) {
     CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& graph) {
-      return std::vector<ggml_tensor*>{build(graph, first + at, std::min(kSlice, n - at))};
+      return std::vector<ggml_tensor*>{build(graph, first + at, std::min(slice, n - at))};
     }));
     sum.resize(parts[0].size(), 0.0);
     std::transform(sum.begin(), sum.end(), parts[0].begin(), sum.begin(), std::plus<>());
@@ -48,6 +55,10 @@ Result<std::vector<double>> sum_slices(LayerView& layer, int64_t first, int64_t 
 ggml_tensor* squared_norms(ScoreGraph& graph, ggml_tensor* rows) {
   ggml_tensor* sums = ggml_sum_rows(graph.ctx(), ggml_sqr(graph.ctx(), rows));
   return ggml_reshape_2d(graph.ctx(), sums, rows->ne[1], rows->ne[2]);
+}
+
+ggml_tensor* gram_matrix(ScoreGraph& graph, ggml_tensor* rows) {
+  return ggml_out_prod(graph.ctx(), rows, rows);
 }
 
 ggml_tensor* sum_columns(ScoreGraph& graph, ggml_tensor* x) {

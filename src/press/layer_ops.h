@@ -14,7 +14,7 @@ ggml_tensor* as_f32(ScoreGraph& graph, ggml_tensor* rows);
 using SliceGraph = std::function<ggml_tensor*(ScoreGraph&, int64_t first, int64_t n)>;
 
 // Runs `build` on slices of tokens [first, first + n) and puts its results, F32 [slice, n_head], side by
-// side: [n, n_head]. Slices keep the F32 copies of keys and values small.
+// side: [n, n_head]. Slices keep F32 copies small.
 Result<Scores> per_token(LayerView& layer, int64_t first, int64_t n, int64_t n_head, const SliceGraph& build);
 
 // Adds up `build`'s results, all of one shape, over slices of tokens [first, first + n).
@@ -22,6 +22,9 @@ Result<std::vector<double>> sum_slices(LayerView& layer, int64_t first, int64_t 
 
 // Sum over ne0 of the squares of F32 [d, n, heads]: F32 [n, heads].
 ggml_tensor* squared_norms(ScoreGraph& graph, ggml_tensor* rows);
+
+// Sum over ne1 of the rows' outer products with themselves: F32 [d, n, heads] to [d, d, heads].
+ggml_tensor* gram_matrix(ScoreGraph& graph, ggml_tensor* rows);
 
 // Sum over ne1 of F32 [n, m, heads]: F32 [n, 1, heads].
 ggml_tensor* sum_columns(ScoreGraph& graph, ggml_tensor* x);

@@ -14,8 +14,7 @@ Result<std::vector<Matrix>> gram(LayerView& layer, int64_t begin, int64_t count,
                                  const SliceGraph& rows) {
   CURDKV_TRY(const std::vector<double> flat,
              sum_slices(layer, begin, count, [&](ScoreGraph& g, int64_t first, int64_t n) {
-               ggml_tensor* columns = ggml_cont(g.ctx(), ggml_transpose(g.ctx(), rows(g, first, n)));
-               return ggml_mul_mat(g.ctx(), columns, columns);  // [d, d, n_head]
+               return gram_matrix(g, rows(g, first, n));
              }));
   std::vector<Matrix> out;
   for (int64_t h = 0; h < n_head; ++h) {

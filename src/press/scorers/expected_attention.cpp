@@ -16,6 +16,11 @@ namespace {
 
 using Matrix = Eigen::MatrixXd;
 
+struct Moments {
+  Eigen::VectorXd mean;
+  Matrix covariance;
+};
+
 class ExpectedAttention : public Scorer {
  public:
   explicit ExpectedAttention(const ParamValues& v)
@@ -51,22 +56,15 @@ class ExpectedAttention : public Scorer {
     const Matrix r = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(
                          flat.data(), d, d)
                          .cast<double>();
-    CURDKV_TRY(const std::vector<double> mean, query_mean(layer, n));
+    CURDKV_TRY(const std::vector<Moments> moments, query_moments(layer, n));
+    const auto scale = static_cast<double>(layer.kq_scale);
     std::vector<float> mu, cov;
-    for (int64_t h = 0; h < layer.n_head(); ++h) {
-      const Eigen::VectorXd m = r * Eigen::Map<const Eigen::VectorXd>(mean.data() + h * d, d);
-      for (double x : m) mu.push_back(static_cast<float>(x * static_cast<double>(layer.kq_scale)));
-    }
-    if (covariance_) {
-      CURDKV_TRY(const std::vector<double> c, query_covariance(layer, n, mean));
-      const double half_square =
-          0.5 * static_cast<double>(layer.kq_scale) * static_cast<double>(layer.kq_scale);
-      for (int64_t h = 0; h < layer.n_head(); ++h) {
-        const Matrix rotated =
-            half_square * r * Eigen::Map<const Matrix>(c.data() + h * d * d, d, d) * r.transpose();
-        for (Eigen::Index i = 0; i < rotated.size(); ++i)
-          cov.push_back(static_cast<float>(rotated.data()[i]));
-      }
+    for (const Moments& m : moments) {
+      const Eigen::VectorXd rotated = scale * r * m.mean;
+      for (double x : rotated) mu.push_back(static_cast<float>(x));
+      if (!covariance_) continue;
+      const Matrix c = 0.5 * scale * scale * r * m.covariance * r.transpose();
+      for (Eigen::Index i = 0; i < c.size(); ++i) cov.push_back(static_cast<float>(c.data()[i]));
     }
     return per_token(layer, sinks_, n, layer.n_head(), [&](ScoreGraph& g, int64_t first, int64_t m) {
       return exponents(g, layer, mu, cov, as_f32(g, layer.keys(g, first, m)));
@@ -93,29 +91,32 @@ class ExpectedAttention : public Scorer {
     return layer.without_rope(g, layer.queries(g, first, n), first);  // F32 [d, n, n_head]
   }
 
-  Result<std::vector<double>> query_mean(LayerView& layer, int64_t n) const {
-    CURDKV_TRY(std::vector<double> mean,
+  // Of the queries before RoPE, per query head. Taken about the mean of the first few tokens, as sums of
+  // squares in F32 would lose the covariance where the mean is far from 0.
+  Result<std::vector<Moments>> query_moments(LayerView& layer, int64_t n) const {
+    const int64_t d = layer.d_head_k, n_few = std::min<int64_t>(n, 64);
+    CURDKV_TRY(const std::vector<double> few,
+               sum_slices(layer, sinks_, n_few, [&](ScoreGraph& g, int64_t first, int64_t m) {
+                 return sum_columns(g, raw_queries(g, layer, first, m));
+               }));
+    std::vector<float> about;
+    for (double x : few) about.push_back(static_cast<float>(x / static_cast<double>(n_few)));
+    CURDKV_TRY(const std::vector<double> sums,  // [d, d + 1, n_head]: products, and in the last column sums
                sum_slices(layer, sinks_, n, [&](ScoreGraph& g, int64_t first, int64_t m) {
                  ggml_tensor* q = raw_queries(g, layer, first, m);
-                 return ggml_sum_rows(g.ctx(), ggml_cont(g.ctx(), ggml_transpose(g.ctx(), q)));
+                 q = ggml_sub(g.ctx(), q, g.constant(about, d, 1, layer.n_head()));
+                 return ggml_concat(g.ctx(), gram_matrix(g, q), sum_columns(g, q), 1);
                }));
-    for (double& x : mean) x /= static_cast<double>(n);
-    return mean;
-  }
-
-  // [d, d, n_head].
-  Result<std::vector<double>> query_covariance(LayerView& layer, int64_t n,
-                                               const std::vector<double>& mean) const {
-    const std::vector<float> centre(mean.begin(), mean.end());
-    CURDKV_TRY(std::vector<double> c,
-               sum_slices(layer, sinks_, n, [&](ScoreGraph& g, int64_t first, int64_t m) {
-                 ggml_tensor* q = raw_queries(g, layer, first, m);
-                 q = ggml_sub(g.ctx(), q, g.constant(centre, layer.d_head_k, 1, layer.n_head()));
-                 ggml_tensor* columns = ggml_cont(g.ctx(), ggml_transpose(g.ctx(), q));
-                 return ggml_mul_mat(g.ctx(), columns, columns);
-               }));
-    for (double& x : c) x /= static_cast<double>(n);
-    return c;
+    std::vector<Moments> out;
+    for (int64_t h = 0; h < layer.n_head(); ++h) {
+      const Matrix all =
+          Eigen::Map<const Matrix>(sums.data() + h * d * (d + 1), d, d + 1) / static_cast<double>(n);
+      const Eigen::VectorXd off = all.col(d);
+      const Eigen::VectorXd centre =
+          Eigen::Map<const Eigen::VectorXf>(about.data() + h * d, d).cast<double>();
+      out.push_back({centre + off, all.leftCols(d) - off * off.transpose()});
+    }
+    return out;
   }
 
   static void softmax(std::span<float> x) {

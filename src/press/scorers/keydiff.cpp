@@ -18,8 +18,7 @@ class KeyDiff : public Scorer {
     };
     CURDKV_TRY(const std::vector<double> sum,
                sum_slices(layer, 0, layer.n_tokens, [&](ScoreGraph& g, int64_t first, int64_t n) {
-                 ggml_tensor* columns = ggml_cont(g.ctx(), ggml_transpose(g.ctx(), normalised(g, first, n)));
-                 return ggml_sum_rows(g.ctx(), columns);  // [1, d, n_head_kv]
+                 return sum_columns(g, normalised(g, first, n));  // [d, 1, n_head_kv]
                }));
     const std::vector<float> anchor(sum.begin(), sum.end());
     CURDKV_TRY(
