@@ -64,10 +64,9 @@ int main(int argc, char** argv) {
     Session session = must(Session::create(model, params));
     must(session.prefill(prompt, Press()));
     SamplingParams sampling;
-    sampling.temperature = 1;  // plain sampling: a small model repeats itself for ever with anything safer
+    sampling.temperature = 1;
     sampling.top_k = 0;
     sampling.top_p = 1;
-    sampling.min_p = 0;
     Sampler sampler = must(Sampler::create(sampling));
     std::vector<Token> tokens = prompt;
     int64_t longest = 0;
