@@ -1,7 +1,7 @@
-// KL divergence to the full cache on answers: every sample's context is read once for all presses and ratios, the
-// full cache answers greedily, and each compressed cache predicts that answer token by token. Prints each sample's
-// values as soon as it is done, and at the end the mean over answers per kind of sample, press and ratio as a
-// Markdown table.
+// KL divergence to the full cache on answers: every sample's context is read once for all presses and ratios,
+// the full cache answers greedily, and each compressed cache predicts that answer token by token. Prints each
+// sample's values as soon as it is done, and at the end the mean over answers per kind of sample, press and
+// ratio as a Markdown table.
 #include <getopt.h>
 
 #include <cmath>
