@@ -70,7 +70,7 @@ class Run {
     CURDKV_TRY(Sampler sampler, Sampler::create(o_.sampling));
     CURDKV_TRY(Model model, Model::load(path, o_.model.params));
     CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(path));
-    CURDKV_CHECK(tokenise(tokenizer, document));
+    CURDKV_CHECK(tokenise(tokenizer, document, press));
     CURDKV_TRY(const int64_t n_ctx, check_length(model, press));
 
     Reading full;
@@ -85,7 +85,7 @@ class Run {
   }
 
  private:
-  Result<void> tokenise(const Tokenizer& tokenizer, const std::string& document) {
+  Result<void> tokenise(const Tokenizer& tokenizer, const std::string& document, const Press& press) {
     bool chat = !o_.raw;
     if (chat && tokenizer.chat_template().empty()) {
       std::fprintf(stderr,
@@ -98,7 +98,9 @@ class Run {
       CURDKV_TRY(auto question, prompt.question(q));
       tokens_.questions.push_back(std::move(question));
     }
-    CURDKV_TRY(tokens_.repeats, prompt.repeats(tokens_.context));
+    if (press.needs_repeats()) {
+      CURDKV_TRY(tokens_.repeats, prompt.repeats(tokens_.context));
+    }
     return {};
   }
 

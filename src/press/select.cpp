@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace curdkv {
 
@@ -31,6 +32,15 @@ KeptTokens by_head(std::span<const Candidate> candidates, int64_t n_head_kv) {
   for (const Candidate& c : candidates) kept[static_cast<size_t>(c.head)].push_back(c.token);
   for (auto& tokens : kept) std::sort(tokens.begin(), tokens.end());
   return kept;
+}
+
+std::vector<int64_t> ranks_of(std::span<const float> scores) {
+  std::vector<size_t> order(scores.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+  std::vector<int64_t> ranks(scores.size());
+  for (size_t r = 0; r < order.size(); ++r) ranks[order[r]] = static_cast<int64_t>(r);
+  return ranks;
 }
 
 KeptTokens best_of_each_head(const Scores& scores, int64_t k) {

@@ -5,11 +5,11 @@
 // scores are not negative.
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
 #include "base/try.h"
 #include "press/entry.h"
 #include "press/layer_ops.h"
+#include "press/select.h"
 
 namespace curdkv {
 namespace {
@@ -29,17 +29,14 @@ class CriticalKv : public Scorer {
     CURDKV_TRY(const Scores norms, projected_value_norms(layer));
     const double n_first = (1 - layer.removed) * static_cast<double>(layer.n_tokens) * first_stage_;
     const int64_t n = first_stage_ > 0 ? std::max<int64_t>(1, static_cast<int64_t>(n_first)) : 0;
+    const KeptTokens first = best_of_each_head(base, std::min(n, layer.n_tokens));
     Scores scores(layer.n_tokens, layer.n_head_kv);
     for (int64_t h = 0; h < layer.n_head_kv; ++h) {
       const auto from = base.row(h);
       const auto to = scores.row(h);
       for (size_t t = 0; t < to.size(); ++t) to[t] = (from[t] + epsilon_) * norms.row(h)[t];
-      std::vector<size_t> order(to.size());
-      std::iota(order.begin(), order.end(), size_t{0});
-      std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return from[a] > from[b]; });
-      for (size_t i = 0; i < std::min(order.size(), static_cast<size_t>(n)); ++i) {
-        to[order[i]] = std::numeric_limits<float>::max();
-      }
+      for (int32_t t : first[static_cast<size_t>(h)])
+        to[static_cast<size_t>(t)] = std::numeric_limits<float>::max();
     }
     return scores;
   }

@@ -11,6 +11,7 @@
 #include "base/try.h"
 #include "press/entry.h"
 #include "press/layer_ops.h"
+#include "press/select.h"
 
 namespace curdkv {
 namespace {
@@ -92,12 +93,10 @@ class LagKv : public Scorer {
   }
 
   std::vector<float> ranks(const std::vector<float>& x) const {
-    std::vector<size_t> order(x.size());
-    std::iota(order.begin(), order.end(), size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return x[a] < x[b]; });
-    std::vector<float> out(x.size());
-    for (size_t r = 0; r < order.size(); ++r)
-      out[order[r]] = static_cast<float>(r) / static_cast<float>(lag_);
+    std::vector<float> lowest_first;
+    for (float v : x) lowest_first.push_back(-v);
+    std::vector<float> out;
+    for (int64_t r : ranks_of(lowest_first)) out.push_back(static_cast<float>(r) / static_cast<float>(lag_));
     return out;
   }
 

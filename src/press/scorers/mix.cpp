@@ -1,10 +1,10 @@
 // Two scorers that share the budget: tokens are ranked by each, and the two rankings are interleaved so that
 // of any budget `share` comes from the first and the rest from the second. What both rank high is kept once.
 #include <algorithm>
-#include <numeric>
 
 #include "base/try.h"
 #include "press/entry.h"
+#include "press/select.h"
 
 namespace curdkv {
 namespace {
@@ -22,7 +22,7 @@ class Mix : public Scorer {
     CURDKV_TRY(const Scores b, second_->score(layer));
     Scores scores(layer.n_tokens, layer.n_head_kv);
     for (int64_t h = 0; h < layer.n_head_kv; ++h) {
-      const std::vector<int64_t> ra = ranks(a.row(h)), rb = ranks(b.row(h));
+      const std::vector<int64_t> ra = ranks_of(a.row(h)), rb = ranks_of(b.row(h));
       for (size_t t = 0; t < ra.size(); ++t) {
         // The budget at which one of the two brings the token in.
         const double turn = std::min(turn_of(ra[t], share_), turn_of(rb[t], 1 - share_));
@@ -35,15 +35,6 @@ class Mix : public Scorer {
  private:
   static double turn_of(int64_t rank, double share) {
     return share > 0 ? (static_cast<double>(rank) + 0.5) / share : 1e18;
-  }
-
-  static std::vector<int64_t> ranks(std::span<const float> x) {
-    std::vector<size_t> order(x.size());
-    std::iota(order.begin(), order.end(), size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](size_t i, size_t j) { return x[i] > x[j]; });
-    std::vector<int64_t> out(x.size());
-    for (size_t r = 0; r < order.size(); ++r) out[order[r]] = static_cast<int64_t>(r);
-    return out;
   }
 
   std::unique_ptr<Scorer> first_, second_;
