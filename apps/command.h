@@ -70,5 +70,6 @@ Command add_run(CLI::App& program);
 Command add_presses(CLI::App& program);
 Command add_inspect(CLI::App& program);
 Command add_perplexity(CLI::App& program);
+Command add_eval(CLI::App& program);
 
 }  // namespace curdkv::app

@@ -31,10 +31,9 @@ int run(int argc, char** argv) {
       "Exit codes: 0 fine, 1 failed at work, 2 wrong usage, 130 interrupted.\n"
       "Example: curdkv run -f report.txt -q 'What was decided?' --press adacurdkv --compression-ratio 0.7");
   const std::map<std::string, Command> commands = {
-      {"run", add_run(program)},
-      {"presses", add_presses(program)},
-      {"inspect", add_inspect(program)},
-      {"perplexity", add_perplexity(program)},
+      {"run", add_run(program)},         {"presses", add_presses(program)},
+      {"inspect", add_inspect(program)}, {"perplexity", add_perplexity(program)},
+      {"eval", add_eval(program)},
   };
   try {
     program.parse(spell_out(argc, argv));

@@ -33,6 +33,38 @@ void ProgressBar::update(int64_t done, int64_t total) {
   std::fflush(stderr);
 }
 
+TaskProgress::TaskProgress(std::string label, int64_t n_total)
+    : label_(std::move(label)), n_total_(n_total), shown_(isatty(STDERR_FILENO) != 0) {}
+
+TaskProgress::~TaskProgress() {
+  if (shown_ && last_ms_ >= 0) std::fprintf(stderr, "\r\033[K");
+}
+
+void TaskProgress::update(const std::string& doing, int64_t done, int64_t total) {
+  draw(doing + " " + std::to_string(100 * done / std::max<int64_t>(total, 1)) + " %");
+}
+
+void TaskProgress::add_done(const std::string& doing) {
+  ++n_done_;
+  draw(doing);
+}
+
+void TaskProgress::draw(const std::string& doing) {
+  const double ms = watch_.ms();
+  if (!shown_ || ms - last_ms_ < 100) return;
+  last_ms_ = ms;
+  std::string left = "?";
+  if (n_done_ > 0) {
+    const auto minutes = static_cast<int64_t>(
+        ms / 6e4 * static_cast<double>(n_total_ - n_done_) / static_cast<double>(n_done_) + 0.5);
+    left = std::to_string(minutes / 60) + " h " + std::to_string(minutes % 60) + " min";
+  }
+  std::fprintf(stderr, "\r%s  %lld of %lld predictions  %s left  %s\033[K", label_.c_str(),
+               static_cast<long long>(n_done_), static_cast<long long>(n_total_), left.c_str(),
+               doing.c_str());
+  std::fflush(stderr);
+}
+
 Result<void> write_out(const std::string& text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return {};
   return Error{ErrorCode::bad_input, std::string("cannot write to standard output: ") + std::strerror(errno)};

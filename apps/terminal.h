@@ -25,6 +25,25 @@ class ProgressBar {
   Stopwatch watch_;
 };
 
+// Many pieces of work, each with a progress of its own, and the time that is left; drawn only when stderr is
+// a terminal.
+class TaskProgress {
+ public:
+  TaskProgress(std::string label, int64_t n_total);
+  ~TaskProgress();
+  void update(const std::string& doing, int64_t done, int64_t total);  // of the piece in hand
+  void add_done(const std::string& doing);                             // one piece more
+
+ private:
+  void draw(const std::string& doing);
+
+  std::string label_;
+  int64_t n_total_, n_done_ = 0;
+  bool shown_;
+  double last_ms_ = -1000;
+  Stopwatch watch_;
+};
+
 // Writes to stdout and flushes. Errors: bad_input ("cannot write to standard output: Broken pipe").
 Result<void> write_out(const std::string& text);
 

@@ -52,6 +52,9 @@ class Prompt {
 
   Result<std::vector<Token>> context(const std::string& document) const;
   Result<std::vector<Token>> question(const std::string& question) const;
+  // As the benchmarks ask (kvpress's pipeline): nothing goes between context and question, and the answer
+  // begins with `answer_prefix`.
+  Result<std::vector<Token>> question(const std::string& question, const std::string& answer_prefix) const;
   // What KVzip's second reading repeats of a context made by context(): chunks of 2,048 tokens, each behind a
   // request in the words of the reference implementation (kvpress KVzipPress).
   Result<std::vector<Repeat>> repeats(std::span<const Token> context) const;
@@ -59,6 +62,7 @@ class Prompt {
  private:
   Prompt(Tokenizer tokenizer, std::string before, std::string after, bool chat)
       : tokenizer_(std::move(tokenizer)), before_(std::move(before)), after_(std::move(after)), chat_(chat) {}
+  Result<std::vector<Token>> asked(const std::string& question, const std::string& answer) const;
 
   Tokenizer tokenizer_;
   std::string before_, after_;  // the template's text around the user's

@@ -76,10 +76,20 @@ Result<std::vector<Repeat>> Prompt::repeats(std::span<const Token> context) cons
 }
 
 Result<std::vector<Token>> Prompt::question(const std::string& question) const {
-  const std::string text = chat_ ? kBetween + question : question;
-  CURDKV_TRY(std::vector<Token> tokens, tokenizer_.tokenize(text, false, false));
+  return asked(chat_ ? kBetween + question : question, "");
+}
+
+Result<std::vector<Token>> Prompt::question(const std::string& question,
+                                            const std::string& answer_prefix) const {
+  return chat_ ? asked(question, answer_prefix) : asked(question + "\n" + answer_prefix, "");
+}
+
+Result<std::vector<Token>> Prompt::asked(const std::string& question, const std::string& answer) const {
+  CURDKV_TRY(std::vector<Token> tokens, tokenizer_.tokenize(question, false, false));
   CURDKV_TRY(const std::vector<Token> tail, tokenizer_.tokenize(after_, true, false));
+  CURDKV_TRY(const std::vector<Token> begun, tokenizer_.tokenize(answer, false, false));
   tokens.insert(tokens.end(), tail.begin(), tail.end());
+  tokens.insert(tokens.end(), begun.begin(), begun.end());
   return tokens;
 }
 

@@ -1,0 +1,191 @@
+// curdkv eval: what compression costs in answers. Tasks x samples x presses x ratios; every sample's context
+// is read once.
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <set>
+
+#include "base/try.h"
+#include "command.h"
+#include "curdkv/text.h"
+#include "eval/result_file.h"
+#include "eval/runner.h"
+#include "eval_samples.h"
+#include "sha256.h"
+#include "terminal.h"
+
+namespace curdkv::app {
+namespace {
+
+using namespace curdkv::eval;
+
+struct EvalOptions {
+  ModelOptions model;
+  SessionOptions session;
+  PressOptions press;
+  SampleOptions samples;
+  int64_t n_predict = 0;
+  bool raw = false, timings = false;
+  std::vector<std::string> scoring;
+  std::string shard = "1/1", out;
+};
+
+class Eval {
+ public:
+  explicit Eval(const EvalOptions& options) : o_(options) {}
+
+  Result<void> run() {
+    CURDKV_CHECK(check_usage());
+    CURDKV_TRY(const std::vector<const TaskInfo*> tasks, o_.samples.resolve_tasks());
+    CURDKV_CHECK(collect_presses());
+    CURDKV_TRY(const std::string path, o_.model.resolve());
+    CURDKV_TRY(const Model model, Model::load(path, o_.model.params));
+    CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(path));
+    CURDKV_TRY(const Prompt prompt, Prompt::create(tokenizer, !o_.raw));
+    CURDKV_TRY(const Json run, describe(path));
+    CURDKV_TRY(ResultFile results, ResultFile::open(o_.out, run));
+
+    const InterruptScope scope;
+    CURDKV_CHECK(collect_samples(tasks, tokenizer, results));
+    Runner runner(model, tokenizer, prompt, runner_settings());
+    TaskProgress progress("evaluating", n_left_);
+    for (const Work& work : work_) {
+      const Progress reading = [&](int64_t done, int64_t total) {
+        progress.update("reading " + work.sample.task + " " + std::to_string(work.sample.index), done, total);
+      };
+      CURDKV_CHECK(runner.run(*work.task, work.sample, work.presses, reading, [&](Prediction p) {
+        p.run = run;
+        if (!o_.timings) p.timings.reset();
+        progress.add_done("answering " + work.sample.task + " " + std::to_string(work.sample.index));
+        return results.append(p);
+      }));
+    }
+    std::fprintf(stderr, "%zu predictions in %s\n", results.predictions().size(), o_.out.c_str());
+    return {};
+  }
+
+ private:
+  struct Work {
+    const TaskInfo* task;
+    Sample sample;
+    std::vector<Press> presses;  // those that have not answered yet
+  };
+
+  Result<void> check_usage() {
+    if (o_.out.empty()) return Error{ErrorCode::bad_argument, "--output is required: the file of results"};
+    if (o_.press.request.budget) {
+      return Error{ErrorCode::bad_argument, "--budget is not for eval; give a --compression-ratio"};
+    }
+    char rest = 0;
+    if (std::sscanf(o_.shard.c_str(), "%lld/%lld%c", &shard_, &n_shards_, &rest) != 2 || shard_ < 1 ||
+        shard_ > n_shards_) {
+      return Error{ErrorCode::bad_argument,
+                   "--shard is I/N, the part and the number of parts, as in 1/4; not '" + o_.shard + "'"};
+    }
+    return {};
+  }
+
+  // The full cache and every press at every ratio, each once.
+  Result<void> collect_presses() {
+    CURDKV_TRY(const std::vector<Press> asked, o_.press.resolve_all());
+    presses_ = {Press()};
+    std::set<std::pair<std::string, double>> seen = {{"none", 0.0}};
+    for (const Press& p : asked) {
+      if (!p.is_none() && seen.emplace(p.spec(), p.compression_ratio()).second) presses_.push_back(p);
+    }
+    return {};
+  }
+
+  Result<Json> describe(const std::string& model_path) const {
+    CURDKV_TRY(const std::string hash, sha256_of_file(model_path));
+    Json run = {{"curdkv", CURDKV_VERSION},
+                {"model", std::filesystem::path(model_path).filename().string()},
+                {"model_sha256", hash},
+                {"seed", o_.press.request.seed},
+                {"context_tokens", o_.samples.n_context},
+                {"predict", o_.n_predict},
+                {"chat", !o_.raw},
+                {"cache_types", o_.session.type_k + " " + o_.session.type_v},
+                {"scoring", o_.scoring}};
+    if (o_.press.request.protect_last > 0) run["protect_last"] = o_.press.request.protect_last;
+    run.update(o_.samples.describe());
+    return run;
+  }
+
+  RunnerSettings runner_settings() const {
+    RunnerSettings s;
+    s.session = o_.session.resolve();
+    s.max_context = o_.samples.n_context;
+    s.n_predict = o_.n_predict;
+    for (const std::string& variant : o_.scoring) {
+      if (variant == "kvpress-head") s.scoring.kvpress_head = true;
+      if (variant == "levenshtein") s.scoring.levenshtein = true;
+      if (variant == "nvidia-ruler") s.scoring.nvidia_ruler = true;
+    }
+    return s;
+  }
+
+  // What this shard has to do and the file does not hold yet.
+  Result<void> collect_samples(const std::vector<const TaskInfo*>& tasks, const Tokenizer& tokenizer,
+                               const ResultFile& results) {
+    int64_t n = 0;
+    for (const TaskInfo* task : tasks) {
+      CURDKV_TRY(std::vector<Sample> samples, o_.samples.load(*task, tokenizer, o_.press.request.seed));
+      for (Sample& sample : samples) {
+        if (n++ % n_shards_ != shard_ - 1) continue;
+        Work work = {task, std::move(sample), {}};
+        for (const Press& p : presses_) {
+          if (!results.has({work.sample.task, work.sample.index, p.spec(), p.compression_ratio()})) {
+            work.presses.push_back(p);
+          }
+        }
+        n_left_ += std::ssize(work.presses);
+        if (!work.presses.empty()) work_.push_back(std::move(work));
+      }
+    }
+    return {};
+  }
+
+  const EvalOptions& o_;
+  long long shard_ = 1, n_shards_ = 1;
+  std::vector<Press> presses_;
+  std::vector<Work> work_;
+  int64_t n_left_ = 0;  // predictions
+};
+
+}  // namespace
+
+Command add_eval(CLI::App& program) {
+  CLI::App* app = program.add_subcommand(
+      "eval",
+      "answers of RULER's and LongBench's tasks from compressed contexts, scored; see 'curdkv report'");
+  auto o = std::make_shared<EvalOptions>();
+  o->model.add_to(*app);
+  o->samples.add_to(*app);
+  o->press.add_to(*app, "adacurdkv", 0.5, true);
+  app->add_option("-n,--predict", o->n_predict, "most tokens of an answer (0: what the task allows)")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app->add_option("-o,--output", o->out,
+                  "results, a JSON line per prediction; a run that was stopped goes on where it was")
+      ->type_name("FILE");
+  app->add_option("--shard", o->shard, "do the I-th of N parts; 'curdkv eval merge' joins them")
+      ->type_name("I/N")
+      ->capture_default_str();
+  app->add_option("--scoring", o->scoring,
+                  "score as other implementations do: kvpress-head, levenshtein, nvidia-ruler")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::IsMember({"kvpress-head", "levenshtein", "nvidia-ruler"}));
+  app->add_flag("--raw", o->raw, "no chat template");
+  app->add_flag("--timings", o->timings,
+                "record times too; without them, the same settings give the same file, byte for byte");
+  o->session.add_to(*app);
+  return [o] {
+    const auto done = Eval(*o).run();
+    return done ? kOk : report(done.error());
+  };
+}
+
+}  // namespace curdkv::app

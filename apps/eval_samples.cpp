@@ -1,0 +1,146 @@
+#include "eval_samples.h"
+
+#include <filesystem>
+#include <limits>
+
+#include "base/try.h"
+#include "eval/builtin.h"
+#include "eval/dataset.h"
+#include "eval/files.h"
+#include "eval/ruler.h"
+
+namespace curdkv::app {
+
+using namespace curdkv::eval;
+
+namespace {
+
+bool is_generated(const TaskInfo& task) {
+  return task.name.starts_with("niah_");
+}
+
+Result<WordList> load_words(const std::string& folder) {
+  if (folder.empty()) return WordList(kBuiltinAdjectives, kBuiltinNouns);
+  CURDKV_TRY(const std::string adjectives, read_file(folder + "/adjectivelist.txt"));
+  CURDKV_TRY(const std::string nouns, read_file(folder + "/nounlist.txt"));
+  WordList out(adjectives, nouns);
+  if (out.size() == 0) return Error{ErrorCode::bad_input, "the word lists in " + folder + " are empty"};
+  return out;
+}
+
+Result<Haystack> load_haystack(const std::string& path) {
+  return path.empty() ? Haystack::from_text(kBuiltinHaystack) : Haystack::read(path);
+}
+
+std::string file_name(const std::string& path, const char* otherwise) {
+  return path.empty() ? otherwise : std::filesystem::path(path).lexically_normal().filename().string();
+}
+
+}  // namespace
+
+void SampleOptions::add_to(CLI::App& app) {
+  app.add_option("--task", tasks,
+                 "tasks, separated by commas; ruler (its 8 needle tasks) and longbench (16) are groups")
+      ->type_name("TASK")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  app.add_option("--samples", n_samples, "samples of each task")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
+      ->capture_default_str();
+  app.add_option(
+         "--context-tokens", n_context,
+         "RULER: tokens of a prompt and its answer (0: 4096); LongBench: documents that have more lose "
+         "their middle (0: no limit)")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--data", data,
+                 "folder with TASK.jsonl files as LongBench publishes them, or RULER's; or one such file")
+      ->type_name("PATH");
+  app.add_option("--haystack", haystack,
+                 "text to hide needles in: plain, or .tsv with a sentence a line (default: a built-in one)")
+      ->type_name("FILE");
+  app.add_option(
+         "--words", words,
+         "folder with adjectivelist.txt and nounlist.txt, as in wonderwords (default: built-in lists)")
+      ->type_name("DIR");
+  app.add_option(
+         "--ruler-rules", rules,
+         "how needle tasks are sized: v1 (2024, the paper's: in steps) or v2 (2026: the most that fits)")
+      ->check(CLI::IsMember({"v1", "v2"}))
+      ->capture_default_str();
+}
+
+Result<std::vector<const TaskInfo*>> SampleOptions::resolve_tasks() const {
+  for (const std::string& name : tasks) {
+    if (name != "ruler" && name != "longbench" && find_task(name) == nullptr) {
+      std::string known;
+      for (const TaskInfo& t : list_tasks()) known += " " + std::string(t.name);
+      return Error{ErrorCode::bad_argument,
+                   "there is no task '" + name + "'; known: ruler longbench" + known};
+    }
+  }
+  std::vector<const TaskInfo*> out;
+  for (const TaskInfo& t : list_tasks()) {
+    for (const std::string& name : tasks) {
+      const bool in_group = (name == "ruler" && is_generated(t)) ||
+                            (name == "longbench" && t.benchmark == Benchmark::longbench);
+      if (in_group || name == t.name) {
+        out.push_back(&t);
+        break;
+      }
+    }
+  }
+  if (out.empty())
+    return Error{ErrorCode::bad_argument, "--task is required: niah_single_1, ruler, qasper, ..."};
+  return out;
+}
+
+Result<std::vector<Sample>> SampleOptions::load(const TaskInfo& task, const Tokenizer& tokenizer,
+                                                uint64_t seed) const {
+  const std::string in_folder = data + "/" + std::string(task.name) + ".jsonl";
+  std::error_code ignored;
+  if (!data.empty() && std::filesystem::is_regular_file(data, ignored)) {
+    return read_samples(data, task, n_samples);
+  }
+  if (!data.empty() && (std::filesystem::exists(in_folder, ignored) || !is_generated(task))) {
+    return read_samples(in_folder, task, n_samples);
+  }
+  if (is_generated(task)) return generate(task, tokenizer, seed);
+  return Error{ErrorCode::bad_argument,
+               std::string(task.name) + " is read from a file: name its folder with --data"};
+}
+
+Result<std::vector<Sample>> SampleOptions::generate(const TaskInfo& task, const Tokenizer& tokenizer,
+                                                    uint64_t seed) const {
+  if (seed > std::numeric_limits<uint32_t>::max()) {
+    return Error{ErrorCode::bad_argument, "RULER's generator takes a --seed below 2^32"};
+  }
+  CURDKV_TRY(const Haystack hay, load_haystack(haystack));
+  CURDKV_TRY(const WordList list, load_words(words));
+  const CountTokens count = [&](const std::string& text) -> Result<int64_t> {
+    CURDKV_TRY(const std::vector<Token> tokens, tokenizer.tokenize(text, false, false));
+    return std::ssize(tokens);
+  };
+  RulerSettings settings;
+  settings.rules = rules == "v1" ? RulerRules::v1 : RulerRules::v2;
+  if (n_context > 0) settings.max_tokens = n_context;
+  settings.seed = static_cast<uint32_t>(seed);
+  CURDKV_TRY(RulerGenerator generator, RulerGenerator::create(task.name, settings, hay, list, count));
+  std::vector<Sample> out;
+  for (int64_t i = 0; i < n_samples; ++i) {
+    CURDKV_TRY(Sample sample, generator.next());
+    out.push_back(std::move(sample));
+  }
+  return out;
+}
+
+Json SampleOptions::describe() const {
+  return {{"data", file_name(data, "")},
+          {"ruler_rules", rules},
+          {"haystack", file_name(haystack, "built-in")},
+          {"words", file_name(words, "built-in")}};
+}
+
+}  // namespace curdkv::app

@@ -1,0 +1,35 @@
+#include "eval/files.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+namespace curdkv::eval {
+
+Result<std::string> read_file(const std::string& path) {
+  const auto failed = [&] {
+    return Error{ErrorCode::bad_input, "cannot read " + path + ": " + std::strerror(errno)};
+  };
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+  if (!file) return failed();
+  std::string out;
+  char block[1 << 16];
+  while (const size_t n = std::fread(block, 1, sizeof block, file.get())) out.append(block, n);
+  if (std::ferror(file.get())) return failed();
+  return out;
+}
+
+std::vector<std::string_view> lines_of(std::string_view text) {
+  std::vector<std::string_view> out;
+  while (!text.empty()) {
+    const size_t end = text.find('\n');
+    std::string_view line = text.substr(0, end);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    out.push_back(line);
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+  }
+  return out;
+}
+
+}  // namespace curdkv::eval

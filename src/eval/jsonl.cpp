@@ -1,0 +1,74 @@
+#include "eval/jsonl.h"
+
+#include "base/try.h"
+#include "eval/files.h"
+
+namespace curdkv::eval {
+
+std::string JsonLine::place() const {
+  return path_ + ", line " + std::to_string(number_);
+}
+
+Error JsonLine::error(const std::string& what) const {
+  return {ErrorCode::bad_input, place() + ": " + what};
+}
+
+bool JsonLine::has(const char* field) const {
+  const auto it = object_.find(field);
+  return it != object_.end() && !it->is_null();
+}
+
+Result<const Json*> JsonLine::field(const char* name) const {
+  const auto it = object_.find(name);
+  if (it == object_.end()) return error(std::string("field '") + name + "' is missing");
+  return &*it;
+}
+
+Result<std::string> JsonLine::text(const char* name) const {
+  CURDKV_TRY(const Json* value, field(name));
+  if (!value->is_string()) return error(std::string("field '") + name + "' is no string");
+  return value->get<std::string>();
+}
+
+Result<std::vector<std::string>> JsonLine::texts(const char* name) const {
+  CURDKV_TRY(const Json* value, field(name));
+  bool fits = value->is_array() && !value->empty();
+  for (size_t i = 0; fits && i < value->size(); ++i) fits = (*value)[i].is_string();
+  if (!fits) return error(std::string("field '") + name + "' is no list of strings, or empty");
+  return value->get<std::vector<std::string>>();
+}
+
+Result<int64_t> JsonLine::integer(const char* name) const {
+  CURDKV_TRY(const Json* value, field(name));
+  if (!value->is_number_integer() || *value < 0) {
+    return error(std::string("field '") + name + "' is no whole number from 0");
+  }
+  return value->get<int64_t>();
+}
+
+Result<double> JsonLine::number(const char* name) const {
+  CURDKV_TRY(const Json* value, field(name));
+  if (!value->is_number()) return error(std::string("field '") + name + "' is no number");
+  return value->get<double>();
+}
+
+Result<std::vector<JsonLine>> parse_jsonl(const std::string& path, std::string_view text) {
+  std::vector<JsonLine> out;
+  int64_t number = 0;
+  for (const std::string_view line : lines_of(text)) {
+    ++number;
+    if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
+    Json object = Json::parse(line, nullptr, false);
+    JsonLine parsed(path, number, std::move(object));
+    if (!parsed.object().is_object()) return parsed.error("not a JSON object");
+    out.push_back(std::move(parsed));
+  }
+  return out;
+}
+
+Result<std::vector<JsonLine>> read_jsonl(const std::string& path) {
+  CURDKV_TRY(const std::string text, read_file(path));
+  return parse_jsonl(path, text);
+}
+
+}  // namespace curdkv::eval

@@ -1,0 +1,45 @@
+// The file a run appends its predictions to: a line each, whole or not at all, so that a run that was killed
+// goes on where it stopped.
+#pragma once
+
+#include <set>
+#include <span>
+
+#include "eval/prediction.h"
+
+namespace curdkv::eval {
+
+class ResultFile {
+ public:
+  // Opens or creates the file and locks it against other processes. What a killed run left of a line is cut
+  // off. Errors: bad_input if it cannot be read or written, is in use, or holds anything but predictions of
+  // runs that agree with `run`.
+  static Result<ResultFile> open(const std::string& path, const Json& run);
+  ResultFile(ResultFile&& other) noexcept;
+  ResultFile& operator=(ResultFile&&) = delete;
+  ~ResultFile();
+
+  bool has(const PredictionKey& key) const { return done_.contains(key); }
+  const std::vector<Prediction>& predictions() const { return predictions_; }
+  // Errors: bad_input if the disk is full, say; the file then ends with the line before.
+  Result<void> append(const Prediction& prediction);
+
+ private:
+  ResultFile(std::string path, int file) : path_(std::move(path)), file_(file) {}
+  Result<void> load(const Json& run);
+  Error failed(const char* doing) const;
+
+  std::string path_;
+  int file_;
+  std::vector<Prediction> predictions_;
+  std::set<PredictionKey> done_;
+};
+
+Result<std::vector<Prediction>> read_predictions(const std::string& path);
+
+// Puts the results of shards together: by task (in the benchmarks' order), sample, press and ratio (in the
+// order of the first file that has them), as one process would have written them. Errors: bad_input if runs
+// differ, or two files answer the same sample differently.
+Result<std::vector<Prediction>> merge_predictions(std::span<const std::string> paths);
+
+}  // namespace curdkv::eval

@@ -1,0 +1,84 @@
+#include "eval/runner.h"
+
+#include "base/try.h"
+#include "base/utf8.h"
+#include "curdkv/generate.h"
+
+namespace curdkv::eval {
+
+// LongBench's pred.py: the first and the last half of the tokens that fit.
+Result<std::string> Runner::without_middle(const std::string& text) const {
+  CURDKV_TRY(const std::vector<Token> tokens, tokenizer_.tokenize(text, false, false));
+  if (settings_.max_context == 0 || std::ssize(tokens) <= settings_.max_context) return text;
+  const auto half = static_cast<size_t>(settings_.max_context / 2);
+  const auto whole_characters = [&](std::span<const Token> part) {
+    Utf8Stream stream;
+    const std::string whole = stream.push(tokenizer_.text(part));
+    return whole + stream.flush();
+  };
+  return whole_characters(std::span(tokens).first(half)) + whole_characters(std::span(tokens).last(half));
+}
+
+Result<std::vector<Token>> Runner::context_of(const TaskInfo& task, const Sample& sample) const {
+  if (task.benchmark == Benchmark::ruler) return prompt_.context(sample.context);
+  CURDKV_TRY(const std::string text, without_middle(sample.context));
+  return prompt_.context(text);
+}
+
+Result<Prediction> Runner::answer(const TaskInfo& task, const Sample& sample, Side& side,
+                                  std::span<const Token> question) const {
+  Prediction out;
+  out.n_context_tokens = side.session.n_tokens();
+  out.kv_bytes = static_cast<int64_t>(side.session.kv_bytes());
+  CURDKV_CHECK(side.session.extend(question));
+  CURDKV_TRY(Sampler greedy, Sampler::create({}));
+  GenerateOptions options;
+  options.n_predict = n_predict(task);
+  CURDKV_TRY(const Generation generation, generate(side.session, tokenizer_, greedy, options));
+  side.session.clear();
+  out.task = task.name;
+  out.sample = sample.index;
+  out.press = side.press.spec();
+  out.compression_ratio = side.press.removed(out.n_context_tokens);
+  out.prediction = generation.text;
+  out.references = sample.references;
+  out.score = score_of(task, out.prediction, sample.references, sample.classes, settings_.scoring);
+  out.timings = Timings{side.report.prefill_ms, side.report.compress_ms, generation.decode_ms_per_token};
+  out.press_params = side.press.settings();
+  return out;
+}
+
+Result<void> Runner::run(const TaskInfo& task, const Sample& sample, std::span<const Press> presses,
+                         const Progress& progress, const PredictionSink& sink) {
+  CURDKV_TRY(const std::vector<Token> context, context_of(task, sample));
+  CURDKV_TRY(const std::vector<Token> question, prompt_.question(sample.question, sample.answer_prefix));
+  const int64_t n_all = std::ssize(context) + std::ssize(question) + n_predict(task);
+  const int64_t limit = settings_.session.n_ctx > 0 ? settings_.session.n_ctx : model_.info().n_ctx_train;
+  if (n_all > limit) {
+    return Error{ErrorCode::bad_input,
+                 sample.origin + ": field 'context' is too long: " + std::to_string(context.size()) +
+                     " tokens, with question and answer " + std::to_string(n_all) +
+                     ", and the model's context holds " + std::to_string(limit) + " (see --context-tokens)"};
+  }
+  std::vector<Side> sides;
+  std::vector<PrefillTarget> targets;
+  PrefillOptions options;
+  options.progress = progress;
+  for (const Press& press : presses) {
+    CURDKV_TRY(Session session, Session::create(model_, settings_.session));
+    sides.push_back({std::move(session), press, {}});
+    if (press.needs_repeats() && options.repeats.empty()) {
+      CURDKV_TRY(options.repeats, prompt_.repeats(context));
+    }
+  }
+  for (Side& side : sides) targets.push_back({&side.session, side.press});
+  CURDKV_TRY(const auto reports, prefill_together(targets, context, options));
+  for (size_t i = 0; i < sides.size(); ++i) {
+    sides[i].report = reports[i];
+    CURDKV_TRY(Prediction prediction, answer(task, sample, sides[i], question));
+    CURDKV_CHECK(sink(std::move(prediction)));
+  }
+  return {};
+}
+
+}  // namespace curdkv::eval

@@ -1,0 +1,55 @@
+// Answers samples: each context is read once, and every press at every ratio compresses a copy of it.
+#pragma once
+
+#include <functional>
+
+#include "curdkv/session.h"
+#include "curdkv/text.h"
+#include "eval/metrics.h"
+#include "eval/prediction.h"
+#include "eval/sample.h"
+
+namespace curdkv::eval {
+
+struct RunnerSettings {
+  SessionParams session;
+  int64_t max_context = 0;  // LongBench: tokens of a document; longer ones lose their middle. 0: no limit
+  int64_t n_predict = 0;    // tokens of an answer at most; 0: the task's own length
+  ScoringVariant scoring;
+};
+
+// Calls per sample: once per press, in order, `run` left empty.
+using PredictionSink = std::function<Result<void>(Prediction)>;
+
+class Runner {
+ public:
+  // The arguments must outlive the runner.
+  Runner(const Model& model, const Tokenizer& tokenizer, const Prompt& prompt, const RunnerSettings& settings)
+      : model_(model), tokenizer_(tokenizer), prompt_(prompt), settings_(settings) {}
+
+  // Question-agnostic, as kvpress's pipeline: the context is compressed, then the question comes, then the
+  // answer is decoded greedily. Errors: bad_input if the context is too long for the model; as Session's.
+  Result<void> run(const TaskInfo& task, const Sample& sample, std::span<const Press> presses,
+                   const Progress& progress, const PredictionSink& sink);
+
+ private:
+  struct Side {
+    Session session;
+    Press press;
+    PrefillReport report;
+  };
+  Result<std::vector<Token>> context_of(const TaskInfo& task, const Sample& sample) const;
+  Result<std::string> without_middle(const std::string& text) const;
+  Result<Prediction> answer(const TaskInfo& task, const Sample& sample, Side& side,
+                            std::span<const Token> question) const;
+  int64_t n_predict(const TaskInfo& task) const {
+    return settings_.n_predict > 0 ? settings_.n_predict : task.n_predict;
+  }
+
+  const Model& model_;
+  const Tokenizer& tokenizer_;
+  const Prompt& prompt_;
+  RunnerSettings settings_;
+};
+
+}  // namespace curdkv::eval
