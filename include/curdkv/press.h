@@ -93,13 +93,15 @@ class Press {
   // Whether Session::compress renumbers positions, so that they stay below its budget.
   bool bounds_positions() const;
 
+  // What the scores depend on beside context and budget: presses that agree in it score alike.
+  const std::string& scoring() const { return scoring_; }
   const Scorer* scorer() const { return scorer_.get(); }
   const Allocation* allocation() const { return allocation_.get(); }
 
  private:
   int64_t at_least_sinks(int64_t n_kept, int64_t n_tokens) const;
 
-  std::string name_ = "none", spec_ = "none";
+  std::string name_ = "none", spec_ = "none", scoring_;
   double compression_ratio_ = 0;
   std::optional<int64_t> budget_;
   int64_t protect_last_ = 0;

@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "base/stopwatch.h"
 #include "base/try.h"
 #include "curdkv/press.h"
 #include "engine/decoder.h"
@@ -171,18 +172,31 @@ std::vector<float> HeldRows::gaussian(int64_t d, int64_t rank, int64_t n) {
   return gaussian_matrices(seed, model_.il, d, rank, head_, n);
 }
 
-Result<KeptTokens> select_tokens(LayerView& layer, const Press& press, int64_t n_question, int64_t il,
-                                 int64_t n_layer) {
+Result<const Scores*> LayerScores::of(const Press& press, int64_t n_kept, double removed) {
+  shared_ms_ = 0;
+  if (const auto it = shared_.find(press.scoring()); it != shared_.end()) {
+    shared_ms_ = it->second.ms;
+    return &it->second.scores;
+  }
+  const Stopwatch watch;
+  layer_.set_budget(n_kept, removed);
+  CURDKV_TRY(own_, press.scorer()->score(layer_));
+  if (layer_.budget_asked()) return &own_;
+  return &shared_.emplace(press.scoring(), Entry{std::move(own_), watch.ms()}).first->second.scores;
+}
+
+Result<KeptTokens> select_tokens(LayerScores& layer_scores, const Press& press, int64_t n_question,
+                                 int64_t il, int64_t n_layer) {
+  const LayerView& layer = layer_scores.layer();
   const int64_t n_context = layer.n_tokens - n_question;
   const int64_t n_kept = press.n_kept_in_layer(n_context, il, n_layer);
   const auto n_head_kv = static_cast<size_t>(layer.n_head_kv);
   if (press.is_none() || n_kept >= n_context) return KeptTokens(n_head_kv, all_tokens(layer.n_tokens));
-  layer.n_kept = n_kept + n_question;
-  layer.removed = press.removed(n_context);
-  CURDKV_TRY(const Scores scores, press.scorer()->score(layer));
+  CURDKV_TRY(const Scores* scores, layer_scores.of(press, n_kept + n_question, press.removed(n_context)));
   const int64_t n_protected = std::min(press.protect_last(), n_context), n_open = n_context - n_protected;
   const Budget budget = {n_kept - n_protected, press.wanted(n_context) - static_cast<double>(n_protected)};
-  KeptTokens kept = press.allocation()->select(with_sinks(scores, n_open, press.scorer()->n_sinks()), budget);
+  KeptTokens kept =
+      press.allocation()->select(with_sinks(*scores, n_open, press.scorer()->n_sinks()), budget);
   for (auto& head : kept) {
     for (int64_t t = n_open; t < layer.n_tokens; ++t) head.push_back(static_cast<int32_t>(t));
   }
@@ -192,8 +206,7 @@ Result<KeptTokens> select_tokens(LayerView& layer, const Press& press, int64_t n
 Result<std::vector<int32_t>> select_rows(HeldRows& rows, const Press& press, int64_t budget) {
   const int64_t n = rows.n_tokens;
   if (n <= budget) return all_tokens(n);
-  rows.n_kept = budget;
-  rows.removed = 1 - static_cast<double>(budget) / static_cast<double>(n);
+  rows.set_budget(budget, 1 - static_cast<double>(budget) / static_cast<double>(n));
   CURDKV_TRY(const Scores scores, press.scorer()->score(rows));
   const int64_t n_sinks = press.scorer()->n_sinks();
   const int64_t n_protected = std::clamp<int64_t>(budget - n_sinks, 0, press.protect_last());

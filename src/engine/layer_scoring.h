@@ -1,7 +1,9 @@
 // What scorers see of a layer (LayerView), over the prefill's scratch or over one KV head of the cache.
 #pragma once
 
+#include <map>
 #include <optional>
+#include <string>
 
 #include "cache/ragged_cache.h"
 #include "engine/compute.h"
@@ -88,11 +90,33 @@ class HeldRows : public ModelLayerView {
   int64_t head_;
 };
 
+// Scores of one layer by presses that may share a scorer, at several ratios or with several allocations: it
+// then runs once, unless its scores depend on the budget.
+class LayerScores {
+ public:
+  explicit LayerScores(LayerView& layer) : layer_(layer) {}
+
+  LayerView& layer() const { return layer_; }
+  Result<const Scores*> of(const Press& press, int64_t n_kept, double removed);
+  // Time the last scores would have taken, had they not been shared.
+  double shared_ms() const { return shared_ms_; }
+
+ private:
+  struct Entry {
+    Scores scores;
+    double ms;
+  };
+  LayerView& layer_;
+  std::map<std::string, Entry> shared_;
+  Scores own_;  // the last that depended on the budget
+  double shared_ms_ = 0;
+};
+
 // What each KV head keeps of a prefilled layer: everything if the press keeps all, else as its allocation
 // selects. The last n_question tokens are no part of the context: they are scored with it and all kept,
 // beyond its budget.
-Result<KeptTokens> select_tokens(LayerView& layer, const Press& press, int64_t n_question, int64_t il,
-                                 int64_t n_layer);
+Result<KeptTokens> select_tokens(LayerScores& layer_scores, const Press& press, int64_t n_question,
+                                 int64_t il, int64_t n_layer);
 
 // Which of a head's rows, at most `budget`, stay in the cache; ascending.
 Result<std::vector<int32_t>> select_rows(HeldRows& rows, const Press& press, int64_t budget);

@@ -30,7 +30,7 @@ class Prefill {
   Result<void> run_chunk(int64_t il, LayerKv& kv, int64_t first, int64_t n);
   void store_queries(ggml_context* ctx, const LayerKv& kv, ggml_tensor* q, int64_t first);
   Result<void> compress(int64_t il, const LayerKv& kv);
-  Result<void> compress_into(size_t index, int64_t il, const LayerKv& kv, PrefilledLayer& layer);
+  Result<void> compress_into(size_t index, int64_t il, const LayerKv& kv, LayerScores& scores);
   Result<void> read_logits();
   void note_progress(int64_t il, int64_t n_done) const;
   void note_peak(size_t kv_bytes);
@@ -43,6 +43,7 @@ class Prefill {
   int64_t n_tokens_, n_padded_, n_chunk_;
   int64_t n_rows_ = 0;  // of a layer's scratch
   std::vector<PrefillReport> reports_;
+  double compress_ms_ = 0;  // of all presses together
 
   std::optional<Reading> first_;
   std::optional<Reconstruction> second_;  // when the press needs it

@@ -1,4 +1,5 @@
-// Texts that are built in, written for this project: what RULER's prompts are made of when no files are named.
+// Texts that are built in, written for this project: what RULER's prompts are made of when no files are
+// named.
 #pragma once
 
 #include <string_view>

@@ -2,8 +2,8 @@
 // data: the Mersenne Twister seeded by an integer, and the ways CPython turns its words into choices.
 #pragma once
 
-#include <array>
 #include <stddef.h>
+#include <array>
 #include <cstdint>
 #include <utility>
 #include <vector>

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <span>
 
+#include "base/format.h"
 #include "base/try.h"
 #include "press/entry.h"
 
@@ -238,6 +239,10 @@ Result<Press> Press::make(const PressRequest& asked) {
   CURDKV_TRY(const std::vector<PressParam> table, recipe.params(request.params));
   CURDKV_TRY(const auto values, ParamValues::parse(table, request.params, request.name));
   press.settings_ = values.texts();
+  auto scoring = press.settings_;
+  for (const PressParam& p : recipe.allocation->params()) scoring.erase(p.name);
+  press.scoring_ = recipe.scorer->name + format(" %llu", (unsigned long long)request.seed);
+  for (const auto& [name, text] : scoring) press.scoring_ += ":" + name + "=" + text;
   press.scorer_ = recipe.scorer->make(values);
   press.allocation_ = recipe.allocation->make(values);
   return press;

@@ -71,10 +71,17 @@ class LayerView {
   int64_t d_head_k = 0;
   int64_t d_head_v = 0;
   float kq_scale = 1;  // multiplies Q K^T
-  int64_t n_kept = 0;  // tokens each head will keep on average
-  double removed = 0;  // fraction of the context that is removed, as asked for
-
   int64_t n_head() const { return n_head_kv * n_group; }
+
+  // Scores of a scorer that asks for the budget hold for that budget only.
+  void set_budget(int64_t n_kept, double removed) {
+    n_kept_ = n_kept;
+    removed_ = removed;
+    budget_asked_ = false;
+  }
+  int64_t n_kept() { return budget_asked_ = true, n_kept_; }   // tokens each head will keep on average
+  double removed() { return budget_asked_ = true, removed_; }  // fraction of the context, as asked for
+  bool budget_asked() const { return budget_asked_; }          // since it was set
 
   // Tokens [first, first + n), for a graph. Rows (ne0) are contiguous, the other dimensions need not be.
   virtual ggml_tensor* keys(ScoreGraph& graph, int64_t first,
@@ -97,6 +104,11 @@ class LayerView {
   // Runs a graph. `build` returns the tensors wanted (F32, contiguous); their data comes back in that order.
   using Build = std::function<std::vector<ggml_tensor*>(ScoreGraph&)>;
   virtual Result<std::vector<std::vector<float>>> run(const Build& build) = 0;
+
+ private:
+  int64_t n_kept_ = 0;
+  double removed_ = 0;
+  bool budget_asked_ = false;
 };
 
 class Scorer {

@@ -63,13 +63,13 @@ class TestLayer {
 
   KeptTokens select(const Press& press, int64_t n_question = 0, int64_t il = 0, int64_t n_layer = 30) const {
     auto view = make_view(press, il);
-    return must(select_tokens(*view, press, n_question, il, n_layer));
+    LayerScores scores(*view);
+    return must(select_tokens(scores, press, n_question, il, n_layer));
   }
   // What the press's scorer says, [n_head_kv][n_tokens].
   std::vector<float> scores(const Press& press) const {
     auto view = make_view(press, 0);
-    view->n_kept = press.n_kept(data_.n_tokens);
-    view->removed = press.removed(data_.n_tokens);
+    view->set_budget(press.n_kept(data_.n_tokens), press.removed(data_.n_tokens));
     return must(press.scorer()->score(*view)).data();
   }
 

@@ -30,7 +30,7 @@ class Compactor : public Scorer {
     if (n == 0) return scores;
     CURDKV_TRY(const Scores leverage, sketched_key_leverage(layer, first, n, rank_));
     CURDKV_TRY(const Scores attention, non_causal_attention(layer, first, n, attention_));
-    const auto blending = static_cast<float>(blending_ < 0 ? layer.removed : blending_);
+    const auto blending = static_cast<float>(blending_ < 0 ? layer.removed() : blending_);
     float top = -1e30f;
     for (int64_t h = 0; h < layer.n_head_kv; ++h) {
       for (int64_t t = 0; t < n; ++t) {

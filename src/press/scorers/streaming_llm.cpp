@@ -14,7 +14,7 @@ class StreamingLlm : public Scorer {
 
   Result<Scores> score(LayerView& layer) const override {
     Scores scores(layer.n_tokens, layer.n_head_kv, 1.0f);
-    fill_tokens(scores, sinks_, layer.n_tokens - layer.n_kept, 0.0f);
+    fill_tokens(scores, sinks_, layer.n_tokens - layer.n_kept(), 0.0f);
     return scores;
   }
   int64_t n_sinks() const override { return sinks_; }
