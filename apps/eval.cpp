@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "base/try.h"
 #include "command.h"
 #include "curdkv/text.h"
+#include "eval/export.h"
 #include "eval/result_file.h"
 #include "eval/runner.h"
 #include "eval_samples.h"
@@ -28,6 +30,8 @@ struct EvalOptions {
   bool raw = false, timings = false;
   std::vector<std::string> scoring;
   std::string shard = "1/1", out;
+  std::vector<std::string> merged;  // inputs of eval merge
+  std::string format = "jsonl";     // and its output
 };
 
 class Eval {
@@ -153,6 +157,30 @@ class Eval {
   int64_t n_left_ = 0;  // predictions
 };
 
+const std::map<std::string, ExportFormat> kFormats = {
+    {"jsonl", ExportFormat::jsonl}, {"kvpress", ExportFormat::kvpress}, {"lm-eval", ExportFormat::lm_eval}};
+
+Result<void> run_merge(const EvalOptions& o) {
+  CURDKV_TRY(const std::vector<Prediction> all, merge_predictions(o.merged));
+  CURDKV_CHECK(export_predictions(all, kFormats.at(o.format), o.out));
+  std::fprintf(stderr, "%zu predictions in %s\n", all.size(), o.out.c_str());
+  return {};
+}
+
+const CLI::App* add_merge(CLI::App& eval, EvalOptions& o) {
+  CLI::App* app =
+      eval.add_subcommand("merge", "joins the results of shards, or writes them as other programs do");
+  app->add_option("inputs", o.merged, "files of results")->type_name("FILE")->required();
+  app->add_option("-o,--output", o.out, "where to: a file, or a folder for the other formats")
+      ->type_name("PATH")
+      ->required();
+  app->add_option("--format", o.format,
+                  "jsonl, or the files of kvpress's evaluate.py or lm-evaluation-harness")
+      ->check(CLI::IsMember(kFormats))
+      ->capture_default_str();
+  return app;
+}
+
 }  // namespace
 
 Command add_eval(CLI::App& program) {
@@ -182,8 +210,9 @@ Command add_eval(CLI::App& program) {
   app->add_flag("--timings", o->timings,
                 "record times too; without them, the same settings give the same file, byte for byte");
   o->session.add_to(*app);
-  return [o] {
-    const auto done = Eval(*o).run();
+  const CLI::App* merge = add_merge(*app, *o);
+  return [o, merge] {
+    const auto done = merge->parsed() ? run_merge(*o) : Eval(*o).run();
     return done ? kOk : report(done.error());
   };
 }

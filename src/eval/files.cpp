@@ -20,6 +20,18 @@ Result<std::string> read_file(const std::string& path) {
   return out;
 }
 
+Result<void> write_file(const std::string& path, std::string_view text) {
+  const std::string unfinished = path + ".part";
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(unfinished.c_str(), "wb"),
+                                                             std::fclose);
+  const bool written = file && std::fwrite(text.data(), 1, text.size(), file.get()) == text.size() &&
+                       std::fflush(file.get()) == 0 && std::rename(unfinished.c_str(), path.c_str()) == 0;
+  if (written) return {};
+  const Error error = {ErrorCode::bad_input, "cannot write " + path + ": " + std::strerror(errno)};
+  if (file) std::remove(unfinished.c_str());
+  return error;
+}
+
 std::vector<std::string_view> lines_of(std::string_view text) {
   std::vector<std::string_view> out;
   while (!text.empty()) {
