@@ -71,5 +71,7 @@ Command add_presses(CLI::App& program);
 Command add_inspect(CLI::App& program);
 Command add_perplexity(CLI::App& program);
 Command add_eval(CLI::App& program);
+Command add_analyze(CLI::App& program);
+Command add_report(CLI::App& program);
 
 }  // namespace curdkv::app

@@ -33,7 +33,8 @@ int run(int argc, char** argv) {
   const std::map<std::string, Command> commands = {
       {"run", add_run(program)},         {"presses", add_presses(program)},
       {"inspect", add_inspect(program)}, {"perplexity", add_perplexity(program)},
-      {"eval", add_eval(program)},
+      {"eval", add_eval(program)},       {"analyze", add_analyze(program)},
+      {"report", add_report(program)},
   };
   try {
     program.parse(spell_out(argc, argv));

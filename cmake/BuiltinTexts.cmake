@@ -1,7 +1,8 @@
-# The texts of src/eval/builtin.h as a source file; made anew when a text changes.
+# The texts of src/eval/builtin.h and src/report/page_texts.h as a source file; made anew when a text changes.
 function(curdkv_builtin_texts out)
   set(texts adjectives=src/eval/builtin/adjectives.txt nouns=src/eval/builtin/nouns.txt
-            haystack=demo/harbour_report.txt)
+            haystack=demo/harbour_report.txt style=src/report/page.css
+            script=src/report/document_view.js)
   foreach(text ${texts})
     string(REGEX MATCH "([a-z]+)=(.*)" _ ${text})
     file(READ ${PROJECT_SOURCE_DIR}/${CMAKE_MATCH_2} ${CMAKE_MATCH_1})
