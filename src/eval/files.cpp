@@ -1,5 +1,7 @@
 #include "eval/files.h"
 
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -13,6 +15,11 @@ Result<std::string> read_file(const std::string& path) {
   };
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
   if (!file) return failed();
+  struct stat status = {};
+  if (fstat(fileno(file.get()), &status) != 0) return failed();
+  if (S_ISCHR(status.st_mode) || S_ISBLK(status.st_mode)) {  // /dev/zero has no end
+    return Error{ErrorCode::bad_input, path + " is a device, not a file"};
+  }
   std::string out;
   char block[1 << 16];
   while (const size_t n = std::fread(block, 1, sizeof block, file.get())) out.append(block, n);
