@@ -6,12 +6,14 @@
 #include <map>
 #include <set>
 
+#include "base/format.h"
 #include "base/try.h"
 #include "command.h"
 #include "curdkv/text.h"
 #include "eval/export.h"
 #include "eval/result_file.h"
 #include "eval/runner.h"
+#include "eval/summary.h"
 #include "eval_samples.h"
 #include "sha256.h"
 #include "terminal.h"
@@ -27,12 +29,45 @@ struct EvalOptions {
   PressOptions press;
   SampleOptions samples;
   int64_t n_predict = 0;
-  bool raw = false, timings = false;
+  bool raw = false, timings = false, kvpress_lengths = false;
   std::vector<std::string> scoring;
   std::string shard = "1/1", out;
   std::vector<std::string> merged;  // inputs of eval merge
   std::string format = "jsonl";     // and its output
 };
+
+// Average scores per benchmark: presses as rows, ratios as columns.
+std::string averages_as_text(std::span<const Prediction> predictions) {
+  std::string out;
+  for (const Benchmark benchmark : {Benchmark::ruler, Benchmark::longbench}) {
+    const Summary s = Summary::of(predictions, benchmark);
+    if (s.empty() || !s.has(kFullCache)) continue;
+    size_t width = 10;
+    for (const std::string& press : s.presses()) width = std::max(width, press.size());
+    const auto row = [&](const std::string& name) {
+      out += name + std::string(width - std::min(width, name.size()), ' ');
+    };
+    row(std::string(to_string(benchmark)));
+    for (const double ratio : s.ratios()) out += format("  %13.0f %%", 100 * ratio);
+    out += "\n";
+    row("full cache");
+    const Interval full = s.average(kFullCache);
+    out += format("  %5.1f (%3.0f-%3.0f)\n", full.mean, full.low, full.high);
+    for (const std::string& press : s.presses()) {
+      row(press);
+      for (const double ratio : s.ratios()) {
+        const bool there = s.has({press, ratio});
+        const Interval i = there ? s.average({press, ratio}) : Interval();
+        out += there ? format("  %5.1f (%3.0f-%3.0f)", i.mean, i.low, i.high) : std::string(17, ' ');
+      }
+      out += "\n";
+    }
+    if (s.n_left_out() > 0) {
+      out += format("(%lld samples left out that not every press has answered)\n", (long long)s.n_left_out());
+    }
+  }
+  return out.empty() ? out : out + "average score over tasks, in percent, by share removed (95 % interval)\n";
+}
 
 class Eval {
  public:
@@ -65,7 +100,7 @@ class Eval {
       }));
     }
     std::fprintf(stderr, "%zu predictions in %s\n", results.predictions().size(), o_.out.c_str());
-    return {};
+    return write_out(averages_as_text(results.predictions()));
   }
 
  private:
@@ -112,6 +147,7 @@ class Eval {
                 {"cache_types", o_.session.type_k + " " + o_.session.type_v},
                 {"scoring", o_.scoring}};
     if (o_.press.request.protect_last > 0) run["protect_last"] = o_.press.request.protect_last;
+    if (o_.kvpress_lengths) run["kvpress_lengths"] = true;
     run.update(o_.samples.describe());
     return run;
   }
@@ -121,6 +157,7 @@ class Eval {
     s.session = o_.session.resolve();
     s.max_context = o_.samples.n_context;
     s.n_predict = o_.n_predict;
+    s.kvpress_lengths = o_.kvpress_lengths;
     for (const std::string& variant : o_.scoring) {
       if (variant == "kvpress-head") s.scoring.kvpress_head = true;
       if (variant == "levenshtein") s.scoring.levenshtein = true;
@@ -191,7 +228,8 @@ Command add_eval(CLI::App& program) {
   o->model.add_to(*app);
   o->samples.add_to(*app);
   o->press.add_to(*app, "adacurdkv", 0.5, true);
-  app->add_option("-n,--predict", o->n_predict, "most tokens of an answer (0: what the task allows)")
+  app->add_option("-n,--predict", o->n_predict,
+                  "most tokens of an answer, where the task allows more (0: what the task allows)")
       ->type_name("N")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
@@ -206,6 +244,8 @@ Command add_eval(CLI::App& program) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(CLI::IsMember({"kvpress-head", "levenshtein", "nvidia-ruler"}));
+  app->add_flag("--kvpress-lengths", o->kvpress_lengths,
+                "LongBench: answers may be 20 tokens longer than LongBench has them, as in kvpress");
   app->add_flag("--raw", o->raw, "no chat template");
   app->add_flag("--timings", o->timings,
                 "record times too; without them, the same settings give the same file, byte for byte");

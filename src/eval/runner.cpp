@@ -1,10 +1,18 @@
 #include "eval/runner.h"
 
+#include <algorithm>
+
 #include "base/try.h"
 #include "base/utf8.h"
 #include "curdkv/generate.h"
 
 namespace curdkv::eval {
+
+int64_t Runner::n_predict(const TaskInfo& task) const {
+  const bool more = settings_.kvpress_lengths && task.benchmark == Benchmark::longbench;
+  const int64_t allowed = task.n_predict + (more ? 20 : 0);
+  return settings_.n_predict > 0 ? std::min(settings_.n_predict, allowed) : allowed;
+}
 
 // LongBench's pred.py: the first and the last half of the tokens that fit.
 Result<std::string> Runner::without_middle(const std::string& text) const {

@@ -14,7 +14,8 @@ namespace curdkv::eval {
 struct RunnerSettings {
   SessionParams session;
   int64_t max_context = 0;  // LongBench: tokens of a document; longer ones lose their middle. 0: no limit
-  int64_t n_predict = 0;    // tokens of an answer at most; 0: the task's own length
+  int64_t n_predict = 0;  // tokens of an answer at most, if the task allows more; 0: no limit but the task's
+  bool kvpress_lengths = false;  // LongBench: 20 tokens more, as kvpress allows
   ScoringVariant scoring;
 };
 
@@ -42,9 +43,7 @@ class Runner {
   Result<std::string> without_middle(const std::string& text) const;
   Result<Prediction> answer(const TaskInfo& task, const Sample& sample, Side& side,
                             std::span<const Token> question) const;
-  int64_t n_predict(const TaskInfo& task) const {
-    return settings_.n_predict > 0 ? settings_.n_predict : task.n_predict;
-  }
+  int64_t n_predict(const TaskInfo& task) const;
 
   const Model& model_;
   const Tokenizer& tokenizer_;
