@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 
+#include "curdkv/batch.h"
 #include "curdkv/session.h"
 #include "curdkv/text.h"
 
@@ -27,14 +28,21 @@ struct GenerateOptions {
 
 struct Generation {
   std::string text;
-  std::vector<Token> tokens;       // without the one that ended the turn
-  bool ended = false;              // the model ended its turn, rather than n_predict the generation
-  double decode_ms_per_token = 0;  // of tokens after the first; 0 if there was but one
+  std::vector<Token> tokens;  // without the one that ended the turn
+  bool ended = false;         // the model ended its turn, rather than n_predict the generation
+  // Of tokens after the first; 0 if there was but one. In a batch: a token's share.
+  double decode_ms_per_token = 0;
 };
 
 // Starts from session.logits(). Errors: as Session::extend and Session::compress; what was generated before
 // stays in the session.
 Result<Generation> generate(Session& session, const Tokenizer& tokenizer, Sampler& sampler,
                             const GenerateOptions& options);
+
+// Generates from several sessions in step, each until its model ends its turn or it has n_predict tokens.
+// Errors: as BatchDecoder::decode.
+Result<std::vector<Generation>> generate_together(BatchDecoder& batch, std::span<Session* const> sessions,
+                                                  const Tokenizer& tokenizer, std::span<Sampler> samplers,
+                                                  int64_t n_predict);
 
 }  // namespace curdkv

@@ -127,6 +127,7 @@ class Session {
  private:
   friend Result<std::vector<PrefillReport>> prefill_together(std::span<const PrefillTarget>,
                                                              std::span<const Token>, const PrefillOptions&);
+  friend class BatchDecoder;
   explicit Session(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

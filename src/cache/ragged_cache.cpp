@@ -1,6 +1,7 @@
 #include "cache/ragged_cache.h"
 
 #include <algorithm>
+#include <atomic>
 #include <numeric>
 
 #include "base/format.h"
@@ -32,6 +33,8 @@ Result<RaggedLayer> RaggedCache::allocate_layer(int64_t il, const std::vector<in
   layer.offset.assign(capacity.size(), 0);
   std::exclusive_scan(capacity.begin(), capacity.end(), layer.offset.begin(), int64_t{0});
   const int64_t n_rows = std::accumulate(capacity.begin(), capacity.end(), int64_t{0});
+  static std::atomic<uint64_t> last_id = 0;
+  layer.id = ++last_id;
   if (n_rows == 0) return layer;
   layer.context = make_ggml_context(2);
   layer.k = ggml_new_tensor_2d(layer.context.get(), shape_.type_k, shape_.d_head_k, n_rows);

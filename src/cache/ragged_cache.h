@@ -37,6 +37,8 @@ struct RaggedLayer {
   ggml_tensor* k = nullptr;       // type_k [d_head_k, sum of capacity]
   ggml_tensor* v = nullptr;       // type_v [d_head_v, sum of capacity]
 
+  uint64_t id = 0;  // of this allocation; no other ever has it
+
   int64_t longest() const;
 
   GgmlContext context;

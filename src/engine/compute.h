@@ -24,6 +24,7 @@ class Compute {
 
   // Context for the tensors of a new graph, and the graph.
   ggml_context* begin();
+  ggml_context* context() { return context_.get(); }
   ggml_cgraph* graph() { return graph_; }
 
   Result<void> allocate();  // memory for the graph; inputs can be set afterwards

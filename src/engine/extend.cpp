@@ -4,14 +4,6 @@
 #include "engine/session_impl.h"
 
 namespace curdkv {
-namespace {
-
-// Chunks of several tokens are padded to a multiple of this, so that the same matrix kernels, and so the same
-// rounding, serve a token wherever a chunk ends.
-constexpr int64_t kExtendPad = 4;
-
-}  // namespace
-
 // The graph for n_new tokens; a decoding step's serves the next steps while the cache has not moved.
 Result<void> Session::Impl::build_extend(int64_t n_new, bool decoding, bool all_logits) {
   DecodeGraph& d = decode;

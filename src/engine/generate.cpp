@@ -1,44 +1,114 @@
 #include "curdkv/generate.h"
 
+#include <numeric>
+#include <optional>
+
 #include "base/stopwatch.h"
 #include "base/try.h"
 #include "base/utf8.h"
 
 namespace curdkv {
+namespace {
+
+// One generation under way.
+class Writer {
+ public:
+  Writer(const Tokenizer& tokenizer, Sampler& sampler, const GenerateOptions& options)
+      : tokenizer_(tokenizer), sampler_(sampler), options_(options) {}
+
+  // Takes the next token; nothing when the generation is over.
+  std::optional<Token> next(std::span<const float> logits) {
+    if (std::ssize(g_.tokens) >= options_.n_predict) return std::nullopt;
+    const Token token = sampler_.sample(logits);
+    g_.ended = tokenizer_.ends_generation(token);
+    if (g_.ended) return std::nullopt;
+    g_.tokens.push_back(token);
+    emit(utf8_.push(tokenizer_.piece(token)));
+    if (std::ssize(g_.tokens) == options_.n_predict) return std::nullopt;
+    return token;
+  }
+  void note_decoded(double ms) {
+    decode_ms_ += ms;
+    ++n_decoded_;
+  }
+  Generation finish() {
+    emit(utf8_.flush());
+    if (n_decoded_ > 0) g_.decode_ms_per_token = decode_ms_ / static_cast<double>(n_decoded_);
+    return std::move(g_);
+  }
+
+ private:
+  void emit(const std::string& text) {
+    g_.text += text;
+    if (options_.on_text && !text.empty()) options_.on_text(text);
+  }
+
+  const Tokenizer& tokenizer_;
+  Sampler& sampler_;
+  const GenerateOptions& options_;
+  Generation g_;
+  Utf8Stream utf8_;
+  double decode_ms_ = 0;
+  int64_t n_decoded_ = 0;
+};
+
+Error nothing_to_start_from() {
+  return {ErrorCode::bad_argument, "there is nothing to generate from yet"};
+}
+
+}  // namespace
 
 Result<Generation> generate(Session& session, const Tokenizer& tokenizer, Sampler& sampler,
                             const GenerateOptions& options) {
-  if (session.logits().empty())
-    return Error{ErrorCode::bad_argument, "there is nothing to generate from yet"};
-  Generation g;
-  Utf8Stream utf8;
-  const auto emit = [&](const std::string& text) {
-    g.text += text;
-    if (options.on_text && !text.empty()) options.on_text(text);
-  };
-  double decode_ms = 0;
-  int64_t n_decoded = 0;
-  while (static_cast<int64_t>(g.tokens.size()) < options.n_predict) {
-    const Token token = sampler.sample(session.logits());
-    if (tokenizer.ends_generation(token)) {
-      g.ended = true;
-      break;
-    }
-    g.tokens.push_back(token);
-    emit(utf8.push(tokenizer.piece(token)));
-    if (static_cast<int64_t>(g.tokens.size()) == options.n_predict) break;
+  if (session.logits().empty()) return nothing_to_start_from();
+  Writer writer(tokenizer, sampler, options);
+  while (const auto token = writer.next(session.logits())) {
     const Stopwatch watch;
     const DecodeBudget& bound = options.decode_budget;
     if (bound.budget > 0 && session.longest_head() >= bound.budget + bound.interval) {
       CURDKV_CHECK(session.compress(bound.press, bound.budget, bound.interval));
     }
-    CURDKV_CHECK(session.extend({&token, 1}));
-    decode_ms += watch.ms();
-    ++n_decoded;
+    CURDKV_CHECK(session.extend({&*token, 1}));
+    writer.note_decoded(watch.ms());
   }
-  emit(utf8.flush());
-  if (n_decoded > 0) g.decode_ms_per_token = decode_ms / static_cast<double>(n_decoded);
-  return g;
+  return writer.finish();
+}
+
+Result<std::vector<Generation>> generate_together(BatchDecoder& batch, std::span<Session* const> sessions,
+                                                  const Tokenizer& tokenizer, std::span<Sampler> samplers,
+                                                  int64_t n_predict) {
+  if (samplers.size() != sessions.size()) {
+    return Error{ErrorCode::bad_argument, "generating together takes a sampler for each session"};
+  }
+  GenerateOptions options;
+  options.n_predict = n_predict;
+  std::vector<Writer> writers;
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    if (sessions[i]->logits().empty()) return nothing_to_start_from();
+    writers.emplace_back(tokenizer, samplers[i], options);
+  }
+  std::vector<size_t> going(sessions.size());
+  std::iota(going.begin(), going.end(), size_t{0});
+  for (;;) {
+    std::vector<size_t> still;
+    std::vector<Session*> step;
+    std::vector<Token> tokens;
+    for (const size_t i : going) {
+      const auto token = writers[i].next(sessions[i]->logits());
+      if (!token) continue;
+      still.push_back(i);
+      step.push_back(sessions[i]);
+      tokens.push_back(*token);
+    }
+    going = std::move(still);
+    if (going.empty()) break;
+    const Stopwatch watch;
+    CURDKV_CHECK(batch.decode(step, tokens));
+    for (const size_t i : going) writers[i].note_decoded(watch.ms() / static_cast<double>(going.size()));
+  }
+  std::vector<Generation> out;
+  for (Writer& w : writers) out.push_back(w.finish());
+  return out;
 }
 
 }  // namespace curdkv

@@ -16,6 +16,10 @@ namespace curdkv {
 
 inline constexpr int64_t kTileTokens = 64;  // ggml's flash attention takes queries in tiles of this many
 
+// Chunks of several tokens are padded to a multiple of this, so that the same matrix kernels, and so the same
+// rounding, serve a token wherever a chunk ends, and in whatever company.
+inline constexpr int64_t kExtendPad = 4;
+
 inline int64_t round_up(int64_t n, int64_t unit) {
   return (n + unit - 1) / unit * unit;
 }

@@ -4,7 +4,6 @@
 
 #include "base/try.h"
 #include "base/utf8.h"
-#include "curdkv/generate.h"
 
 namespace curdkv::eval {
 
@@ -33,24 +32,34 @@ Result<std::vector<Token>> Runner::context_of(const TaskInfo& task, const Sample
   return prompt_.context(text);
 }
 
-Result<Prediction> Runner::answer(const TaskInfo& task, const Sample& sample, Side& side,
-                                  std::span<const Token> question) const {
+// Every side reads the question by itself; then they are decoded in step, so that weights are read once for
+// all.
+Result<std::vector<Generation>> Runner::answer(const TaskInfo& task, std::span<Side> sides,
+                                               std::span<const Token> question) {
+  std::vector<Session*> sessions;
+  std::vector<Sampler> samplers;
+  for (Side& side : sides) {
+    CURDKV_CHECK(side.session.extend(question));
+    sessions.push_back(&side.session);
+    CURDKV_TRY(Sampler greedy, Sampler::create({}));
+    samplers.push_back(std::move(greedy));
+  }
+  CURDKV_TRY(BatchDecoder batch, BatchDecoder::create(model_, settings_.session));
+  return generate_together(batch, sessions, tokenizer_, samplers, n_predict(task));
+}
+
+Prediction Runner::prediction_of(const TaskInfo& task, const Sample& sample, const Side& side,
+                                 const Generation& generation) const {
   Prediction out;
-  out.n_context_tokens = side.session.n_tokens();
-  out.kv_bytes = static_cast<int64_t>(side.session.kv_bytes());
-  CURDKV_CHECK(side.session.extend(question));
-  CURDKV_TRY(Sampler greedy, Sampler::create({}));
-  GenerateOptions options;
-  options.n_predict = n_predict(task);
-  CURDKV_TRY(const Generation generation, generate(side.session, tokenizer_, greedy, options));
-  side.session.clear();
   out.task = task.name;
   out.sample = sample.index;
   out.press = side.press.spec();
+  out.n_context_tokens = side.report.n_tokens;
   out.compression_ratio = side.press.removed(out.n_context_tokens);
   out.prediction = generation.text;
   out.references = sample.references;
   out.score = score_of(task, out.prediction, sample.references, sample.classes, settings_.scoring);
+  out.kv_bytes = static_cast<int64_t>(side.kv_bytes);
   out.timings = Timings{side.report.prefill_ms, side.report.compress_ms, generation.decode_ms_per_token};
   out.press_params = side.press.settings();
   return out;
@@ -74,7 +83,7 @@ Result<void> Runner::run(const TaskInfo& task, const Sample& sample, std::span<c
   options.progress = progress;
   for (const Press& press : presses) {
     CURDKV_TRY(Session session, Session::create(model_, settings_.session));
-    sides.push_back({std::move(session), press, {}});
+    sides.push_back({std::move(session), press});
     if (press.needs_repeats() && options.repeats.empty()) {
       CURDKV_TRY(options.repeats, prompt_.repeats(context));
     }
@@ -83,8 +92,11 @@ Result<void> Runner::run(const TaskInfo& task, const Sample& sample, std::span<c
   CURDKV_TRY(const auto reports, prefill_together(targets, context, options));
   for (size_t i = 0; i < sides.size(); ++i) {
     sides[i].report = reports[i];
-    CURDKV_TRY(Prediction prediction, answer(task, sample, sides[i], question));
-    CURDKV_CHECK(sink(std::move(prediction)));
+    sides[i].kv_bytes = sides[i].session.kv_bytes();
+  }
+  CURDKV_TRY(const std::vector<Generation> answers, answer(task, sides, question));
+  for (size_t i = 0; i < sides.size(); ++i) {
+    CURDKV_CHECK(sink(prediction_of(task, sample, sides[i], answers[i])));
   }
   return {};
 }

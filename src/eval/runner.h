@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "curdkv/generate.h"
 #include "curdkv/session.h"
 #include "curdkv/text.h"
 #include "eval/metrics.h"
@@ -37,12 +38,15 @@ class Runner {
   struct Side {
     Session session;
     Press press;
-    PrefillReport report;
+    PrefillReport report = {};
+    size_t kv_bytes = 0;  // of the compressed context
   };
   Result<std::vector<Token>> context_of(const TaskInfo& task, const Sample& sample) const;
   Result<std::string> without_middle(const std::string& text) const;
-  Result<Prediction> answer(const TaskInfo& task, const Sample& sample, Side& side,
-                            std::span<const Token> question) const;
+  Result<std::vector<Generation>> answer(const TaskInfo& task, std::span<Side> sides,
+                                         std::span<const Token> question);
+  Prediction prediction_of(const TaskInfo& task, const Sample& sample, const Side& side,
+                           const Generation& generation) const;
   int64_t n_predict(const TaskInfo& task) const;
 
   const Model& model_;
