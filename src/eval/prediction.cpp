@@ -17,7 +17,6 @@ Json to_json(const Prediction& p) {
   if (p.timings) {
     j["prefill_ms"] = p.timings->prefill_ms;
     j["compress_ms"] = p.timings->compress_ms;
-    j["decode_ms_per_token"] = p.timings->decode_ms_per_token;
   }
   j["press_params"] = p.press_params;
   j["run"] = p.run;
@@ -39,7 +38,6 @@ Result<Prediction> from_json(const JsonLine& line) {
     p.timings.emplace();
     CURDKV_TRY(p.timings->prefill_ms, line.number("prefill_ms"));
     CURDKV_TRY(p.timings->compress_ms, line.number("compress_ms"));
-    CURDKV_TRY(p.timings->decode_ms_per_token, line.number("decode_ms_per_token"));
   }
   if (!(p.compression_ratio >= 0 && p.compression_ratio < 1)) {
     return line.error("field 'compression_ratio' is not in [0, 1)");

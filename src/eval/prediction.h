@@ -10,7 +10,6 @@ namespace curdkv::eval {
 struct Timings {
   double prefill_ms = 0;   // as if the press had been alone, compression included
   double compress_ms = 0;  // scoring, selecting and compacting
-  double decode_ms_per_token = 0;
 };
 
 struct Prediction {

@@ -60,7 +60,7 @@ Prediction Runner::prediction_of(const TaskInfo& task, const Sample& sample, con
   out.references = sample.references;
   out.score = score_of(task, out.prediction, sample.references, sample.classes, settings_.scoring);
   out.kv_bytes = static_cast<int64_t>(side.kv_bytes);
-  out.timings = Timings{side.report.prefill_ms, side.report.compress_ms, generation.decode_ms_per_token};
+  out.timings = Timings{side.report.prefill_ms, side.report.compress_ms};
   out.press_params = side.press.settings();
   return out;
 }

@@ -104,11 +104,10 @@ std::optional<Timings> Summary::mean_timings(const Method& method) const {
       if (!p->timings) return std::nullopt;
       sum.prefill_ms += p->timings->prefill_ms;
       sum.compress_ms += p->timings->compress_ms;
-      sum.decode_ms_per_token += p->timings->decode_ms_per_token;
       ++n;
     }
   }
-  return Timings{sum.prefill_ms / n, sum.compress_ms / n, sum.decode_ms_per_token / n};
+  return Timings{sum.prefill_ms / n, sum.compress_ms / n};
 }
 
 std::vector<std::string> Summary::presses_at(double ratio) const {

@@ -82,23 +82,21 @@ std::string cost_table(const Summary& s) {
   for (const double ratio : s.ratios()) ratios += format("<th scope=col>%.0f %%</th>", 100 * ratio);
   std::string out =
       "<div class=wide><table><thead><tr><th></th>" + spanning("KV cache in MiB, by share removed") +
-      (timed ? "<th colspan=2>prefill</th>" + spanning("decode, ms per token") : "") +
-      "</tr>\n<tr><th scope=col>press</th>" + ratios +
-      (timed ? "<th scope=col>s</th><th scope=col>compression</th>" + ratios : "") + "</tr></thead><tbody>\n";
+      (timed ? "<th colspan=2>prefill</th>" : "") + "</tr>\n<tr><th scope=col>press</th>" + ratios +
+      (timed ? "<th scope=col>s</th><th scope=col>compression</th>" : "") + "</tr></thead><tbody>\n";
   const auto add = [&](const std::string& name, const std::vector<Method>& methods) {
-    std::string memory, speed;
+    std::string memory;
     double prefill = 0, compress = 0;
     for (const Method& m : methods) {
       const bool there = s.has(m);
       memory += "<td>" + (there ? number(s.mean_kv_bytes(m) / (1 << 20), 2) : "") + "</td>";
       const auto t = there && timed ? s.mean_timings(m) : std::nullopt;
-      speed += "<td>" + (t ? number(t->decode_ms_per_token, 1) : "") + "</td>";
       if (t) prefill += t->prefill_ms, compress += t->compress_ms;
     }
     out += "<tr><th scope=row>" + name + "</th>" + memory;
     if (timed) {
       out += "<td>" + number(prefill / 1e3 / static_cast<double>(methods.size()), 2) + "</td><td>" +
-             number(100 * compress / prefill, 2) + " %</td>" + speed;
+             number(100 * compress / prefill, 2) + " %</td>";
     }
     out += "</tr>\n";
   };
