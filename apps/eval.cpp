@@ -172,6 +172,10 @@ class Eval {
     int64_t n = 0;
     for (const TaskInfo* task : tasks) {
       CURDKV_TRY(std::vector<Sample> samples, o_.samples.load(*task, tokenizer, o_.press.request.seed));
+      if (std::ssize(samples) < o_.samples.n_samples) {
+        std::fprintf(stderr, "note: %s has %zu samples, fewer than the %lld asked for\n",
+                     std::string(task->name).c_str(), samples.size(), (long long)o_.samples.n_samples);
+      }
       for (Sample& sample : samples) {
         if (n++ % n_shards_ != shard_ - 1) continue;
         Work work = {task, std::move(sample), {}};

@@ -259,6 +259,10 @@ class Report(Case):
         self.fails(1, "no figure 'x'", "report", write("other", '{"figure": "x"}'), "-o", path("x.html"))
         self.fails(1, "'tokens' is missing", "report", write("other", '{"figure": "document", "model": ""}'), "-o",
                    path("x.html"))
+        figure = {"figure": "document", "model": "", "tokens": ["a"], "n_layer": 1, "n_head_kv": 1}
+        for kept in (None, [], [{"press": "x", "bits": "AA=="}]):
+            self.fails(1, "field 'kept'", "report", write("other", json.dumps({**figure, "kept": kept})), "-o",
+                       path("x.html"))
         self.assertFalse(os.path.exists(path("x.html")))
 
 
