@@ -1,6 +1,7 @@
 #include "eval/summary.h"
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "eval/metrics.h"
@@ -47,6 +48,11 @@ std::vector<double> Summary::scores(const Method& method, const TaskInfo& task) 
   return out;
 }
 
+double Summary::mean(const Method& method, const TaskInfo& task) const {
+  const std::vector<double> all = scores(method, task);
+  return std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
+}
+
 size_t Summary::n_samples(const TaskInfo& task) const {
   return cell(by_method_.begin()->first, task).size();
 }
@@ -66,9 +72,9 @@ double Summary::fidelity(const Method& method) const {
   double sum = 0;
   int n = 0;
   for (const TaskInfo* task : tasks_) {
-    const double full = score(kFullCache, *task).mean;
+    const double full = mean(kFullCache, *task);
     if (full == 0) continue;
-    sum += score(method, *task).mean / full;
+    sum += mean(method, *task) / full;
     ++n;
   }
   return n > 0 ? 100 * sum / n : 0;
@@ -123,12 +129,7 @@ std::optional<Friedman> Summary::test(double ratio) const {
   std::vector<std::vector<double>> values;
   for (const TaskInfo* task : tasks_) {
     values.emplace_back();
-    for (const std::string& press : presses) {
-      const std::vector<double> s = scores({press, ratio}, *task);
-      double sum = 0;
-      for (const double v : s) sum += v;
-      values.back().push_back(sum / static_cast<double>(s.size()));
-    }
+    for (const std::string& press : presses) values.back().push_back(mean({press, ratio}, *task));
   }
   return friedman(values);
 }

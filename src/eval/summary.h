@@ -51,6 +51,7 @@ class Summary {
   using OfTask = std::vector<const Prediction*>;  // by sample
   const OfTask& cell(const Method& method, const TaskInfo& task) const;
   std::vector<double> scores(const Method& method, const TaskInfo& task) const;
+  double mean(const Method& method, const TaskInfo& task) const;  // without the interval
 
   std::vector<const TaskInfo*> tasks_;
   std::vector<std::string> presses_;

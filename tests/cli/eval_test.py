@@ -70,10 +70,11 @@ class Eval(Case):
         sizes = set()
         for n in range(20):  # at random moments, each further on
             goal = len(whole) * (n + rng.random()) / 20
-            run = subprocess.Popen([CURDKV, *grid, "-o", path("killed.jsonl")], stderr=subprocess.DEVNULL)
+            run = subprocess.Popen([CURDKV, *grid, "-o", path("killed.jsonl")], stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
             while run.poll() is None:
                 if os.path.exists(path("killed.jsonl")) and os.path.getsize(path("killed.jsonl")) >= goal:
-                    time.sleep(rng.uniform(0, 0.2))
+                    time.sleep(rng.uniform(0, 0.01))
                     break
                 time.sleep(0.001)
             run.kill()
