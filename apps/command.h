@@ -73,5 +73,6 @@ Command add_perplexity(CLI::App& program);
 Command add_eval(CLI::App& program);
 Command add_analyze(CLI::App& program);
 Command add_report(CLI::App& program);
+Command add_bench(CLI::App& program);
 
 }  // namespace curdkv::app

@@ -87,7 +87,7 @@ class Eval {
     const InterruptScope scope;
     CURDKV_CHECK(collect_samples(tasks, tokenizer, results));
     Runner runner(model, tokenizer, prompt, runner_settings());
-    TaskProgress progress("evaluating", n_left_);
+    TaskProgress progress("evaluating", "predictions", n_left_);
     for (const Work& work : work_) {
       const Progress reading = [&](int64_t done, int64_t total) {
         progress.update("reading " + work.sample.task + " " + std::to_string(work.sample.index), done, total);

@@ -34,7 +34,7 @@ int run(int argc, char** argv) {
       {"run", add_run(program)},         {"presses", add_presses(program)},
       {"inspect", add_inspect(program)}, {"perplexity", add_perplexity(program)},
       {"eval", add_eval(program)},       {"analyze", add_analyze(program)},
-      {"report", add_report(program)},
+      {"report", add_report(program)},   {"bench", add_bench(program)},
   };
   try {
     program.parse(spell_out(argc, argv));

@@ -33,19 +33,27 @@ void ProgressBar::update(int64_t done, int64_t total) {
   std::fflush(stderr);
 }
 
-TaskProgress::TaskProgress(std::string label, int64_t n_total)
-    : label_(std::move(label)), n_total_(n_total), shown_(isatty(STDERR_FILENO) != 0) {}
+TaskProgress::TaskProgress(std::string label, std::string unit, int64_t n_total)
+    : label_(std::move(label)),
+      unit_(std::move(unit)),
+      n_total_(n_total),
+      shown_(isatty(STDERR_FILENO) != 0) {}
 
 TaskProgress::~TaskProgress() {
+  hide();
+}
+
+void TaskProgress::hide() {
   if (shown_ && last_ms_ >= 0) std::fprintf(stderr, "\r\033[K");
+  last_ms_ = -1000;
 }
 
 void TaskProgress::update(const std::string& doing, int64_t done, int64_t total) {
   draw(doing + " " + std::to_string(100 * done / std::max<int64_t>(total, 1)) + " %");
 }
 
-void TaskProgress::add_done(const std::string& doing) {
-  ++n_done_;
+void TaskProgress::set_done(const std::string& doing, int64_t n_done) {
+  n_done_ = n_done;
   draw(doing);
 }
 
@@ -59,8 +67,8 @@ void TaskProgress::draw(const std::string& doing) {
         ms / 6e4 * static_cast<double>(n_total_ - n_done_) / static_cast<double>(n_done_) + 0.5);
     left = std::to_string(minutes / 60) + " h " + std::to_string(minutes % 60) + " min";
   }
-  std::fprintf(stderr, "\r%s  %lld of %lld predictions  %s left  %s\033[K", label_.c_str(),
-               static_cast<long long>(n_done_), static_cast<long long>(n_total_), left.c_str(),
+  std::fprintf(stderr, "\r%s  %lld of %lld %s  %s left  %s\033[K", label_.c_str(),
+               static_cast<long long>(n_done_), static_cast<long long>(n_total_), unit_.c_str(), left.c_str(),
                doing.c_str());
   std::fflush(stderr);
 }

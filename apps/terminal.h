@@ -29,15 +29,17 @@ class ProgressBar {
 // a terminal.
 class TaskProgress {
  public:
-  TaskProgress(std::string label, int64_t n_total);
+  TaskProgress(std::string label, std::string unit, int64_t n_total);
   ~TaskProgress();
   void update(const std::string& doing, int64_t done, int64_t total);  // of the piece in hand
-  void add_done(const std::string& doing);                             // one piece more
+  void set_done(const std::string& doing, int64_t n_done);             // so many pieces
+  void add_done(const std::string& doing) { set_done(doing, n_done_ + 1); }
+  void hide();  // until the next update, for something else to be written
 
  private:
   void draw(const std::string& doing);
 
-  std::string label_;
+  std::string label_, unit_;
   int64_t n_total_, n_done_ = 0;
   bool shown_;
   double last_ms_ = -1000;

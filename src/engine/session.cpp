@@ -9,6 +9,15 @@
 namespace curdkv {
 namespace {
 
+Result<void> check_cache_type(ggml_type type, int64_t d_head) {
+  if (d_head % ggml_blck_size(type) == 0) return {};
+  return Error{ErrorCode::bad_argument,
+               format("a %s cache needs head sizes that are multiples of %lld, not %lld",
+                      ggml_type_name(type), (long long)ggml_blck_size(type), (long long)d_head)};
+}
+
+}  // namespace
+
 ggml_type to_ggml(CacheType type) {
   switch (type) {
     case CacheType::f32:
@@ -19,15 +28,6 @@ ggml_type to_ggml(CacheType type) {
       return GGML_TYPE_F16;
   }
 }
-
-Result<void> check_cache_type(ggml_type type, int64_t d_head) {
-  if (d_head % ggml_blck_size(type) == 0) return {};
-  return Error{ErrorCode::bad_argument,
-               format("a %s cache needs head sizes that are multiples of %lld, not %lld",
-                      ggml_type_name(type), (long long)ggml_blck_size(type), (long long)d_head)};
-}
-
-}  // namespace
 
 Result<Session> Session::create(const Model& model, const SessionParams& params) {
   capture_logs();

@@ -24,6 +24,8 @@ inline int64_t round_up(int64_t n, int64_t unit) {
   return (n + unit - 1) / unit * unit;
 }
 
+ggml_type to_ggml(CacheType type);
+
 // The graph that decodes one token, kept from step to step.
 struct DecodeGraph {
   uint64_t epoch = 0;  // of Compute when it was built; 0: none

@@ -29,6 +29,10 @@ class Report {
     CURDKV_TRY(const std::vector<JsonLine> lines, parse_jsonl(path, text));
     if (lines.empty()) return Error{ErrorCode::bad_input, path + " holds no predictions"};
     for (const JsonLine& line : lines) {
+      if (line.has("engine")) {
+        CURDKV_CHECK(add_speed(line));
+        continue;
+      }
       CURDKV_TRY(Prediction p, from_json(line));
       add_prediction(std::move(p));
     }
@@ -47,6 +51,13 @@ class Report {
         body += "<section id=" + id + "><h2>" + title + "</h2>\n" + settings_of(run, s) + sections_of(s) +
                 "</section>\n";
       }
+    }
+    for (const SpeedRun& run : speed_runs_) {
+      const std::string id = format("b%d", ++number),
+                        title = "Speed and memory, " + escaped(run.settings.value("model", ""));
+      contents += "<a href=\"#" + id + "\">" + title + "</a>";
+      body += "<section id=" + id + "><h2>" + title + "</h2>\n<dl>" + terms_of(run.settings) + "</dl>\n" +
+              speed_section(run) + "</section>\n";
     }
     for (const std::string& figure : figures_) body += figure;
     if (!figures_.empty()) contents += "<a href=\"#document1\">What the presses kept</a>";
@@ -72,6 +83,23 @@ class Report {
     runs_.back().predictions.push_back(std::move(p));
   }
 
+  // Rows of one model under the same settings, whatever file they come from.
+  Result<void> add_speed(const JsonLine& line) {
+    CURDKV_TRY(SpeedRow row, speed_row(line));
+    Json settings;
+    for (const char* name : {"model", "n_threads", "type_k", "type_v", "version"}) {
+      settings[name] = line.object().value(name, Json());
+    }
+    for (SpeedRun& run : speed_runs_) {
+      if (run.settings == settings) {
+        run.rows.push_back(std::move(row));
+        return {};
+      }
+    }
+    speed_runs_.push_back({settings, {std::move(row)}});
+    return {};
+  }
+
   Result<void> add_figure(const JsonLine& figure) {
     CURDKV_TRY(const std::string name, figure.text("figure"));
     if (name != "document") return figure.error("there is no figure '" + name + "'");
@@ -85,15 +113,19 @@ class Report {
     return std::string(to_string(benchmark)) + (model.empty() ? "" : ", " + escaped(model));
   }
 
-  static std::string settings_of(const Run& run, const Summary& s) {
-    std::string out = "<dl>";
-    if (run.settings.is_object()) {
-      for (const auto& [name, value] : run.settings.items()) {
-        if (value.empty() || value == "") continue;
-        out += "<dt>" + escaped(name) + "</dt><dd>" +
-               escaped(value.is_string() ? value.get<std::string>() : value.dump()) + "</dd>";
-      }
+  static std::string terms_of(const Json& settings) {
+    std::string out;
+    if (!settings.is_object()) return out;
+    for (const auto& [name, value] : settings.items()) {
+      if (value.empty() || value == "") continue;
+      out += "<dt>" + escaped(name) + "</dt><dd>" +
+             escaped(value.is_string() ? value.get<std::string>() : value.dump()) + "</dd>";
     }
+    return out;
+  }
+
+  static std::string settings_of(const Run& run, const Summary& s) {
+    std::string out = "<dl>" + terms_of(run.settings);
     std::string samples;
     for (const TaskInfo* task : s.tasks()) {
       samples +=
@@ -115,6 +147,7 @@ class Report {
   }
 
   std::vector<Run> runs_;
+  std::vector<SpeedRun> speed_runs_;
   std::vector<std::string> figures_;
 };
 

@@ -1,6 +1,7 @@
 // The parts of a report, each a piece of HTML.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,5 +21,25 @@ std::string cost_table(const eval::Summary& summary);
 // A document with each token shaded by how many heads kept it. The argument is what 'curdkv analyze --figure
 // document' writes; errors: bad_input naming the field.
 Result<std::string> document_view(const eval::JsonLine& figure, int number);
+
+// One test of one engine and press at one depth, as 'curdkv bench' writes it.
+struct SpeedRow {
+  std::string name;  // engine or press, and ratio
+  std::string test;
+  double depth = 0, n_tokens = 0, median_ts = 0, stddev_ts = 0, kv_bytes = 0;
+  std::optional<double> rss_peak_bytes;
+  std::optional<double> ratio;  // to llama.cpp
+  std::optional<double> share;  // of the machine's limit
+};
+struct SpeedRun {
+  eval::Json settings;  // model, threads, cache types, version
+  std::vector<SpeedRow> rows;
+  std::vector<std::string> names() const;  // in the order in which they first come
+};
+inline constexpr size_t kLineColours = 8;  // that the page's style has
+// Errors: bad_input naming the field.
+Result<SpeedRow> speed_row(const eval::JsonLine& line);
+// Tables against depth, and how time and memory grow with it.
+std::string speed_section(const SpeedRun& run);
 
 }  // namespace curdkv::report

@@ -4,14 +4,16 @@
 #include <cmath>
 #include <cstdio>
 
+#include "bench/llama_cpp.h"
 #include "engine/determinism_checks.h"
 #include "support/golden.h"
-#include "support/oracle.h"
 #include "support/real_model.h"
 #include "support/score.h"
 
 namespace curdkv::testing {
 namespace {
+
+using bench::LlamaCpp;
 
 class RealModel : public ::testing::Test {
  protected:
@@ -63,7 +65,7 @@ struct Agreement {
 
 TEST_F(RealModel, LogitsAgreeWithLibllama) {
   const auto tokens = document(1024);
-  auto oracle = Oracle::load(real_model_path(), 2, 2048);
+  auto oracle = LlamaCpp::load(real_model_path(), 2, 2048);
   ASSERT_NE(oracle, nullptr);
   const auto expected = oracle->extend(tokens, true);
   ASSERT_EQ(expected.size(), tokens.size());

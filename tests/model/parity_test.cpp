@@ -1,12 +1,14 @@
 // Our graph against libllama's on tiny random models of every architecture: the same logits.
 #include <gtest/gtest.h>
 
+#include "bench/llama_cpp.h"
 #include "support/must.h"
-#include "support/oracle.h"
 #include "support/tiny_model.h"
 
 namespace curdkv::testing {
 namespace {
+
+using bench::LlamaCpp;
 
 struct Case {
   const char* name;
@@ -46,7 +48,7 @@ class Parity : public ::testing::TestWithParam<Case> {};
 TEST_P(Parity, LogitsEqualLibllamas) {
   const std::string path =
       write_tiny_model(GetParam().model, temp_path(std::string(GetParam().name) + ".gguf"));
-  auto oracle = Oracle::load(path, 2, 1024);
+  auto oracle = LlamaCpp::load(path, 2, 1024);
   ASSERT_NE(oracle, nullptr);
   const auto tokens = random_tokens(300, oracle->n_vocab());
   const auto expected = oracle->extend(tokens, true);
@@ -90,7 +92,7 @@ TEST_P(WeightTypes, RunAndAgreeWithLibllama) {
   tiny.d_head = 64;
   const std::string path =
       write_tiny_model(tiny, temp_path(std::string(ggml_type_name(GetParam())) + ".gguf"));
-  auto oracle = Oracle::load(path, 2, 512);
+  auto oracle = LlamaCpp::load(path, 2, 512);
   ASSERT_NE(oracle, nullptr);
   const auto tokens = random_tokens(96, oracle->n_vocab());
   const auto expected = oracle->extend(tokens, false);

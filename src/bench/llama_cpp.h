@@ -1,23 +1,27 @@
-// libllama as the oracle: the same GGUF run by llama.cpp's own graph and cache, in this process.
+// llama.cpp, for comparison: the same GGUF run by libllama's own graph and cache, in this process. What
+// benchmarks measure against, and the oracle of the tests.
 #pragma once
 
 #include <ggml-cpu.h>
 #include <llama.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-namespace curdkv::testing {
+namespace curdkv::bench {
 
-class Oracle {
+class LlamaCpp {
  public:
-  // kv_type: of its cache. Returns nullptr if libllama cannot load the model.
-  static std::unique_ptr<Oracle> load(const std::string& path, int n_threads, int64_t n_ctx,
-                                      ggml_type kv_type = GGML_TYPE_F16) {
-    std::unique_ptr<Oracle> o(new Oracle);
+  // kv_type: of its cache. stop: when it turns true, extend() returns nothing soon. Returns nullptr if
+  // libllama cannot load the model.
+  static std::unique_ptr<LlamaCpp> load(const std::string& path, int n_threads, int64_t n_ctx,
+                                        ggml_type kv_type = GGML_TYPE_F16,
+                                        const std::atomic<bool>* stop = nullptr) {
+    std::unique_ptr<LlamaCpp> o(new LlamaCpp);
     llama_model_params mp = llama_model_default_params();
     o->model_ = llama_model_load_from_file(path.c_str(), mp);
     if (o->model_ == nullptr) return nullptr;
@@ -30,6 +34,10 @@ class Oracle {
     cp.type_k = kv_type;
     cp.type_v = kv_type;
     cp.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    if (stop != nullptr) {
+      cp.abort_callback = [](void* flag) { return static_cast<const std::atomic<bool>*>(flag)->load(); };
+      cp.abort_callback_data = const_cast<std::atomic<bool>*>(stop);
+    }
     o->context_ = llama_init_from_model(o->model_, cp);
     if (o->context_ == nullptr) return nullptr;
     // As llama-cli and llama-bench do; without one, threads would be started anew for every graph.
@@ -39,7 +47,7 @@ class Oracle {
     o->n_vocab_ = llama_vocab_n_tokens(llama_model_get_vocab(o->model_));
     return o;
   }
-  ~Oracle() {
+  ~LlamaCpp() {
     if (context_ != nullptr) llama_free(context_);
     if (model_ != nullptr) llama_model_free(model_);
     if (pool_ != nullptr) ggml_threadpool_free(pool_);
@@ -83,9 +91,11 @@ class Oracle {
   }
 
   int64_t n_vocab() const { return n_vocab_; }
+  int64_t n_past() const { return n_past_; }
+  int64_t n_ctx() const { return llama_n_ctx(context_); }  // as rounded by libllama
 
  private:
-  Oracle() = default;
+  LlamaCpp() = default;
   llama_model* model_ = nullptr;
   llama_context* context_ = nullptr;
   ggml_threadpool* pool_ = nullptr;
@@ -93,4 +103,4 @@ class Oracle {
   int64_t n_vocab_ = 0;
 };
 
-}  // namespace curdkv::testing
+}  // namespace curdkv::bench
