@@ -4,11 +4,13 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 // Arrays of vectors below need vectors of a fixed size.
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/attention_kernel.cpp"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -20,159 +22,276 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 using Floats = hn::ScalableTag<float>;
-constexpr size_t kAlign = 64;  // bytes; of the scratch, at least the widest vector
-
-// Rows are padded to whole vectors with zeros, so that no loop below has a remainder.
-int64_t padded(int64_t n) {
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(Floats()));
-  return (n + lanes - 1) / lanes * lanes;
+using Vec = hn::Vec<Floats>;
+constexpr int64_t kLanes = hn::MaxLanes(Floats());
+constexpr int kMostQueries = 8;  // that share the loads of a row
+// Registers: 32 with AVX-512 and NEON, else 16. A product of rows and queries needs an accumulator for each
+// pair, and a register for each row, the queries coming from memory; a mix of rows needs one more for
+// weights.
+constexpr int kRegisters = HWY_ARCH_ARM || kLanes == 16 ? 32 : 16;
+constexpr int dot_rows_at_once(int n_queries) {
+  return 4 * n_queries + 4 <= kRegisters ? 4 : 2 * n_queries + 2 <= kRegisters ? 2 : 1;
+}
+constexpr int mix_vectors_at_once(int n_queries) {
+  return 4 * n_queries + 5 <= kRegisters ? 4 : 2 * n_queries + 3 <= kRegisters ? 2 : 1;
 }
 
-void f16_to_f32(const ggml_fp16_t* in, float* out, int64_t n) {
-  const Floats df;
-  const hn::Rebind<hwy::float16_t, Floats> dh;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(df));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const auto half = hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(in + i));
-    hn::StoreU(hn::PromoteTo(df, half), df, out + i);
+// How rows of a cache type are read, a vector at a time, as F32.
+struct F32Rows {
+  static HWY_INLINE Vec load(const char* row, int64_t d) {
+    return hn::LoadU(Floats(), reinterpret_cast<const float*>(row) + d);
   }
-  for (; i < n; ++i) out[i] = ggml_fp16_to_fp32(in[i]);
-}
+};
+
+struct F16Rows {
+  static HWY_INLINE Vec load(const char* row, int64_t d) {
+    const hn::Rebind<hwy::float16_t, Floats> dh;
+    return hn::PromoteTo(Floats(), hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(row) + d));
+  }
+};
 
 // ggml's Q8_0: blocks of 32 int8 with one F16 scale before them.
-void q8_0_to_f32(const char* in, float* out, int64_t n) {
-  const Floats df;
-  const hn::Rebind<int8_t, Floats> d8;
-  const hn::Rebind<int32_t, Floats> d32;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(df));
-  for (int64_t b = 0; b < n / 32; ++b, in += 34) {
-    ggml_fp16_t half;
-    std::memcpy(&half, in, sizeof half);
-    const auto scale = hn::Set(df, ggml_fp16_to_fp32(half));
-    for (int64_t i = 0; i < 32; i += lanes) {
-      const auto q = hn::LoadU(d8, reinterpret_cast<const int8_t*>(in + 2 + i));
-      hn::StoreU(hn::Mul(scale, hn::ConvertTo(df, hn::PromoteTo(d32, q))), df, out + b * 32 + i);
-    }
+struct Q8Rows {
+  static HWY_INLINE Vec load(const char* row, int64_t d) {
+    const Floats df;
+    const hn::Rebind<int8_t, Floats> d8;
+    const hn::Rebind<int32_t, Floats> d32;
+    const hn::Rebind<uint16_t, Floats> d16;
+    const hn::Rebind<hwy::float16_t, Floats> dh;
+    const char* block = row + d / 32 * 34;
+    uint16_t half;
+    std::memcpy(&half, block, sizeof half);
+    const auto scale = hn::PromoteTo(df, hn::BitCast(dh, hn::Set(d16, half)));
+    const auto q = hn::LoadU(d8, reinterpret_cast<const int8_t*>(block + 2 + d % 32));
+    return hn::Mul(scale, hn::ConvertTo(df, hn::PromoteTo(d32, q)));
   }
-}
+};
 
-// Rows of any cache type as F32, `width` floats apart, the last of them zero.
-void rows_to_f32(const char* in, size_t stride, ggml_type type, int64_t n_rows, int64_t d, float* out,
-                 int64_t width) {
-  for (int64_t r = 0; r < n_rows; ++r, in += stride, out += width) {
-    if (type == GGML_TYPE_F16) {
-      f16_to_f32(reinterpret_cast<const ggml_fp16_t*>(in), out, d);
-    } else if (type == GGML_TYPE_Q8_0) {
-      q8_0_to_f32(in, out, d);
+// to[0, 4) = the sums over the lanes of four vectors.
+HWY_INLINE void store_sums_of_lanes(const Vec* v, float* to) {
+  const Floats df;
+#if HWY_TARGET == HWY_SCALAR
+  for (int i = 0; i < 4; ++i) to[i] = hn::GetLane(hn::SumOfLanes(df, v[i]));
+#else
+  const hn::RepartitionToWide<Floats> d64;
+  const auto fold = [&](Vec x, Vec y) {  // each block of 128 bits: x0 + x2, y0 + y2, x1 + x3, y1 + y3
+    return hn::BitCast(d64, hn::Add(hn::InterleaveLower(df, x, y), hn::InterleaveUpper(df, x, y)));
+  };
+  const auto a = fold(v[0], v[1]), b = fold(v[2], v[3]);
+  const auto blocks = hn::Add(hn::BitCast(df, hn::InterleaveLower(d64, a, b)),
+                              hn::BitCast(df, hn::InterleaveUpper(d64, a, b)));
+  const auto store_sum_of_blocks = [&](const auto& self, auto tag, auto x) -> void {
+    if constexpr (hn::MaxLanes(decltype(tag)()) == 4) {
+      hn::StoreU(x, tag, to);
     } else {
-      std::memcpy(out, in, static_cast<size_t>(d) * sizeof(float));
+      const hn::Half<decltype(tag)> half;
+      self(self, half, hn::Add(hn::UpperHalf(half, x), hn::LowerHalf(half, x)));
     }
-    std::fill(out + d, out + width, 0.0f);
+  };
+  store_sum_of_blocks(store_sum_of_blocks, df, blocks);
+#endif
+}
+
+// Bytes [0, n) on their way into the cache.
+HWY_INLINE void prefetch(const char* from, size_t n) {
+  for (size_t i = 0; i < n; i += 64) hwy::Prefetch(from + i);
+}
+
+// scores[q][r] = q . k[r] for kQ queries and all rows. q: F32 [n_dims, kQ]. v: the rows that will be mixed.
+template <typename Rows, int kQ>
+HWY_INLINE void dot_rows(const float* q, const char* k, size_t stride, int64_t n_rows, int64_t n_dims,
+                         float* scores, const char* v, size_t v_stride) {
+  const Floats df;
+  constexpr int kRows = dot_rows_at_once(kQ), kSums = kQ * kRows;
+  for (int64_t r = 0; r < n_rows; r += kRows) {
+    const char* row[kRows];  // beyond the last: the last again, for scores that nobody sees
+    for (int j = 0; j < kRows; ++j) row[j] = k + static_cast<size_t>(std::min(r + j, n_rows - 1)) * stride;
+    // K's rows soon to come, and V's of this block, so that memory is as busy as the arithmetic.
+    prefetch(k + static_cast<size_t>(r + 32) * stride, kRows * stride);
+    prefetch(v + static_cast<size_t>(r) * v_stride, kRows * v_stride);
+    Vec sum[(kSums + 3) / 4 * 4];
+    for (auto& s : sum) s = hn::Zero(df);
+    for (int64_t d = 0; d < n_dims; d += kLanes) {
+      Vec value[kRows];
+      for (int j = 0; j < kRows; ++j) value[j] = Rows::load(row[j], d);
+      for (int i = 0; i < kQ; ++i) {
+        const auto query = hn::LoadU(df, q + i * n_dims + d);
+        for (int j = 0; j < kRows; ++j) sum[i * kRows + j] = hn::MulAdd(value[j], query, sum[i * kRows + j]);
+      }
+    }
+    float sums[(kSums + 3) / 4 * 4];
+    for (int i = 0; i < kSums; i += 4) store_sums_of_lanes(sum + i, sums + i);
+    for (int i = 0; i < kQ; ++i) {
+      for (int j = 0; j < kRows; ++j) scores[i * kBlockRows + r + j] = sums[i * kRows + j];
+    }
   }
 }
 
-// scores[q][r] = q . k[r] for kQ queries at once, so that each K row is loaded once for all of them.
-template <int kQ>
-void dot_rows(const float* const* q, const float* k, int64_t n_rows, int64_t width, float* scores) {
+// out[q][...] = sum over r of p[q][r] * v[r][...] for kQ queries and kVectors vectors from d on.
+template <typename Rows, int kQ, int kVectors>
+HWY_INLINE void mix_columns(const float* p, const char* v, size_t stride, int64_t n_rows, int64_t d,
+                            float* out, size_t out_stride) {
   const Floats df;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(df));
-  for (int64_t r = 0; r < n_rows; ++r) {
-    hn::Vec<Floats> sum[kQ];
-    for (int i = 0; i < kQ; ++i) sum[i] = hn::Zero(df);
-    for (int64_t d = 0; d < width; d += lanes) {
-      const auto row = hn::Load(df, k + r * width + d);
-      for (int i = 0; i < kQ; ++i) sum[i] = hn::MulAdd(row, hn::Load(df, q[i] + d), sum[i]);
+  Vec sum[kQ * kVectors];
+  for (auto& s : sum) s = hn::Zero(df);
+  for (int64_t r = 0; r < n_rows; ++r, v += stride) {
+    Vec value[kVectors];
+    for (int c = 0; c < kVectors; ++c) value[c] = Rows::load(v, d + c * kLanes);
+    for (int i = 0; i < kQ; ++i) {
+      const auto weight = hn::Set(df, p[i * kBlockRows + r]);
+      for (int c = 0; c < kVectors; ++c)
+        sum[i * kVectors + c] = hn::MulAdd(weight, value[c], sum[i * kVectors + c]);
     }
-    for (int i = 0; i < kQ; ++i) scores[i * kBlockRows + r] = hn::GetLane(hn::SumOfLanes(df, sum[i]));
+  }
+  for (int i = 0; i < kQ; ++i) {
+    for (int c = 0; c < kVectors; ++c) {
+      hn::StoreU(sum[i * kVectors + c], df, out + static_cast<size_t>(i) * out_stride + d + c * kLanes);
+    }
   }
 }
 
-// out[q][d] = sum over r of p[q][r] * v[r][d], for kQ queries at once.
-template <int kQ>
-void mix_rows(const float* p, const float* v, int64_t n_rows, int64_t width, float* out) {
-  const Floats df;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(df));
-  for (int64_t d = 0; d < width; d += lanes) {
-    hn::Vec<Floats> sum[kQ];
-    for (int i = 0; i < kQ; ++i) sum[i] = hn::Zero(df);
-    for (int64_t r = 0; r < n_rows; ++r) {
-      const auto row = hn::Load(df, v + r * width + d);
-      for (int i = 0; i < kQ; ++i) sum[i] = hn::MulAdd(hn::Set(df, p[i * kBlockRows + r]), row, sum[i]);
-    }
-    for (int i = 0; i < kQ; ++i) hn::Store(sum[i], df, out + i * width + d);
+template <typename Rows, int kQ>
+HWY_INLINE void mix_rows(const float* p, const char* v, size_t stride, int64_t n_rows, int64_t n_dims,
+                         float* out, size_t out_stride) {
+  constexpr int kVectors = mix_vectors_at_once(kQ);
+  int64_t d = 0;
+  for (; d + kVectors * kLanes <= n_dims; d += kVectors * kLanes) {
+    mix_columns<Rows, kQ, kVectors>(p, v, stride, n_rows, d, out, out_stride);
   }
+  for (; d < n_dims; d += kLanes) mix_columns<Rows, kQ, 1>(p, v, stride, n_rows, d, out, out_stride);
+}
+
+// 2^x for x in [-126, 0], to 2e-7 of it.
+HWY_INLINE Vec power_of_two(Vec x) {
+  const Floats df;
+  const hn::RebindToSigned<Floats> di;
+  // Adding 1.5 * 2^23 rounds to an integer, and leaves it in the low bits.
+  const auto magic = hn::Set(df, 12582912.0f);
+  const auto shifted = hn::Add(x, magic);
+  const auto f = hn::Sub(x, hn::Sub(shifted, magic));  // in [-0.5, 0.5]
+  // Taylor's series of exp(f ln 2).
+  auto y = hn::Set(df, 1.5403530e-4f);
+  for (const float c : {1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f, 2.4022651e-1f, 6.9314718e-1f, 1.0f}) {
+    y = hn::MulAdd(y, f, hn::Set(df, c));
+  }
+  return hn::BitCast(df, hn::Add(hn::BitCast(di, y), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
 }
 
 // scores[0, kBlockRows) become exp(score - max), 0 beyond the visible; returns their sum, and the max.
-float softmax_row(float* scores, int64_t n_visible, float* max_out) {
+HWY_INLINE float softmax_row(float* scores, int64_t n_visible, float* max_out) {
   const Floats df;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(df));
   const float lowest = -std::numeric_limits<float>::infinity();
   std::fill(scores + n_visible, scores + kBlockRows, lowest);
   auto max = hn::Set(df, lowest);
-  for (int64_t i = 0; i < kBlockRows; i += lanes) max = hn::Max(max, hn::Load(df, scores + i));
+  for (int64_t i = 0; i < kBlockRows; i += kLanes) max = hn::Max(max, hn::LoadU(df, scores + i));
   const float m = hn::GetLane(hn::MaxOfLanes(df, max));
   *max_out = m;
   if (!(m > lowest)) {
     std::fill(scores, scores + kBlockRows, 0.0f);
     return 0;
   }
-  auto sum = hn::Zero(df);
-  const auto floor =
-      hn::Set(df, -87.0f);  // exp() below this is 0 for our purposes, and -inf must not reach it
-  for (int64_t i = 0; i < kBlockRows; i += lanes) {
-    const auto x = hn::Sub(hn::Load(df, scores + i), hn::Set(df, m));
-    const auto e = hn::IfThenElseZero(hn::Gt(x, floor), hn::Exp(df, hn::Max(x, floor)));
-    hn::Store(e, df, scores + i);
-    sum = hn::Add(sum, e);
+  const int64_t n_vectors = (n_visible + kLanes - 1) / kLanes;
+  for (int64_t i = 0; i < n_vectors * kLanes; i += kLanes) {
+    const auto x = hn::Mul(hn::Sub(hn::LoadU(df, scores + i), hn::Set(df, m)), hn::Set(df, 1.44269504f));
+    hn::StoreU(power_of_two(hn::Max(x, hn::Set(df, -126.0f))), df, scores + i);
   }
+  std::fill(scores + n_visible, scores + kBlockRows, 0.0f);
+  auto sum = hn::Zero(df);
+  for (int64_t i = 0; i < n_vectors * kLanes; i += kLanes) sum = hn::Add(sum, hn::LoadU(df, scores + i));
   return hn::GetLane(hn::SumOfLanes(df, sum));
 }
 
-template <int kQ>
-void attend_some(const AttentionBlock& b, int64_t first, const float* k, const float* v, int64_t wk,
-                 int64_t wv, const float* q_padded, float* scores, float* mixed, float* out,
-                 size_t out_stride) {
-  const float* q[kQ];
-  for (int i = 0; i < kQ; ++i) q[i] = q_padded + (first + i) * wk;
-  dot_rows<kQ>(q, k, b.n_rows, wk, scores);
-  for (int i = 0; i < kQ; ++i) {
-    float* o = out + static_cast<size_t>(first + i) * out_stride;
-    o[1] = softmax_row(scores + i * kBlockRows, b.n_visible[first + i], &o[0]);
+// Calls f with the reader of rows of this type.
+template <typename F>
+HWY_INLINE void with_rows(ggml_type type, const F& f) {
+  if (type == GGML_TYPE_F16) {
+    f(F16Rows());
+  } else if (type == GGML_TYPE_Q8_0) {
+    f(Q8Rows());
+  } else {
+    f(F32Rows());
   }
-  mix_rows<kQ>(scores, v, b.n_rows, wv, mixed);
-  for (int i = 0; i < kQ; ++i) {
-    std::memcpy(out + static_cast<size_t>(first + i) * out_stride + 2, mixed + i * wv,
-                static_cast<size_t>(b.d_v) * sizeof(float));
+}
+
+// Calls f with n as a std::integral_constant<int, n>, 1 <= n <= kMost.
+template <int kMost, typename F>
+HWY_INLINE void with_count(int64_t n, const F& f) {
+  if constexpr (kMost > 1) {
+    if (n < kMost) return with_count<kMost - 1>(n, f);
+  }
+  f(std::integral_constant<int, kMost>());
+}
+
+// attend_block() for rows that fill whole vectors.
+void attend_whole_vectors(const AttentionBlock& b, float* out, size_t out_stride, float* scores) {
+  for (int64_t first = 0; first < b.n_q; first += kMostQueries) {
+    const int64_t n = std::min<int64_t>(kMostQueries, b.n_q - first);
+    float* to = out + static_cast<size_t>(first) * out_stride;
+    with_rows(b.type_k, [&](auto rows) {
+      with_count<kMostQueries>(n, [&](auto count) {
+        dot_rows<decltype(rows), count>(b.q + first * b.d_k, b.k, b.k_stride, b.n_rows, b.d_k, scores, b.v,
+                                        b.v_stride);
+      });
+    });
+    for (int64_t i = 0; i < n; ++i) {
+      float* o = to + static_cast<size_t>(i) * out_stride;
+      o[1] = softmax_row(scores + i * kBlockRows, b.n_visible[first + i], &o[0]);
+    }
+    with_rows(b.type_v, [&](auto rows) {
+      with_count<kMostQueries>(n, [&](auto count) {
+        mix_rows<decltype(rows), count>(scores, b.v, b.v_stride, b.n_rows, b.d_v, to + 2, out_stride);
+      });
+    });
+  }
+}
+
+int64_t padded(int64_t d) {
+  return (d + kLanes - 1) / kLanes * kLanes;
+}
+
+// Rows as F32, `width` floats apart, the last of them zero.
+void pad_rows(const char* in, size_t stride, ggml_type type, int64_t n_rows, int64_t d, float* out,
+              int64_t width) {
+  for (int64_t r = 0; r < n_rows; ++r, in += stride, out += width) {
+    if (type == GGML_TYPE_F32) {
+      std::memcpy(out, in, static_cast<size_t>(d) * sizeof(float));
+    } else {
+      ggml_get_type_traits(type)->to_float(in, out, d);
+    }
+    std::fill(out + d, out + width, 0.0f);
   }
 }
 
 size_t ScratchFloats(int64_t n_q, int64_t d_k, int64_t d_v) {
-  const int64_t wk = padded(d_k), wv = padded(d_v);
-  const int64_t align = static_cast<int64_t>(kAlign / sizeof(float));
-  return static_cast<size_t>(kBlockRows * (wk + wv) + n_q * wk + 4 * kBlockRows + 4 * wv + align);
+  const int64_t scores = kMostQueries * kBlockRows, wk = padded(d_k), wv = padded(d_v);
+  if (wk == d_k && wv == d_v) return static_cast<size_t>(scores);
+  return static_cast<size_t>(scores + kBlockRows * (wk + wv) + n_q * (wk + wv + 2));
 }
 
 void AttendBlock(const AttentionBlock& b, float* out, size_t out_stride, float* scratch) {
   const int64_t wk = padded(b.d_k), wv = padded(b.d_v);
-  const auto misaligned = reinterpret_cast<uintptr_t>(scratch) % kAlign;
-  float* k = misaligned == 0 ? scratch : scratch + (kAlign - misaligned) / sizeof(float);
+  if (wk == b.d_k && wv == b.d_v) return attend_whole_vectors(b, out, out_stride, scratch);
+  float* k = scratch + kMostQueries * kBlockRows;
   float* v = k + kBlockRows * wk;
-  float* scores = v + kBlockRows * wv;  // [kBlockRows, 4]
-  float* mixed = scores + 4 * kBlockRows;
-  float* q = mixed + 4 * wv;
-  rows_to_f32(b.k, b.k_stride, b.type_k, b.n_rows, b.d_k, k, wk);
-  rows_to_f32(b.v, b.v_stride, b.type_v, b.n_rows, b.d_v, v, wv);
+  float* q = v + kBlockRows * wv;
+  float* wide = q + b.n_q * wk;  // [wv + 2, n_q]
+  pad_rows(b.k, b.k_stride, b.type_k, b.n_rows, b.d_k, k, wk);
+  pad_rows(b.v, b.v_stride, b.type_v, b.n_rows, b.d_v, v, wv);
+  const size_t d_k = static_cast<size_t>(b.d_k) * sizeof(float);
+  pad_rows(reinterpret_cast<const char*>(b.q), d_k, GGML_TYPE_F32, b.n_q, b.d_k, q, wk);
+  AttentionBlock whole = b;
+  whole.q = q;
+  whole.k = reinterpret_cast<const char*>(k);
+  whole.v = reinterpret_cast<const char*>(v);
+  whole.type_k = whole.type_v = GGML_TYPE_F32;
+  whole.d_k = wk;
+  whole.d_v = wv;
+  whole.k_stride = static_cast<size_t>(wk) * sizeof(float);
+  whole.v_stride = static_cast<size_t>(wv) * sizeof(float);
+  attend_whole_vectors(whole, wide, static_cast<size_t>(wv + 2), scratch);
   for (int64_t i = 0; i < b.n_q; ++i) {
-    std::memcpy(q + i * wk, b.q[i], static_cast<size_t>(b.d_k) * sizeof(float));
-    std::fill(q + i * wk + b.d_k, q + (i + 1) * wk, 0.0f);
+    std::copy_n(wide + i * (wv + 2), b.d_v + 2, out + static_cast<size_t>(i) * out_stride);
   }
-  int64_t i = 0;
-  for (; i + 4 <= b.n_q; i += 4) attend_some<4>(b, i, k, v, wk, wv, q, scores, mixed, out, out_stride);
-  if (b.n_q - i == 3) attend_some<3>(b, i, k, v, wk, wv, q, scores, mixed, out, out_stride);
-  if (b.n_q - i == 2) attend_some<2>(b, i, k, v, wk, wv, q, scores, mixed, out, out_stride);
-  if (b.n_q - i == 1) attend_some<1>(b, i, k, v, wk, wv, q, scores, mixed, out, out_stride);
 }
 
 }  // namespace HWY_NAMESPACE

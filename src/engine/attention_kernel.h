@@ -12,7 +12,7 @@ namespace curdkv {
 inline constexpr int64_t kBlockRows = 128;  // cache rows in a block; results are folded block by block
 
 struct AttentionBlock {
-  const float* const* q;     // n_q pointers to F32 [d_k], already scaled
+  const float* q;            // F32 [d_k, n_q], already scaled
   const int64_t* n_visible;  // rows of this block each query sees, 0 to n_rows
   int64_t n_q;
   const char* k;    // type_k rows of d_k

@@ -41,7 +41,6 @@ class GroupQueries {
                          static_cast<size_t>(first_ + i / s.n_group) * q->nb[2];
       float* to = scaled_.data() + i * d_k_;
       for (int64_t d = 0; d < d_k_; ++d) to[d] = reinterpret_cast<const float*>(from)[d] * s.scale;
-      pointers_.push_back(to);
     }
     visible_.resize(static_cast<size_t>(n_q_));
   }
@@ -60,8 +59,8 @@ class GroupQueries {
     }
     const int64_t at = s_.layer->offset[h] + first_row;
     scratch_.resize(attention_scratch_floats(n_q_, d_k_, v->ne[0]));
-    attend_block({pointers_.data(), visible_.data(), n_q_, row(k, at), row(v, at), k->nb[1], v->nb[1],
-                  k->type, v->type, n, d_k_, v->ne[0]},
+    attend_block({scaled_.data(), visible_.data(), n_q_, row(k, at), row(v, at), k->nb[1], v->nb[1], k->type,
+                  v->type, n, d_k_, v->ne[0]},
                  out, out_stride, scratch_.data());
   }
 
@@ -69,7 +68,6 @@ class GroupQueries {
   const RaggedAttention& s_;
   int64_t head_, first_, n_q_, d_k_;
   std::vector<float> scaled_, scratch_;
-  std::vector<const float*> pointers_;
   std::vector<int64_t> visible_;
 };
 

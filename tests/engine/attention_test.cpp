@@ -7,6 +7,7 @@
 
 #include "engine/attention_kernel.h"
 #include "engine/ragged_attention.h"
+#include "support/instruction_sets.h"
 #include "support/score.h"
 
 namespace curdkv::testing {
@@ -125,7 +126,8 @@ std::vector<Shape> shapes() {
   std::vector<Shape> list(1);
   list.push_back({2, 7, 64, 64});  // Qwen2.5-0.5B's groups
   list.push_back({1, 1, 128, 128});
-  list.push_back({4, 2, 80, 48});  // sizes that fill no vector, d_k != d_v
+  list.push_back({4, 2, 80, 48});  // d_k != d_v
+  list.push_back({3, 5, 36, 20});  // sizes that fill no vector
   list.push_back({3, 3, 64, 64, GGML_TYPE_F32, GGML_TYPE_F32});
   list.push_back({3, 3, 64, 64, GGML_TYPE_Q8_0, GGML_TYPE_Q8_0});
   list.push_back({2, 4, 64, 64, GGML_TYPE_Q8_0, GGML_TYPE_F16});
@@ -165,6 +167,19 @@ TEST(RaggedAttention, SameBitsForAnyThreadsAndChunks) {
     single.cache.append(1);
   }
   EXPECT_EQ(one_by_one, expected);
+}
+
+TEST(AttentionKernel, EveryInstructionSetGivesTheSame) {
+  for (const Shape& shape : shapes()) {
+    std::vector<int64_t> lengths = {131, 5, 0, 64};
+    lengths.resize(static_cast<size_t>(shape.n_head_kv));
+    for (const int64_t n_new : {1, 9}) {
+      Problem p = make_problem(shape, lengths, n_new);
+      const auto expected = reference(p);
+      SCOPED_TRACE(::testing::Message() << ggml_type_name(shape.type_k) << " d " << shape.d_k);
+      with_every_instruction_set([&] { EXPECT_LE(worst_error(run(p, false, 2), expected), 2e-5); });
+    }
+  }
 }
 
 TEST(AttentionKernel, ExtremeScoresStayFinite) {

@@ -7,6 +7,7 @@
 #include "bench/llama_cpp.h"
 #include "engine/determinism_checks.h"
 #include "support/golden.h"
+#include "support/instruction_sets.h"
 #include "support/real_model.h"
 #include "support/score.h"
 
@@ -104,6 +105,18 @@ TEST_F(RealModel, LogitsAgreeWithLibllama) {
 TEST_F(RealModel, SameAnswerForAnyThreadsAndChunks) {
   expect_same_for_threads_and_chunks(*model_, document(1100), question(), make_press("adacurdkv", 0.6),
                                      {{2, 512}, {1, 512}, {2, 200}});
+}
+
+TEST_F(RealModel, SameAnswerWithEveryInstructionSet) {
+  SessionParams params;
+  params.n_threads = 2;
+  Session session = must(Session::create(*model_, params));
+  std::optional<std::vector<Token>> first;
+  with_every_instruction_set([&] {
+    const Outcome o = answer(session, document(700), question(), make_press("adacurdkv", 0.6));
+    if (!first) first = o.answer;
+    EXPECT_EQ(o.answer, *first);
+  });
 }
 
 TEST_F(RealModel, LayerwiseCompressionIsExact) {

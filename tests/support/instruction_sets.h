@@ -1,0 +1,22 @@
+// Runs something once with every instruction set that this CPU has and the attention kernel was compiled for.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <hwy/highway.h>
+
+namespace curdkv::testing {
+
+template <typename F>
+void with_every_instruction_set(const F& f) {
+  int n = 0;
+  for (int64_t rest = hwy::SupportedTargets() & HWY_TARGETS; rest != 0; rest &= rest - 1, ++n) {
+    const int64_t target = rest & -rest;
+    SCOPED_TRACE(hwy::TargetName(target));
+    hwy::GetChosenTarget().Update(target);
+    f();
+  }
+  hwy::GetChosenTarget().DeInit();
+  EXPECT_GE(n, 1);
+}
+
+}  // namespace curdkv::testing
