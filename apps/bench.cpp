@@ -40,6 +40,7 @@ struct BenchCommand {
     for (const std::string& t : tests) bench.tests.insert(*bench::test_named(t));
     bench.against_llama_cpp = !against.empty();
     bench.session = session.resolve();
+    bench.seed = press.request.seed;
     const InterruptScope scope;
     std::optional<TaskProgress> bar;
     bench.progress = [&](const std::string& doing, int64_t done, int64_t total) {

@@ -169,7 +169,7 @@ class Eval {
   // What this shard has to do and the file does not hold yet.
   Result<void> collect_samples(const std::vector<const TaskInfo*>& tasks, const Tokenizer& tokenizer,
                                const ResultFile& results) {
-    int64_t n = 0;
+    int64_t i_task = 0;
     for (const TaskInfo* task : tasks) {
       CURDKV_TRY(std::vector<Sample> samples, o_.samples.load(*task, tokenizer, o_.press.request.seed));
       if (std::ssize(samples) < o_.samples.n_samples) {
@@ -177,7 +177,8 @@ class Eval {
                      std::string(task->name).c_str(), samples.size(), (long long)o_.samples.n_samples);
       }
       for (Sample& sample : samples) {
-        if (n++ % n_shards_ != shard_ - 1) continue;
+        // A sample's shard does not depend on how many there are, so that more can be asked for later.
+        if ((i_task + sample.index) % n_shards_ != shard_ - 1) continue;
         Work work = {task, std::move(sample), {}};
         for (const Press& p : presses_) {
           if (!results.has({work.sample.task, work.sample.index, p.spec(), p.compression_ratio()})) {
@@ -187,6 +188,7 @@ class Eval {
         n_left_ += std::ssize(work.presses);
         if (!work.presses.empty()) work_.push_back(std::move(work));
       }
+      ++i_task;
     }
     return {};
   }

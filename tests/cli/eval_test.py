@@ -89,8 +89,11 @@ class Eval(Case):
         self.assertEqual(content("killed.jsonl"), whole)
 
     def test_shards_merge_to_the_whole(self):
+        fewer = ["1" if before == "--samples" else a for before, a in zip(("",) + GRID, GRID)]
         for i in (1, 2, 3, 4):
+            self.curdkv(*fewer, "--shard", f"{i}/4", "-o", path(f"shard{i}.jsonl"))
             self.curdkv(*GRID, "--shard", f"{i}/4", "-o", path(f"shard{i}.jsonl"))
+        self.assertEqual(sum(len(lines(f"shard{i}.jsonl")) for i in (1, 2, 3, 4)), len(lines("whole.jsonl")))
         shards = [path(f"shard{i}.jsonl") for i in (3, 1, 4, 2)]
         self.curdkv("eval", "merge", *shards, "-o", path("merged.jsonl"))
         self.assertEqual(content("merged.jsonl"), content("whole.jsonl"))
