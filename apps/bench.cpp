@@ -1,9 +1,8 @@
 // curdkv bench: how fast a context is read, compressed, extended and decoded from, on how much memory.
 #include "bench/bench.h"
 
-#include <cstdio>
+#include <optional>
 
-#include "base/format.h"
 #include "base/try.h"
 #include "bench/format.h"
 #include "command.h"
@@ -20,21 +19,8 @@ struct BenchCommand {
   std::vector<std::string> tests = {"prefill", "compress", "extend", "decode"};
   std::string against, output = "md";
 
-  // Every press at every ratio; the full cache once.
-  Result<std::vector<Press>> presses() const {
-    CURDKV_TRY(std::vector<Press> all, press.resolve_all());
-    std::vector<Press> out;
-    bool none = false;
-    for (Press& p : all) {
-      if (p.is_none() && none) continue;
-      none = none || p.is_none();
-      out.push_back(std::move(p));
-    }
-    return out;
-  }
-
   Result<void> run() {
-    CURDKV_TRY(bench.presses, presses());
+    CURDKV_TRY(bench.presses, press.resolve_all());
     CURDKV_TRY(const std::string path, model.resolve());
     CURDKV_TRY(const Model loaded, Model::load(path, model.params));
     for (const std::string& t : tests) bench.tests.insert(*bench::test_named(t));

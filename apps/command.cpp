@@ -122,13 +122,14 @@ Result<Press> PressOptions::resolve() const {
 
 Result<std::vector<Press>> PressOptions::resolve_all() const {
   std::vector<Press> all;
+  std::set<std::pair<std::string, double>> seen;
   for (const std::string& name : names) {
     for (const double ratio : ratios) {
       PressRequest asked = request;
       asked.name = name;
       asked.compression_ratio = ratio;
       CURDKV_TRY(Press press, Press::make(asked));
-      all.push_back(std::move(press));
+      if (seen.emplace(press.spec(), press.compression_ratio()).second) all.push_back(std::move(press));
       if (request.budget) break;  // instead of a ratio
     }
   }

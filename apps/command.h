@@ -59,7 +59,7 @@ struct PressOptions {
   // several: lists of presses and ratios are taken, separated by commas.
   void add_to(CLI::App& app, const char* default_press, double default_ratio, bool several = false);
   Result<Press> resolve() const;
-  Result<std::vector<Press>> resolve_all() const;  // every press at every ratio
+  Result<std::vector<Press>> resolve_all() const;  // every press at every ratio, each once
 };
 
 std::string press_label(const Press& press);  // "adacurdkv 0.70"

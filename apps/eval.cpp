@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
-#include <set>
 
 #include "base/format.h"
 #include "base/try.h"
@@ -128,9 +127,8 @@ class Eval {
   Result<void> collect_presses() {
     CURDKV_TRY(const std::vector<Press> asked, o_.press.resolve_all());
     presses_ = {Press()};
-    std::set<std::pair<std::string, double>> seen = {{"none", 0.0}};
     for (const Press& p : asked) {
-      if (!p.is_none() && seen.emplace(p.spec(), p.compression_ratio()).second) presses_.push_back(p);
+      if (!p.is_none()) presses_.push_back(p);
     }
     return {};
   }

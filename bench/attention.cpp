@@ -11,6 +11,7 @@
 
 #include "attention_rungs.h"
 #include "base/stopwatch.h"
+#include "bench/bench.h"
 #include "bench/machine.h"
 #include "engine/ragged_attention.h"
 #include "support/score.h"
@@ -187,11 +188,6 @@ class Graph {
   std::vector<RaggedAttention> states_;
   ggml_tensor *q_ = nullptr, *out_ = nullptr;
 };
-
-double median(std::vector<double> v) {
-  std::sort(v.begin(), v.end());
-  return v.size() % 2 ? v[v.size() / 2] : (v[v.size() / 2 - 1] + v[v.size() / 2]) / 2;
-}
 
 double relative_error(const std::vector<float>& got, const std::vector<float>& expected) {
   double worst = 0, largest = 0;

@@ -2,14 +2,13 @@
 // generated. Prints, per press, the longest any head's cache got, RSS along the way, and the perplexity of
 // the result under the same model with its full cache, which tells whether it is still language. "none" is
 // the unbounded cache.
-#include <unistd.h>
 
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <sstream>
 
+#include "bench/memory.h"
 #include "curdkv/generate.h"
 #include "curdkv/text.h"
 #include "support/must.h"
@@ -20,10 +19,7 @@ using namespace curdkv::testing;
 namespace {
 
 double rss_mib() {
-  std::ifstream statm("/proc/self/statm");
-  size_t total = 0, resident = 0;
-  statm >> total >> resident;
-  return static_cast<double>(resident * static_cast<size_t>(sysconf(_SC_PAGESIZE))) / (1 << 20);
+  return static_cast<double>(bench::resident_bytes().value_or(0)) / (1 << 20);
 }
 
 // Of tokens after the first, each predicted from all before it.

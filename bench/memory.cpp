@@ -8,8 +8,8 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 
+#include "bench/memory.h"
 #include "support/must.h"
 
 using namespace curdkv;
@@ -19,13 +19,6 @@ namespace {
 
 double mib(size_t bytes) {
   return static_cast<double>(bytes) / (1 << 20);
-}
-
-size_t rss_bytes() {  // now
-  std::ifstream statm("/proc/self/statm");
-  size_t total = 0, resident = 0;
-  statm >> total >> resident;
-  return resident * static_cast<size_t>(sysconf(_SC_PAGESIZE));
 }
 
 void measure(const std::string& path, int n_threads, int64_t n_tokens, const Press& press, bool at_end) {
@@ -38,7 +31,7 @@ void measure(const std::string& path, int n_threads, int64_t n_tokens, const Pre
   must(session.prefill(random_tokens(512, model.info().n_vocab), Press()));
   session.clear();
   malloc_trim(0);
-  const size_t before = rss_bytes();
+  const size_t before = bench::resident_bytes().value_or(0);
   PrefillOptions options;
   options.compress_at_end = at_end;
   const PrefillReport report =
@@ -46,10 +39,10 @@ void measure(const std::string& path, int n_threads, int64_t n_tokens, const Pre
   rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
   const size_t peak = static_cast<size_t>(usage.ru_maxrss) * 1024;
-  const size_t kept = session.kv_bytes(), after = rss_bytes();
+  const size_t kept = session.kv_bytes(), after = bench::resident_bytes().value_or(0);
   session.clear();
   malloc_trim(0);
-  const size_t freed = after - rss_bytes();
+  const size_t freed = after - bench::resident_bytes().value_or(0);
   std::printf("| %lld | %s %.2f | %s | %.1f | %.1f | %.1f | %.1f | %.1f | %.1f | %.0f |\n",
               (long long)n_tokens, press.name().c_str(), press.compression_ratio(),
               at_end ? "at the end" : "layer by layer", mib(session.kv_bytes_full(n_tokens)),
