@@ -33,7 +33,9 @@ class LlamaCpp {
     cp.n_threads_batch = n_threads;
     cp.type_k = kv_type;
     cp.type_v = kv_type;
-    cp.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    // libllama's flash attention would round a cache in F32 to F16.
+    cp.flash_attn_type =
+        kv_type == GGML_TYPE_F32 ? LLAMA_FLASH_ATTN_TYPE_DISABLED : LLAMA_FLASH_ATTN_TYPE_ENABLED;
     if (stop != nullptr) {
       cp.abort_callback = [](void* flag) { return static_cast<const std::atomic<bool>*>(flag)->load(); };
       cp.abort_callback_data = const_cast<std::atomic<bool>*>(stop);

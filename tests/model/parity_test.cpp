@@ -45,10 +45,14 @@ std::vector<Case> cases() {
 
 class Parity : public ::testing::TestWithParam<Case> {};
 
-TEST_P(Parity, LogitsEqualLibllamas) {
-  const std::string path =
-      write_tiny_model(GetParam().model, temp_path(std::string(GetParam().name) + ".gguf"));
-  auto oracle = LlamaCpp::load(path, 2, 1024);
+// The largest differences of logits to libllama's.
+struct Differences {
+  double prefill = 0, extend = 0, decode = 0;
+};
+
+void compare_with_libllama(const Case& c, ggml_type oracle_type, CacheType type, Differences* d) {
+  const std::string path = write_tiny_model(c.model, temp_path(std::string(c.name) + ".gguf"));
+  auto oracle = LlamaCpp::load(path, 2, 1024, oracle_type);
   ASSERT_NE(oracle, nullptr);
   const auto tokens = random_tokens(300, oracle->n_vocab());
   const auto expected = oracle->extend(tokens, true);
@@ -58,24 +62,41 @@ TEST_P(Parity, LogitsEqualLibllamas) {
   SessionParams params;
   params.n_threads = 2;
   params.n_batch = 128;
+  params.type_k = params.type_v = type;
   Session session = must(Session::create(model, params));
-  double worst = 0;
-  PrefillOptions options;
-  options.logits = [&](int64_t position, std::span<const float> logits) {
-    worst = std::max(worst, largest_difference(logits, expected[static_cast<size_t>(position)]));
+  const auto difference_to = [&](double* worst) {
+    return [&expected, worst](int64_t position, std::span<const float> logits) {
+      *worst = std::max(*worst, largest_difference(logits, expected[static_cast<size_t>(position)]));
+    };
   };
+  PrefillOptions options;
+  options.logits = difference_to(&d->prefill);
   must(session.prefill(std::span(tokens).first(200), Press(), options));
-  EXPECT_LE(worst, 1e-3) << "prefill";
-  worst = 0;
   // The rest as a question in one go, then token by token.
-  must(session.extend(std::span(tokens).subspan(200, 70), options.logits));
-  EXPECT_LE(worst, 1e-3) << "extend";
-  worst = 0;
+  must(session.extend(std::span(tokens).subspan(200, 70), difference_to(&d->extend)));
   for (size_t i = 270; i < tokens.size(); ++i) {
     must(session.extend(std::span(tokens).subspan(i, 1)));
-    worst = std::max(worst, largest_difference(session.logits(), expected[i]));
+    d->decode = std::max(d->decode, largest_difference(session.logits(), expected[i]));
   }
-  EXPECT_LE(worst, 1e-3) << "decode";
+}
+
+TEST_P(Parity, LogitsEqualLibllamas) {
+  Differences d;
+  ASSERT_NO_FATAL_FAILURE(compare_with_libllama(GetParam(), GGML_TYPE_F32, CacheType::f32, &d));
+  EXPECT_LE(d.prefill, 1e-4);
+  EXPECT_LE(d.extend, 1e-4);
+  EXPECT_LE(d.decode, 1e-4);
+}
+
+// With an F16 cache libllama rounds queries and weighted sums to F16 as well, and the last bit of a stored
+// row depends on it: what extends and decodes differs by such rounding. Prefill, by the same kernels, does
+// not.
+TEST_P(Parity, LogitsEqualLibllamasWithF16Cache) {
+  Differences d;
+  ASSERT_NO_FATAL_FAILURE(compare_with_libllama(GetParam(), GGML_TYPE_F16, CacheType::f16, &d));
+  EXPECT_LE(d.prefill, 1e-3);
+  EXPECT_LE(d.extend, 5e-3);
+  EXPECT_LE(d.decode, 5e-3);
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, Parity, ::testing::ValuesIn(cases()),
