@@ -138,6 +138,7 @@ class Bench {
       }
     }
     for (Contestant& c : all_) {
+      c.engine->rest();
       c.engine->remember();
       c.kv_bytes = c.engine->kv_bytes();  // before it grows for more tokens
     }
@@ -239,6 +240,7 @@ class Bench {
       for (size_t i = 0; i < all_.size(); ++i) {
         Contestant& c = all_[repeat % 2 == 0 ? i : all_.size() - 1 - i];
         CURDKV_CHECK(once(c, repeat));
+        c.engine->rest();
       }
       ++n_done_;
       progress();

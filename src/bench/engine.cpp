@@ -66,6 +66,7 @@ class Libllama : public Engine {
     return {};
   }
   void clear() override { llama_->clear(); }
+  void rest() override { llama_->rest(); }
 
   int64_t n_rows() const override { return llama_->n_past() * n_heads_; }
   size_t kv_bytes() const override { return kv_bytes_; }  // all of its context, from the start

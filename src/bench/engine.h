@@ -27,6 +27,7 @@ class Engine {
   virtual void remember() = 0;                                        // where rewind() goes back to
   virtual Result<void> rewind() = 0;
   virtual void clear() = 0;
+  virtual void rest() {}  // keeps no processor busy until the next call
 
   virtual Session* session() { return nullptr; }  // ours alone have one
 

@@ -92,6 +92,10 @@ class LlamaCpp {
     return out;
   }
 
+  // Sends its threads to sleep until the next call: after one they would wait for more at full speed for a
+  // while, at the cost of whatever is measured then.
+  void rest() { ggml_threadpool_pause(pool_); }
+
   int64_t n_vocab() const { return n_vocab_; }
   int64_t n_past() const { return n_past_; }
   int64_t n_ctx() const { return llama_n_ctx(context_); }  // as rounded by libllama
