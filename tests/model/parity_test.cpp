@@ -45,12 +45,8 @@ std::vector<Case> cases() {
 
 class Parity : public ::testing::TestWithParam<Case> {};
 
-// The largest differences of logits to libllama's.
-struct Differences {
-  double prefill = 0, extend = 0, decode = 0;
-};
-
-void compare_with_libllama(const Case& c, ggml_type oracle_type, CacheType type, Differences* d) {
+// Prefill, a question in one go and single tokens, with caches of one type on both sides.
+void expect_libllamas_logits(const Case& c, ggml_type oracle_type, CacheType type, double bar) {
   const std::string path = write_tiny_model(c.model, temp_path(std::string(c.name) + ".gguf"));
   auto oracle = LlamaCpp::load(path, 2, 1024, oracle_type);
   ASSERT_NE(oracle, nullptr);
@@ -64,39 +60,32 @@ void compare_with_libllama(const Case& c, ggml_type oracle_type, CacheType type,
   params.n_batch = 128;
   params.type_k = params.type_v = type;
   Session session = must(Session::create(model, params));
-  const auto difference_to = [&](double* worst) {
-    return [&expected, worst](int64_t position, std::span<const float> logits) {
-      *worst = std::max(*worst, largest_difference(logits, expected[static_cast<size_t>(position)]));
-    };
-  };
+  double worst = 0;
   PrefillOptions options;
-  options.logits = difference_to(&d->prefill);
+  options.logits = [&](int64_t position, std::span<const float> logits) {
+    worst = std::max(worst, largest_difference(logits, expected[static_cast<size_t>(position)]));
+  };
   must(session.prefill(std::span(tokens).first(200), Press(), options));
-  // The rest as a question in one go, then token by token.
-  must(session.extend(std::span(tokens).subspan(200, 70), difference_to(&d->extend)));
+  EXPECT_LE(worst, bar) << "prefill";
+  worst = 0;
+  must(session.extend(std::span(tokens).subspan(200, 70), options.logits));
+  EXPECT_LE(worst, bar) << "extend";
+  worst = 0;
   for (size_t i = 270; i < tokens.size(); ++i) {
     must(session.extend(std::span(tokens).subspan(i, 1)));
-    d->decode = std::max(d->decode, largest_difference(session.logits(), expected[i]));
+    worst = std::max(worst, largest_difference(session.logits(), expected[i]));
   }
+  EXPECT_LE(worst, bar) << "decode";
 }
 
 TEST_P(Parity, LogitsEqualLibllamas) {
-  Differences d;
-  ASSERT_NO_FATAL_FAILURE(compare_with_libllama(GetParam(), GGML_TYPE_F32, CacheType::f32, &d));
-  EXPECT_LE(d.prefill, 1e-4);
-  EXPECT_LE(d.extend, 1e-4);
-  EXPECT_LE(d.decode, 1e-4);
+  expect_libllamas_logits(GetParam(), GGML_TYPE_F16, CacheType::f16, 1e-3);
 }
 
-// With an F16 cache libllama rounds queries and weighted sums to F16 as well, and the last bit of a stored
-// row depends on it: what extends and decodes differs by such rounding. Prefill, by the same kernels, does
-// not.
-TEST_P(Parity, LogitsEqualLibllamasWithF16Cache) {
-  Differences d;
-  ASSERT_NO_FATAL_FAILURE(compare_with_libllama(GetParam(), GGML_TYPE_F16, CacheType::f16, &d));
-  EXPECT_LE(d.prefill, 1e-3);
-  EXPECT_LE(d.extend, 5e-3);
-  EXPECT_LE(d.decode, 5e-3);
+// With F16 caches a difference of one bit before a row is rounded can become 1e-3 in a logit. These do not
+// round.
+TEST_P(Parity, LogitsEqualLibllamasWithF32Cache) {
+  expect_libllamas_logits(GetParam(), GGML_TYPE_F32, CacheType::f32, 1e-4);
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, Parity, ::testing::ValuesIn(cases()),
