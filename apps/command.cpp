@@ -34,6 +34,8 @@ std::string default_model_path() {
 
 const std::map<std::string, CacheType> kCacheTypes = {
     {"f16", CacheType::f16}, {"f32", CacheType::f32}, {"q8_0", CacheType::q8_0}};
+const std::map<std::string, PrefillKernel> kPrefillKernels = {
+    {"auto", PrefillKernel::automatic}, {"ggml", PrefillKernel::ggml}, {"int8", PrefillKernel::int8}};
 
 }  // namespace
 
@@ -97,6 +99,12 @@ void SessionOptions::add_to(CLI::App& app) {
       ->type_name("N")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
+  app.add_option(
+         "--prefill-kernel", prefill_kernel,
+         "what reads the context on the CPU: auto, ggml (libllama's very bits), int8 (needs AVX-512 VNNI)")
+      ->check(CLI::IsMember(kPrefillKernels))
+      ->type_name("NAME")
+      ->capture_default_str();
   app.add_option("--cache-type-k", type_k, "type of cached keys: f16, f32 or q8_0 (-ctk TYPE)")
       ->check(CLI::IsMember(kCacheTypes))
       ->type_name("TYPE")
@@ -111,6 +119,7 @@ SessionParams SessionOptions::resolve() const {
   SessionParams p = params;
   p.type_k = kCacheTypes.at(type_k);
   p.type_v = kCacheTypes.at(type_v);
+  p.prefill_kernel = kPrefillKernels.at(prefill_kernel);
   p.stop = &interrupted();
   return p;
 }

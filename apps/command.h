@@ -43,10 +43,10 @@ struct ModelOptions {
   Result<std::string> resolve() const;
 };
 
-// -t, -c, -b, -ctk, -ctv.
+// -t, -c, -b, --prefill-kernel, -ctk, -ctv.
 struct SessionOptions {
   SessionParams params;
-  std::string type_k = "f16", type_v = "f16";
+  std::string type_k = "f16", type_v = "f16", prefill_kernel = "auto";
   void add_to(CLI::App& app);
   SessionParams resolve() const;
 };

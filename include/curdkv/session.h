@@ -19,12 +19,17 @@ using Token = int32_t;
 
 enum class CacheType { f16, f32, q8_0 };
 
+// What a context is read with on the CPU: ggml's products and attention, which give libllama's very bits; or
+// our own attention, and products in 8 bits where the processor can (int8: an error where it cannot).
+enum class PrefillKernel { automatic, ggml, int8 };
+
 struct SessionParams {
   int n_threads = 1;
   int64_t n_batch = 512;  // tokens computed at a time; rounded up to a multiple of 64
   int64_t n_ctx = 0;      // most tokens, evicted ones included; 0: what the model was trained for
   CacheType type_k = CacheType::f16;
   CacheType type_v = CacheType::f16;
+  PrefillKernel prefill_kernel = PrefillKernel::automatic;
   bool portable_attention = false;  // standard ggml ops on the CPU too; for comparison
   // When it turns true, the running call returns ErrorCode::cancelled soon; must outlive the session.
   const std::atomic<bool>* stop = nullptr;

@@ -14,7 +14,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include <hwy/contrib/math/math-inl.h>
+#include "engine/exp2-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace curdkv {
@@ -161,22 +161,6 @@ HWY_INLINE void mix_rows(const float* p, const char* v, size_t stride, int64_t n
   for (; d < n_dims; d += kLanes) mix_columns<Rows, kQ, 1>(p, v, stride, n_rows, d, out, out_stride);
 }
 
-// 2^x for x in [-126, 0], to 2e-7 of it.
-HWY_INLINE Vec power_of_two(Vec x) {
-  const Floats df;
-  const hn::RebindToSigned<Floats> di;
-  // Adding 1.5 * 2^23 rounds to an integer, and leaves it in the low bits.
-  const auto magic = hn::Set(df, 12582912.0f);
-  const auto shifted = hn::Add(x, magic);
-  const auto f = hn::Sub(x, hn::Sub(shifted, magic));  // in [-0.5, 0.5]
-  // Taylor's series of exp(f ln 2).
-  auto y = hn::Set(df, 1.5403530e-4f);
-  for (const float c : {1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f, 2.4022651e-1f, 6.9314718e-1f, 1.0f}) {
-    y = hn::MulAdd(y, f, hn::Set(df, c));
-  }
-  return hn::BitCast(df, hn::Add(hn::BitCast(di, y), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
-}
-
 // Fills scores beyond the visible with -inf; returns the max.
 HWY_INLINE float max_of_visible(float* scores, int64_t n_visible) {
   const Floats df;
@@ -197,7 +181,7 @@ HWY_INLINE float exp_of_visible(float* scores, int64_t n_visible, float max) {
   auto sum = hn::Zero(df);
   for (int64_t i = 0; i < kBlockRows; i += kLanes) {
     const auto x = hn::Mul(hn::Sub(hn::LoadU(df, scores + i), hn::Set(df, max)), hn::Set(df, 1.44269504f));
-    const auto y = hn::IfThenElseZero(hn::Ge(x, hn::Set(df, -126.0f)), power_of_two(x));
+    const auto y = power_of_two_or_zero(x);
     hn::StoreU(y, df, scores + i);
     sum = hn::Add(sum, y);
   }

@@ -54,6 +54,7 @@ Compute::~Compute() {
 
 ggml_context* Compute::begin() {
   ++epoch_;
+  kept_.clear();
   ggml_backend_sched_reset(sched_.get());
   context_.reset(ggml_init({meta_.size(), meta_.data(), true}));
   graph_ = ggml_new_graph_custom(context_.get(), max_nodes_, false);

@@ -27,6 +27,14 @@ class Compute {
   ggml_context* context() { return context_.get(); }
   ggml_cgraph* graph() { return graph_; }
 
+  // An object for operations that need more than their tensors; lives as long as the graph.
+  template <typename T, typename... Args>
+  T* keep(Args&&... args) {
+    const std::shared_ptr<T> object(new T{std::forward<Args>(args)...});
+    kept_.push_back(object);
+    return object.get();
+  }
+
   Result<void> allocate();  // memory for the graph; inputs can be set afterwards
   Result<void> run();       // may be called again with other inputs
 
@@ -49,6 +57,7 @@ class Compute {
   size_t max_nodes_ = 0;
   GgmlContext context_;
   ggml_cgraph* graph_ = nullptr;
+  std::vector<std::shared_ptr<void>> kept_;
   uint64_t epoch_ = 0;
   const std::atomic<bool>* stop_ = nullptr;
 };

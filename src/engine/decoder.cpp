@@ -5,10 +5,11 @@
 namespace curdkv {
 namespace {
 
-ggml_tensor* feed_forward(ggml_context* ctx, const LayerWeights& w, ggml_tensor* x) {
-  ggml_tensor* gate = linear(ctx, w.w_gate, w.b_gate, x);
-  ggml_tensor* up = linear(ctx, w.w_up, w.b_up, x);
-  return linear(ctx, w.w_down, w.b_down, ggml_swiglu_split(ctx, gate, up));
+ggml_tensor* feed_forward(ggml_context* ctx, const Multiply& multiply, const LayerWeights& w,
+                          ggml_tensor* x) {
+  ggml_tensor* gate = linear(ctx, multiply, w.w_gate, w.b_gate, x);
+  ggml_tensor* up = linear(ctx, multiply, w.w_up, w.b_up, x);
+  return linear(ctx, multiply, w.w_down, w.b_down, ggml_swiglu_split(ctx, gate, up));
 }
 
 ggml_tensor* named(ggml_tensor* t, const char* name, int64_t il) {
@@ -36,24 +37,26 @@ ggml_tensor* rotate_keeping_length(ggml_context* ctx, const RopeParams& rope, gg
 }
 
 ggml_tensor* build_layer(ggml_context* ctx, const Model::Impl& model, int64_t il, ggml_tensor* x,
-                         ggml_tensor* positions, ggml_tensor* out_rows, const Attend& attend) {
+                         ggml_tensor* positions, ggml_tensor* out_rows, const Attend& attend,
+                         const Multiply& multiply) {
   const HParams& hp = model.hp;
   const LayerWeights& w = model.weights.layers[static_cast<size_t>(il)];
 
   ggml_tensor* normed = named(rms_norm(ctx, x, w.attn_norm, hp.rms_eps), "attn_norm", il);
-  Projections p = model.arch->project(ctx, hp, w, normed);
+  Projections p = model.arch->project(ctx, multiply, hp, w, normed);
   p.q = named(rotate(ctx, hp.rope, model.weights.rope_freqs, p.q, positions), "q", il);
   p.k = named(rotate(ctx, hp.rope, model.weights.rope_freqs, p.k, positions), "k", il);
   named(p.v, "v", il);
   ggml_tensor* attended = named(attend(p), "attention", il);
-  ggml_tensor* out = named(linear(ctx, w.wo, w.bo, attended), "attn_out", il);
+  ggml_tensor* out = named(linear(ctx, multiply, w.wo, w.bo, attended), "attn_out", il);
   if (out_rows != nullptr) {
     out = ggml_get_rows(ctx, out, out_rows);
     x = ggml_get_rows(ctx, x, out_rows);
   }
   ggml_tensor* mid = named(ggml_add(ctx, out, x), "ffn_in", il);
 
-  ggml_tensor* ffn = feed_forward(ctx, w, named(rms_norm(ctx, mid, w.ffn_norm, hp.rms_eps), "ffn_norm", il));
+  ggml_tensor* ffn =
+      feed_forward(ctx, multiply, w, named(rms_norm(ctx, mid, w.ffn_norm, hp.rms_eps), "ffn_norm", il));
   return named(ggml_add(ctx, ffn, mid), "layer_out", il);
 }
 

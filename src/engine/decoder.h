@@ -17,7 +17,8 @@ using Attend = std::function<ggml_tensor*(const Projections&)>;
 // Layer il over x, F32 [n_embd, n]. positions: I32 [n]. out_rows: I32, the rows wanted from here on, or null
 // for all. Returns F32 [n_embd, n or rows].
 ggml_tensor* build_layer(ggml_context* ctx, const Model::Impl& model, int64_t il, ggml_tensor* x,
-                         ggml_tensor* positions, ggml_tensor* out_rows, const Attend& attend);
+                         ggml_tensor* positions, ggml_tensor* out_rows, const Attend& attend,
+                         const Multiply& multiply = ggml_mul_mat);
 
 // RoPE at the given positions; x: F32 [d_head, n_head, n], positions: I32 [n].
 ggml_tensor* rotate(ggml_context* ctx, const RopeParams& rope, ggml_tensor* rope_freqs, ggml_tensor* x,

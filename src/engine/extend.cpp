@@ -22,7 +22,6 @@ Result<void> Session::Impl::build_extend(int64_t n_new, bool decoding, bool all_
   d.cache_rows.clear();
   d.attention.assign(static_cast<size_t>(hp.n_layer), {});
 
-  ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
   int64_t widest = 0;
   for (int64_t il = 0; il < hp.n_layer; ++il) widest = std::max(widest, cache.layer(il).longest());
   const RaggedMask ragged_mask = {widest, n_new};
@@ -43,7 +42,7 @@ Result<void> Session::Impl::build_extend(int64_t n_new, bool decoding, bool all_
       };
       ggml_tensor* k = store(layer.k, p.k);
       ggml_tensor* v = store(layer.v, p.v);
-      if (m().weights.layer_device[i] == cpu && !params.portable_attention) {
+      if (on_cpu(il) && !params.portable_attention) {
         return ragged_attention_cpu(ctx, &d.attention[i], p.q, k, v);
       }
       if (d.mask == nullptr) d.mask = input(GGML_TYPE_F16, ragged_mask.n_elements());

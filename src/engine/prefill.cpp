@@ -8,6 +8,12 @@
 #include "engine/decoder.h"
 
 namespace curdkv {
+namespace {
+
+constexpr int64_t kFewTokens = 128;  // that unpacking a layer's weights would not pay for
+
+}  // namespace
+
 Prefill::Prefill(std::span<const PrefillInto> into, std::span<const Token> tokens,
                  const PrefillOptions& options)
     : s_(*into[0].session),
@@ -19,7 +25,7 @@ Prefill::Prefill(std::span<const PrefillInto> into, std::span<const Token> token
       // and takes the same kernels, whatever the chunk size: the same rounding, the same kept tokens.
       n_padded_(round_up(n_tokens_, kTileTokens)),
       n_chunk_(std::min(round_up(s_.params.n_batch, kTileTokens), n_padded_)),
-      mask_{n_padded_ - kTileTokens, n_chunk_} {  // the last chunk starts there at the latest
+      products_(*s_.compute, s_.m(), n_tokens_ < kFewTokens ? nullptr : s_.products.get()) {
   for (const PrefillInto& i : into) {
     if (!i.press->is_none()) needs_ = needs_ | i.press->scorer()->needs();
   }
@@ -28,14 +34,13 @@ Prefill::Prefill(std::span<const PrefillInto> into, std::span<const Token> token
   if (needs_.reconstruction) {
     second_.emplace(s_, options.repeats, n_tokens_, n_chunk_);
     n_rows_ = std::max(n_padded_, n_tokens_ + second_->n_rows());
-    mask_.width = n_rows_;
   }
 }
 
 Result<std::vector<PrefillReport>> Prefill::run() {
   const Stopwatch all;
   CURDKV_TRY(first_, Reading::start(s_, tokens_, n_padded_, n_chunk_, 0, "the hidden states of the context"));
-  CURDKV_CHECK(allocate_mask());
+  CURDKV_TRY(attention_, ScratchAttention::create(s_, n_rows_, n_chunk_));
   if (second_) CURDKV_CHECK(second_->start());
   for (const PrefillInto& i : into_) i.session->kept.clear();
   std::vector<LayerKv> waiting;  // compress_at_end only
@@ -110,16 +115,6 @@ Result<LayerKv> Prefill::allocate_kv(int64_t il) const {
   return kv;
 }
 
-Result<void> Prefill::allocate_mask() {
-  mask_context_ = make_ggml_context(1);
-  mask_data_ = ggml_new_tensor_1d(mask_context_.get(), GGML_TYPE_F16, mask_.n_elements());
-  CURDKV_TRY(mask_buffer_,
-             allocate_tensors(mask_context_.get(), ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU),
-                              "the attention mask"));
-  mask_.write(mask_data_);
-  return {};
-}
-
 // il layers are done and so many tokens of the next, of both readings.
 void Prefill::note_progress(int64_t il, int64_t n_done) const {
   if (!options_.progress) return;
@@ -129,6 +124,7 @@ void Prefill::note_progress(int64_t il, int64_t n_done) const {
 
 Result<void> Prefill::run_layer(int64_t il, LayerKv& kv) {
   CURDKV_CHECK(first_->move_to_layer(il));
+  CURDKV_CHECK(products_.load(il));
   for (int64_t first = 0; first < n_padded_; first += n_chunk_) {
     const int64_t n = std::min(n_chunk_, n_padded_ - first);
     CURDKV_CHECK(run_chunk(il, kv, first, n));
@@ -141,11 +137,11 @@ Result<void> Prefill::run_chunk(int64_t il, LayerKv& kv, int64_t first, int64_t 
   ggml_context* ctx = s_.compute->begin();
   const Attend attend = [&](const Projections& p) {
     if (kv.q != nullptr) store_queries(ctx, kv, p.q, first);
-    return attend_in_scratch(*s_.compute, ctx, kv, p, first, mask_.view(ctx, mask_data_, first),
-                             s_.m().hp.kq_scale);
+    return attention_->attend(il, kv, p, first);
   };
   ggml_tensor* x = first_->hidden(ctx, first, n);
-  ggml_tensor* out = build_layer(ctx, s_.m(), il, x, first_->positions(ctx, first, n), nullptr, attend);
+  ggml_tensor* out = build_layer(ctx, s_.m(), il, x, first_->positions(ctx, first, n), nullptr, attend,
+                                 products_.multiply_by());
   // Of the last layer only keys and values are wanted, and the hidden states that become logits.
   const bool last_layer = il + 1 == s_.m().hp.n_layer, holds_last_token = first + n == n_padded_;
   if (!last_layer || holds_last_token || options_.logits) {
@@ -170,7 +166,7 @@ Result<void> Prefill::compress(int64_t il, const LayerKv& kv) {
   const Stopwatch watch;
   PrefilledLayer layer(*s_.compute, s_.layer_model(il), kv, n_tokens_);
   if (second_) {
-    CURDKV_TRY(layer.repeated, second_->run_layer(il, kv, mask_, mask_data_, [&](int64_t n_done) {
+    CURDKV_TRY(layer.repeated, second_->run_layer(il, kv, *attention_, products_, [&](int64_t n_done) {
       note_progress(il, n_tokens_ + n_done);
     }));
   }

@@ -8,6 +8,8 @@
 
 #include "engine/reading.h"
 #include "engine/reconstruction.h"
+#include "engine/scratch_attention.h"
+#include "products/layer_products.h"
 
 namespace curdkv {
 
@@ -25,7 +27,6 @@ class Prefill {
 
  private:
   Result<LayerKv> allocate_kv(int64_t il) const;
-  Result<void> allocate_mask();
   Result<void> run_layer(int64_t il, LayerKv& kv);
   Result<void> run_chunk(int64_t il, LayerKv& kv, int64_t first, int64_t n);
   void store_queries(ggml_context* ctx, const LayerKv& kv, ggml_tensor* q, int64_t first);
@@ -47,10 +48,8 @@ class Prefill {
 
   std::optional<Reading> first_;
   std::optional<Reconstruction> second_;  // when the press needs it
-  RaggedMask mask_;
-  ggml_tensor* mask_data_ = nullptr;  // F16, see RaggedMask
-  GgmlContext mask_context_;
-  GgmlBuffer mask_buffer_;
+  std::optional<ScratchAttention> attention_;
+  LayerProducts products_;
 };
 
 }  // namespace curdkv

@@ -74,23 +74,4 @@ ggml_tensor* Reading::positions(ggml_context* ctx, int64_t first, int64_t n) con
   return ggml_view_1d(ctx, positions_, n, static_cast<size_t>(first) * sizeof(int32_t));
 }
 
-ggml_tensor* attend_in_scratch(Compute& compute, ggml_context* ctx, const LayerKv& kv, const Projections& p,
-                               int64_t row, ggml_tensor* mask, float scale) {
-  const int64_t n = p.q->ne[2];
-  const auto store = [&](ggml_tensor* all, ggml_tensor* fresh) {
-    ggml_tensor* to = ggml_view_3d(ctx, all, all->ne[0], all->ne[1], n, all->nb[1], all->nb[2],
-                                   static_cast<size_t>(row) * all->nb[2]);
-    ggml_build_forward_expand(compute.graph(), ggml_cpy(ctx, fresh, to));
-  };
-  const auto seen = [&](ggml_tensor* all) {  // [d, row + n, n_head_kv]
-    return ggml_view_3d(ctx, all, all->ne[0], row + n, all->ne[1], all->nb[2], all->nb[1], 0);
-  };
-  store(kv.k, p.k);
-  store(kv.v, p.v);
-  ggml_tensor* out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, p.q, 0, 2, 1, 3), seen(kv.k), seen(kv.v),
-                                         mask, scale, 0.0f, 0.0f);
-  ggml_prec_set_acc(out, GGML_PREC_F32);
-  return ggml_reshape_2d(ctx, out, out->ne[0] * out->ne[1], n);
-}
-
 }  // namespace curdkv

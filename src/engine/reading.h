@@ -43,10 +43,4 @@ class Reading {
 // Tensors of a context in one buffer on the device; out_of_memory says what they were for.
 Result<GgmlBuffer> allocate_tensors(ggml_context* ctx, ggml_backend_dev_t device, const char* what);
 
-// Causal attention of a chunk over one layer's scratch: writes the chunk's keys and values to rows [row, row
-// + n) and lets its queries see all rows before, and the chunk's up to their own. `mask` as RaggedMask::view
-// gives it for `row`.
-ggml_tensor* attend_in_scratch(Compute& compute, ggml_context* ctx, const LayerKv& kv, const Projections& p,
-                               int64_t row, ggml_tensor* mask, float scale);
-
 }  // namespace curdkv

@@ -53,21 +53,21 @@ Result<void> Reconstruction::start() {
   return {};
 }
 
-Result<Scores> Reconstruction::run_layer(int64_t il, const LayerKv& kv, const RaggedMask& mask,
-                                         ggml_tensor* mask_data,
+Result<Scores> Reconstruction::run_layer(int64_t il, const LayerKv& kv, ScratchAttention& attention,
+                                         LayerProducts& products,
                                          const std::function<void(int64_t)>& progress) {
   Scores scores(n_tokens_, s_.m().hp.n_head_kv);
   int64_t n_done = 0;
   for (size_t i = 0; i < repeats_.size(); ++i) {
     CURDKV_CHECK(readings_[i].move_to_layer(il));
-    CURDKV_CHECK(repeat(il, kv, i, mask, mask_data, scores));
+    CURDKV_CHECK(repeat(il, kv, i, attention, products, scores));
     progress(n_done += readings_[i].n_padded());
   }
   return scores;
 }
 
-Result<void> Reconstruction::repeat(int64_t il, const LayerKv& kv, size_t index, const RaggedMask& mask,
-                                    ggml_tensor* mask_data, Scores& scores) {
+Result<void> Reconstruction::repeat(int64_t il, const LayerKv& kv, size_t index, ScratchAttention& attention,
+                                    LayerProducts& products, Scores& scores) {
   const Repeat& r = repeats_[index];
   const Reading& reading = readings_[index];
   const HParams& hp = s_.m().hp;
@@ -82,8 +82,7 @@ Result<void> Reconstruction::repeat(int64_t il, const LayerKv& kv, size_t index,
     };
     std::vector<ggml_tensor*> highest;
     const Attend attend = [&](const Projections& p) {
-      ggml_tensor* out = attend_in_scratch(*s_.compute, ctx, kv, p, n_tokens_ + at,
-                                           mask.view(ctx, mask_data, n_tokens_ + at), hp.kq_scale);
+      ggml_tensor* out = attention.attend(il, kv, p, n_tokens_ + at);
       // Sinks, the chunk that is repeated, and the repeat itself so far.
       ggml_tensor* keys = ggml_concat(ctx, rows(kv.k, r.first, r.n), rows(kv.k, n_tokens_, at + n), 1);
       if (n_sinks > 0) keys = ggml_concat(ctx, rows(kv.k, 0, n_sinks), keys, 1);
@@ -97,7 +96,8 @@ Result<void> Reconstruction::repeat(int64_t il, const LayerKv& kv, size_t index,
       return out;
     };
     ggml_tensor* x = reading.hidden(ctx, at, n);
-    ggml_tensor* out = build_layer(ctx, s_.m(), il, x, reading.positions(ctx, at, n), nullptr, attend);
+    ggml_tensor* out = build_layer(ctx, s_.m(), il, x, reading.positions(ctx, at, n), nullptr, attend,
+                                   products.multiply_by());
     for (ggml_tensor* t : highest) {
       ggml_set_output(t);
       ggml_build_forward_expand(s_.compute->graph(), t);

@@ -6,6 +6,8 @@
 #include <deque>
 
 #include "engine/reading.h"
+#include "engine/scratch_attention.h"
+#include "products/layer_products.h"
 
 namespace curdkv {
 
@@ -23,13 +25,13 @@ class Reconstruction {
 
   Result<void> start();
   // Runs all repeats through layer il, over kv whose first n_tokens rows are the context's; rows behind are
-  // overwritten. [n_tokens, n_head_kv]; 0 for tokens no repeat covers. mask: of width >= n_tokens + n_rows().
-  Result<Scores> run_layer(int64_t il, const LayerKv& kv, const RaggedMask& mask, ggml_tensor* mask_data,
-                           const std::function<void(int64_t n_done)>& progress);
+  // overwritten. [n_tokens, n_head_kv]; 0 for tokens no repeat covers. The products are those of layer il.
+  Result<Scores> run_layer(int64_t il, const LayerKv& kv, ScratchAttention& attention,
+                           LayerProducts& products, const std::function<void(int64_t n_done)>& progress);
 
  private:
-  Result<void> repeat(int64_t il, const LayerKv& kv, size_t index, const RaggedMask& mask,
-                      ggml_tensor* mask_data, Scores& scores);
+  Result<void> repeat(int64_t il, const LayerKv& kv, size_t index, ScratchAttention& attention,
+                      LayerProducts& products, Scores& scores);
 
   Session::Impl& s_;
   const std::vector<Repeat>& repeats_;

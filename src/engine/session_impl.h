@@ -11,6 +11,7 @@
 #include "engine/ragged_attention.h"
 #include "model/model_impl.h"
 #include "press/allocation.h"
+#include "products/kernel.h"
 
 namespace curdkv {
 
@@ -47,6 +48,7 @@ struct Session::Impl {
   SessionParams params;
   int64_t n_ctx = 0;
   std::unique_ptr<Compute> compute;
+  std::unique_ptr<ProductKernel> products;  // of a prefill; null: ggml's
   RaggedCache cache;
   int64_t n_tokens = 0;
   int64_t next_position = 0;  // of RoPE; n_tokens unless gaps were closed
@@ -56,6 +58,10 @@ struct Session::Impl {
   DecodeGraph decode;
 
   const Model::Impl& m() const { return model.impl(); }
+  bool on_cpu(int64_t il) const {
+    return m().weights.layer_device[static_cast<size_t>(il)] ==
+           ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+  }
 
   Result<void> extend(std::span<const Token> tokens, const LogitsSink& sink);
   Result<void> compress(const Press& press, int64_t budget, int64_t room);

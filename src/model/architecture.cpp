@@ -62,8 +62,9 @@ std::span<const TensorSpec> common_tensors() {
   return kCommon;
 }
 
-ggml_tensor* linear(ggml_context* ctx, ggml_tensor* w, ggml_tensor* b, ggml_tensor* x) {
-  ggml_tensor* y = ggml_mul_mat(ctx, w, x);
+ggml_tensor* linear(ggml_context* ctx, const Multiply& multiply, ggml_tensor* w, ggml_tensor* b,
+                    ggml_tensor* x) {
+  ggml_tensor* y = multiply(ctx, w, x);
   return b == nullptr ? y : ggml_add(ctx, y, b);
 }
 
@@ -71,12 +72,13 @@ ggml_tensor* rms_norm(ggml_context* ctx, ggml_tensor* x, ggml_tensor* weight, fl
   return ggml_mul(ctx, ggml_rms_norm(ctx, x, eps), weight);
 }
 
-Projections project_plain(ggml_context* ctx, const HParams& hp, const LayerWeights& w, ggml_tensor* x) {
+Projections project_plain(ggml_context* ctx, const Multiply& multiply, const HParams& hp,
+                          const LayerWeights& w, ggml_tensor* x) {
   const int64_t n_tokens = x->ne[1];
   return {
-      ggml_reshape_3d(ctx, linear(ctx, w.wq, w.bq, x), hp.d_head_k, hp.n_head, n_tokens),
-      ggml_reshape_3d(ctx, linear(ctx, w.wk, w.bk, x), hp.d_head_k, hp.n_head_kv, n_tokens),
-      ggml_reshape_3d(ctx, linear(ctx, w.wv, w.bv, x), hp.d_head_v, hp.n_head_kv, n_tokens),
+      ggml_reshape_3d(ctx, linear(ctx, multiply, w.wq, w.bq, x), hp.d_head_k, hp.n_head, n_tokens),
+      ggml_reshape_3d(ctx, linear(ctx, multiply, w.wk, w.bk, x), hp.d_head_k, hp.n_head_kv, n_tokens),
+      ggml_reshape_3d(ctx, linear(ctx, multiply, w.wv, w.bv, x), hp.d_head_v, hp.n_head_kv, n_tokens),
   };
 }
 

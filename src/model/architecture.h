@@ -4,6 +4,7 @@
 
 #include <ggml.h>
 
+#include <functional>
 #include <span>
 #include <string>
 
@@ -47,12 +48,15 @@ struct Projections {
   ggml_tensor* v;  // F32 [d_head_v, n_head_kv, n_tokens]
 };
 
+// How w x is computed: ggml_mul_mat, or what stands in for it while prefilling. x: F32 [n_in, n_tokens].
+using Multiply = std::function<ggml_tensor*(ggml_context*, ggml_tensor* w, ggml_tensor* x)>;
+
 struct Architecture {
   const char* name;     // general.architecture
   const char* members;  // what users know it as
   RopePairing rope;
   std::span<const TensorSpec> extra_tensors;  // beyond common_tensors()
-  Projections (*project)(ggml_context*, const HParams&, const LayerWeights&, ggml_tensor* x);
+  Projections (*project)(ggml_context*, const Multiply&, const HParams&, const LayerWeights&, ggml_tensor* x);
 };
 
 extern const Architecture kLlama, kQwen2, kQwen3;
@@ -63,12 +67,14 @@ const Architecture* find_architecture(const std::string& name);  // nullptr if n
 std::span<const TensorSpec> common_tensors();  // those every family has
 
 // W x + b; b may be null. x: F32 [n_in, n_tokens].
-ggml_tensor* linear(ggml_context* ctx, ggml_tensor* w, ggml_tensor* b, ggml_tensor* x);
+ggml_tensor* linear(ggml_context* ctx, const Multiply& multiply, ggml_tensor* w, ggml_tensor* b,
+                    ggml_tensor* x);
 
 // Root-mean-square norm over the first dimension, times weight (F32 [ne0 of x]).
 ggml_tensor* rms_norm(ggml_context* ctx, ggml_tensor* x, ggml_tensor* weight, float eps);
 
 // Q, K and V with biases where there are any; what llama and qwen2 do.
-Projections project_plain(ggml_context*, const HParams&, const LayerWeights&, ggml_tensor* x);
+Projections project_plain(ggml_context*, const Multiply&, const HParams&, const LayerWeights&,
+                          ggml_tensor* x);
 
 }  // namespace curdkv

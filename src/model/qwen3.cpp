@@ -14,8 +14,9 @@ constexpr TensorSpec kExtra[] = {
     {"attn_k_norm.weight", &LayerWeights::k_norm, d_head, nullptr, true},
 };
 
-Projections project(ggml_context* ctx, const HParams& hp, const LayerWeights& w, ggml_tensor* x) {
-  Projections p = project_plain(ctx, hp, w, x);
+Projections project(ggml_context* ctx, const Multiply& multiply, const HParams& hp, const LayerWeights& w,
+                    ggml_tensor* x) {
+  Projections p = project_plain(ctx, multiply, hp, w, x);
   p.q = rms_norm(ctx, p.q, w.q_norm, hp.rms_eps);
   p.k = rms_norm(ctx, p.k, w.k_norm, hp.rms_eps);
   return p;

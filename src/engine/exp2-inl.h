@@ -1,0 +1,44 @@
+// 2^x for vectors; a Highway header, included once for each instruction set.
+#if defined(CURDKV_EXP2_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef CURDKV_EXP2_INL_H
+#undef CURDKV_EXP2_INL_H
+#else
+#define CURDKV_EXP2_INL_H
+#endif
+
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace curdkv {
+namespace HWY_NAMESPACE {
+
+// 2^x for x in [-126, 0], to 2e-7 of it.
+template <class V>
+HWY_INLINE V power_of_two(V x) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::DFromV<V> df;
+  const hn::RebindToSigned<decltype(df)> di;
+  // Adding 1.5 * 2^23 rounds to an integer, and leaves it in the low bits.
+  const auto magic = hn::Set(df, 12582912.0f);
+  const auto shifted = hn::Add(x, magic);
+  const auto f = hn::Sub(x, hn::Sub(shifted, magic));  // in [-0.5, 0.5]
+  // Taylor's series of exp(f ln 2).
+  auto y = hn::Set(df, 1.5403530e-4f);
+  for (const float c : {1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f, 2.4022651e-1f, 6.9314718e-1f, 1.0f}) {
+    y = hn::MulAdd(y, f, hn::Set(df, c));
+  }
+  return hn::BitCast(df, hn::Add(hn::BitCast(di, y), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
+}
+
+// 2^x, and 0 below -126; x <= 0.
+template <class V>
+HWY_INLINE V power_of_two_or_zero(V x) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  return hn::IfThenElseZero(hn::Ge(x, hn::Set(hn::DFromV<V>(), -126.0f)), power_of_two(x));
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace curdkv
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,34 @@
+// The inner loops of a prefill's attention on the CPU: a tile of queries against all keys that they see.
+// Vectorised by Highway, the instruction set chosen at run time.
+#pragma once
+
+#include <ggml.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace curdkv {
+
+inline constexpr int64_t kTileQueries =
+    32;  // consecutive tokens in a tile, with all query heads of one KV head
+
+struct PrefillTile {
+  const char* q;  // F32 rows of d_k: the tile's first token, the group's first query head
+  size_t q_head_stride, q_token_stride;  // bytes
+  const char* k;                         // type_k rows of d_k, the KV head's, token 0 first
+  const char* v;                         // type_v rows of d_v
+  size_t k_stride, v_stride;             // bytes between tokens
+  ggml_type type_k, type_v;              // F16 or F32
+  float* out;                            // F32 rows of d_v, those of a token's query heads in turn
+  size_t out_token_stride;               // floats
+  int64_t first;              // the first query's token: it sees keys [0, first], the next one more, ...
+  int64_t n_group, d_k, d_v;  // query heads per KV head; dimensions, multiples of 8
+  float scale;                // of Q K^T
+};
+
+size_t prefill_scratch_floats(int64_t n_group, int64_t d_k, int64_t d_v);
+
+// scratch: prefill_scratch_floats() floats, aligned to 64 bytes.
+void attend_tile(const PrefillTile& tile, float* scratch);
+
+}  // namespace curdkv

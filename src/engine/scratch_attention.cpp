@@ -1,0 +1,51 @@
+#include "engine/scratch_attention.h"
+
+#include "base/try.h"
+#include "engine/prefill_attention.h"
+#include "engine/reading.h"
+
+namespace curdkv {
+
+bool ScratchAttention::takes_kernel(int64_t il) const {
+  const HParams& hp = s_->m().hp;
+  return s_->params.prefill_kernel != PrefillKernel::ggml && !s_->params.portable_attention &&
+         s_->on_cpu(il) && prefill_attention_takes(hp.d_head_k, hp.d_head_v);
+}
+
+Result<ScratchAttention> ScratchAttention::create(Session::Impl& session, int64_t width, int64_t n_chunk) {
+  ScratchAttention a(session);
+  bool needs_mask = false;
+  for (int64_t il = 0; il < session.m().hp.n_layer; ++il) needs_mask = needs_mask || !a.takes_kernel(il);
+  if (!needs_mask) return a;
+  a.mask_ = {width, n_chunk};
+  a.context_ = make_ggml_context(1);
+  a.mask_data_ = ggml_new_tensor_1d(a.context_.get(), GGML_TYPE_F16, a.mask_.n_elements());
+  CURDKV_TRY(a.buffer_,
+             allocate_tensors(a.context_.get(), ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU),
+                              "the attention mask"));
+  a.mask_.write(a.mask_data_);
+  return a;
+}
+
+ggml_tensor* ScratchAttention::attend(int64_t il, const LayerKv& kv, const Projections& p, int64_t row) {
+  const int64_t n = p.q->ne[2];
+  const float scale = s_->m().hp.kq_scale;
+  ggml_context* ctx = s_->compute->context();
+  const auto store = [&](ggml_tensor* all, ggml_tensor* fresh) {
+    ggml_tensor* to = ggml_view_3d(ctx, all, all->ne[0], all->ne[1], n, all->nb[1], all->nb[2],
+                                   static_cast<size_t>(row) * all->nb[2]);
+    ggml_build_forward_expand(s_->compute->graph(), ggml_cpy(ctx, fresh, to));
+  };
+  const auto seen = [&](ggml_tensor* all) {  // [d, row + n, n_head_kv]
+    return ggml_view_3d(ctx, all, all->ne[0], row + n, all->ne[1], all->nb[2], all->nb[1], 0);
+  };
+  store(kv.k, p.k);
+  store(kv.v, p.v);
+  if (takes_kernel(il)) return prefill_attention_cpu(*s_->compute, ctx, p.q, seen(kv.k), seen(kv.v), scale);
+  ggml_tensor* out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, p.q, 0, 2, 1, 3), seen(kv.k), seen(kv.v),
+                                         mask_.view(ctx, mask_data_, row), scale, 0.0f, 0.0f);
+  ggml_prec_set_acc(out, GGML_PREC_F32);
+  return ggml_reshape_2d(ctx, out, out->ne[0] * out->ne[1], n);
+}
+
+}  // namespace curdkv

@@ -1,0 +1,30 @@
+// Causal attention over one layer's scratch, the uncompressed keys and values that a prefill works on: on the
+// CPU our own kernel, elsewhere, or when ggml's is asked for, one ggml_flash_attn_ext with a mask. The choice
+// is made here.
+#pragma once
+
+#include "engine/session_impl.h"
+
+namespace curdkv {
+
+class ScratchAttention {
+ public:
+  // For chunks of up to n_chunk tokens behind up to `width` rows. Errors: out_of_memory.
+  static Result<ScratchAttention> create(Session::Impl& session, int64_t width, int64_t n_chunk);
+
+  // Writes a chunk's keys and values to rows [row, row + n) of layer il's scratch and lets its queries see
+  // all rows before, and the chunk's up to their own: F32 [d_head_v * n_head, n], in the graph at hand.
+  ggml_tensor* attend(int64_t il, const LayerKv& kv, const Projections& p, int64_t row);
+
+ private:
+  explicit ScratchAttention(Session::Impl& session) : s_(&session) {}
+  bool takes_kernel(int64_t il) const;
+
+  Session::Impl* s_;
+  RaggedMask mask_ = {};
+  ggml_tensor* mask_data_ = nullptr;  // F16, see RaggedMask; null if no layer needs it
+  GgmlContext context_;
+  GgmlBuffer buffer_;
+};
+
+}  // namespace curdkv

@@ -1,0 +1,110 @@
+#include "products/layer_products.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "base/try.h"
+
+namespace curdkv {
+namespace {
+
+constexpr int64_t kPanelsAtOnce = 4;  // that a thread takes
+
+// dst: nothing. Panels are dealt out to the threads one by one.
+void unpack_panels(ggml_tensor*, int ith, int nth, void* userdata) {
+  const auto& u = *static_cast<const UnpackedMatrix*>(userdata);
+  for (int64_t p = ith; p < u.n_panels(); p += nth) u.kernel->unpack(u.matrix, p, u.panel(p));
+}
+
+// src[0]: F32 [n_in, n]; dst: I8, its tiles.
+void pack_tiles(ggml_tensor* dst, int ith, int nth, void* userdata) {
+  const auto& kernel = *static_cast<const ProductKernel*>(userdata);
+  const ggml_tensor* x = dst->src[0];
+  const int64_t n_in = x->ne[0], n = x->ne[1], tile = kernel.tile_tokens();
+  for (int64_t i = ith; i * tile < n; i += nth) {
+    kernel.pack(reinterpret_cast<const float*>(static_cast<const char*>(x->data) +
+                                               static_cast<size_t>(i * tile) * x->nb[1]),
+                x->nb[1] / sizeof(float), n_in, std::min(tile, n - i * tile),
+                static_cast<char*>(dst->data) + static_cast<size_t>(i) * kernel.tile_bytes(n_in));
+  }
+}
+
+struct Product {
+  const UnpackedMatrix* weights;
+  std::atomic<int64_t> next{0};  // first panel that no thread has taken
+};
+
+// src[0]: tiles; dst: F32 [n_out, n]. Threads take panels as they get done with the last.
+void multiply_panels(ggml_tensor* dst, int, int, void* userdata) {
+  auto& product = *static_cast<Product*>(userdata);
+  const UnpackedMatrix& u = *product.weights;
+  for (int64_t p; (p = product.next.fetch_add(kPanelsAtOnce)) < u.n_panels();) {
+    u.kernel->multiply(u.matrix, u.panel(p), std::min(kPanelsAtOnce, u.n_panels() - p),
+                       static_cast<const char*>(dst->src[0]->data), dst->ne[1],
+                       static_cast<float*>(dst->data) + p * u.kernel->panel_rows(),
+                       dst->nb[1] / sizeof(float));
+  }
+}
+
+}  // namespace
+
+Result<void> LayerProducts::reserve(size_t n_bytes) {
+  if (n_bytes <= scratch_bytes_) return {};
+  scratch_.reset();
+  scratch_bytes_ = 0;
+  scratch_.reset(static_cast<char*>(::operator new(n_bytes, std::align_val_t(64), std::nothrow)));
+  if (!scratch_) return Error{ErrorCode::out_of_memory, "not enough memory for one layer's unpacked weights"};
+  scratch_bytes_ = n_bytes;
+  return {};
+}
+
+Result<void> LayerProducts::load(int64_t il) {
+  weights_.clear();
+  const ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+  if (kernel_ == nullptr || model_.weights.layer_device[static_cast<size_t>(il)] != cpu) return {};
+  const LayerWeights& w = model_.weights.layers[static_cast<size_t>(il)];
+  const auto n_bytes = [](const UnpackedMatrix& u) {
+    return static_cast<size_t>(u.n_panels()) * u.kernel->panel_bytes(u.matrix);
+  };
+  size_t total = 0;
+  for (const ggml_tensor* t : {w.wq, w.wk, w.wv, w.wo, w.w_gate, w.w_up, w.w_down}) {
+    const GgufTensor& stored = *model_.file.find(t->name);  // as in the file: ggml may have repacked its own
+    const WeightMatrix m = {stored.type, model_.file.bytes().data() + stored.offset, t->ne[0], t->ne[1]};
+    if (!kernel_->takes(m)) continue;
+    total += n_bytes(weights_.emplace(t, UnpackedMatrix{kernel_, m, nullptr}).first->second);
+  }
+  if (weights_.empty()) return {};
+  CURDKV_CHECK(reserve(total));
+  ggml_context* ctx = compute_.begin();
+  char* at = scratch_.get();
+  for (auto& [tensor, u] : weights_) {
+    u.panels = at;
+    at += n_bytes(u);
+    ggml_build_forward_expand(compute_.graph(), ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, nullptr, 0,
+                                                               unpack_panels, GGML_N_TASKS_MAX, &u));
+  }
+  CURDKV_CHECK(compute_.allocate());
+  return compute_.run();
+}
+
+ggml_tensor* LayerProducts::packed(ggml_context* ctx, ggml_tensor* x) {
+  if (epoch_ != compute_.epoch()) packed_.clear();
+  epoch_ = compute_.epoch();
+  ggml_tensor*& tiles = packed_[x];
+  if (tiles == nullptr) {
+    const int64_t n_tiles = (x->ne[1] + kernel_->tile_tokens() - 1) / kernel_->tile_tokens();
+    tiles = ggml_custom_4d(ctx, GGML_TYPE_I8, static_cast<int64_t>(kernel_->tile_bytes(x->ne[0])), n_tiles, 1,
+                           1, &x, 1, pack_tiles, GGML_N_TASKS_MAX, const_cast<ProductKernel*>(kernel_));
+  }
+  return tiles;
+}
+
+ggml_tensor* LayerProducts::multiply(ggml_context* ctx, ggml_tensor* w, ggml_tensor* x) {
+  const auto found = weights_.find(w);
+  if (found == weights_.end()) return ggml_mul_mat(ctx, w, x);
+  ggml_tensor* tiles = packed(ctx, x);
+  return ggml_custom_4d(ctx, GGML_TYPE_F32, w->ne[1], x->ne[1], 1, 1, &tiles, 1, multiply_panels,
+                        GGML_N_TASKS_MAX, compute_.keep<Product>(&found->second));
+}
+
+}  // namespace curdkv

@@ -1,0 +1,61 @@
+// The matrix products of the layer that a prefill is at: its weights unpacked for a ProductKernel, in one
+// scratch that every layer reuses, and the graph operations that multiply by them.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <new>
+
+#include "engine/compute.h"
+#include "model/model_impl.h"
+#include "products/kernel.h"
+
+namespace curdkv {
+
+struct UnpackedMatrix {
+  const ProductKernel* kernel;
+  WeightMatrix matrix;
+  char* panels;
+
+  int64_t n_panels() const { return matrix.n_out / kernel->panel_rows(); }
+  char* panel(int64_t i) const { return panels + static_cast<size_t>(i) * kernel->panel_bytes(matrix); }
+};
+
+class LayerProducts {
+ public:
+  // kernel: null for ggml's own products. Both must outlive this.
+  LayerProducts(Compute& compute, const Model::Impl& model, const ProductKernel* kernel)
+      : compute_(compute), model_(model), kernel_(kernel) {}
+
+  // Unpacks what the kernel takes of layer il's matrices. Errors: out_of_memory, cancelled.
+  Result<void> load(int64_t il);
+
+  // w x for x, F32 [n_in, n], in the graph at hand: F32 [n_out, n].
+  ggml_tensor* multiply(ggml_context* ctx, ggml_tensor* w, ggml_tensor* x);
+
+  Multiply multiply_by() {
+    return [this](ggml_context* ctx, ggml_tensor* w, ggml_tensor* x) { return multiply(ctx, w, x); };
+  }
+
+  size_t n_bytes() const { return scratch_bytes_; }  // of unpacked weights
+
+ private:
+  struct FreeAligned {
+    void operator()(char* p) const { ::operator delete(p, std::align_val_t(64)); }
+  };
+
+  Result<void> reserve(size_t n_bytes);
+  ggml_tensor* packed(ggml_context* ctx, ggml_tensor* x);
+
+  Compute& compute_;
+  const Model::Impl& model_;
+  const ProductKernel* kernel_;
+  std::unique_ptr<char, FreeAligned> scratch_;
+  size_t scratch_bytes_ = 0;
+  std::map<const ggml_tensor*, UnpackedMatrix> weights_;
+
+  uint64_t epoch_ = 0;                                 // of the graph that packed_ belongs to
+  std::map<const ggml_tensor*, ggml_tensor*> packed_;  // inputs, for the products that share them
+};
+
+}  // namespace curdkv
