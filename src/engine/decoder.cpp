@@ -60,9 +60,10 @@ ggml_tensor* build_layer(ggml_context* ctx, const Model::Impl& model, int64_t il
   return named(ggml_add(ctx, ffn, mid), "layer_out", il);
 }
 
-ggml_tensor* build_logits(ggml_context* ctx, const Model::Impl& model, ggml_tensor* x) {
+ggml_tensor* build_logits(ggml_context* ctx, const Model::Impl& model, ggml_tensor* x,
+                          const Multiply& multiply) {
   x = rms_norm(ctx, x, model.weights.output_norm, model.hp.rms_eps);
-  ggml_tensor* logits = ggml_mul_mat(ctx, model.weights.output, x);
+  ggml_tensor* logits = multiply(ctx, model.weights.output, x);
   ggml_set_name(logits, "logits");
   ggml_set_output(logits);
   return logits;

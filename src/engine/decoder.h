@@ -30,6 +30,7 @@ ggml_tensor* rotate_keeping_length(ggml_context* ctx, const RopeParams& rope, gg
                                    ggml_tensor* x, ggml_tensor* positions, int times);
 
 // Final norm and output matrix: F32 [n_vocab, n].
-ggml_tensor* build_logits(ggml_context* ctx, const Model::Impl& model, ggml_tensor* x);
+ggml_tensor* build_logits(ggml_context* ctx, const Model::Impl& model, ggml_tensor* x,
+                          const Multiply& multiply = ggml_mul_mat);
 
 }  // namespace curdkv

@@ -2,6 +2,7 @@
 #include "base/try.h"
 #include "engine/decoder.h"
 #include "engine/session_impl.h"
+#include "products/row_products.h"
 
 namespace curdkv {
 // The graph for n_new tokens; a decoding step's serves the next steps while the cache has not moved.
@@ -26,6 +27,8 @@ Result<void> Session::Impl::build_extend(int64_t n_new, bool decoding, bool all_
   for (int64_t il = 0; il < hp.n_layer; ++il) widest = std::max(widest, cache.layer(il).longest());
   const RaggedMask ragged_mask = {widest, n_new};
 
+  RowProducts products(*compute);
+  const Multiply multiply = params.portable_attention ? Multiply(ggml_mul_mat) : products.multiply_by();
   ggml_tensor* x = ggml_get_rows(ctx, m().weights.token_embd, d.tokens);
   for (int64_t il = 0; il < hp.n_layer; ++il) {
     const auto i = static_cast<size_t>(il);
@@ -48,9 +51,10 @@ Result<void> Session::Impl::build_extend(int64_t n_new, bool decoding, bool all_
       if (d.mask == nullptr) d.mask = input(GGML_TYPE_F16, ragged_mask.n_elements());
       return ragged_attention_portable(ctx, d.attention[i], p.q, k, v, d.mask, ragged_mask);
     };
-    x = build_layer(ctx, m(), il, x, d.positions, il + 1 == hp.n_layer ? d.out_rows : nullptr, attend);
+    x = build_layer(ctx, m(), il, x, d.positions, il + 1 == hp.n_layer ? d.out_rows : nullptr, attend,
+                    multiply);
   }
-  d.logits = build_logits(ctx, m(), x);
+  d.logits = build_logits(ctx, m(), x, multiply);
   ggml_build_forward_expand(compute->graph(), d.logits);
   CURDKV_CHECK(compute->allocate());
   if (d.mask != nullptr) ragged_mask.write(d.mask);

@@ -1,32 +1,41 @@
 #include "engine/prefill_attention.h"
 
-#include <atomic>
 #include <new>
 
+#include "base/tickets.h"
 #include "engine/prefill_kernel.h"
 
 namespace curdkv {
 namespace {
 
+constexpr int64_t kRowsEnough = 384;  // queries of a tile, all heads together
+
 struct Attention {
   float scale;
-  std::atomic<int64_t> next{0};  // first tile that no thread has taken
+  Tickets tiles = {};
 };
 
 // src: q, k, v. Tiles of the last tokens, which see most keys, come first.
-void attend_tiles(ggml_tensor* dst, int, int, void* userdata) {
+void attend_tiles(ggml_tensor* dst, int, int nth, void* userdata) {
   auto& state = *static_cast<Attention*>(userdata);
   const ggml_tensor *q = dst->src[0], *k = dst->src[1], *v = dst->src[2];
   const int64_t n_head_kv = k->ne[2], n_group = q->ne[1] / n_head_kv, d_v = v->ne[0];
-  const int64_t n_units = q->ne[2] / kTileQueries * n_head_kv;
+  // Larger tiles read keys and values less often; smaller ones keep more threads busy.
+  int64_t tile = kTileUnit;
+  while (n_group * tile < kRowsEnough && q->ne[2] % (2 * tile) == 0 &&
+         q->ne[2] / (2 * tile) * n_head_kv >= 4 * nth) {
+    tile *= 2;
+  }
+  const int64_t n_units = q->ne[2] / tile * n_head_kv;
   constexpr std::align_val_t kAligned{64};
-  const size_t n_floats = prefill_scratch_floats(n_group, k->ne[0], d_v);
+  const size_t n_floats = prefill_scratch_floats(tile, n_group, k->ne[0], d_v);
   auto* scratch = static_cast<float*>(::operator new(n_floats * sizeof(float), kAligned));
-  for (int64_t i; (i = state.next.fetch_add(1)) < n_units;) {
-    const int64_t unit = n_units - 1 - i, token = unit / n_head_kv * kTileQueries;
+  for (int64_t i; (i = state.tiles.draw(n_units, nth)) >= 0;) {
+    const int64_t unit = n_units - 1 - i, token = unit / n_head_kv * tile;
     const auto h = static_cast<size_t>(unit % n_head_kv), t = static_cast<size_t>(token);
     attend_tile(
         {.q = static_cast<const char*>(q->data) + h * static_cast<size_t>(n_group) * q->nb[1] + t * q->nb[2],
+         .n_tokens = tile,
          .q_head_stride = q->nb[1],
          .q_token_stride = q->nb[2],
          .k = static_cast<const char*>(k->data) + h * k->nb[2],

@@ -28,7 +28,7 @@ constexpr int64_t kStrip = kVectors * kLanes;
 constexpr int64_t kKeys = 128;  // in a block, whose scores and rows stay in the cache
 // Accumulators are kRows x kVectors registers of 16, or of 32 with AVX-512 and NEON.
 constexpr int64_t kRows = HWY_ARCH_ARM || kLanes == 16 ? 8 : 4;
-static_assert(kTileQueries % kStrip == 0 && kKeys % kRows == 0);
+static_assert(kTileUnit % kStrip == 0 && kKeys % kRows == 0);
 
 // c[i][strip] = c[i][strip] * scale + sum over k of a[i * a_row + k * a_step] * b[k][strip], for kRows rows
 // i. scale: F32 [strip], or null for 0.
@@ -113,9 +113,9 @@ HWY_INLINE void soften(float* scores, int64_t first_key, int64_t n, int64_t posi
   }
 }
 
-// Row r of the tile is token r % kTileQueries of query head r / kTileQueries; strips are of consecutive rows.
+// Row r of the tile is token r % n_tokens of query head r / n_tokens; strips are of consecutive rows.
 void AttendTile(const PrefillTile& t, float* scratch) {
-  const int64_t n_rows = t.n_group * kTileQueries, d_k = t.d_k, d_v = t.d_v;
+  const int64_t n_rows = t.n_group * t.n_tokens, d_k = t.d_k, d_v = t.d_v;
   float* q = scratch;                         // [n_rows / kStrip][d_k][kStrip]
   float* o = q + n_rows * d_k;                // [n_rows / kStrip][d_v][kStrip]
   float* max = o + n_rows * d_v;              // [n_rows]
@@ -127,37 +127,40 @@ void AttendTile(const PrefillTile& t, float* scratch) {
   const float scale = t.scale * 1.44269504f;  // exp(x) = 2^(x log2(e))
   for (int64_t r = 0; r < n_rows; ++r) {
     const auto* from =
-        reinterpret_cast<const float*>(t.q + static_cast<size_t>(r / kTileQueries) * t.q_head_stride +
-                                       static_cast<size_t>(r % kTileQueries) * t.q_token_stride);
+        reinterpret_cast<const float*>(t.q + static_cast<size_t>(r / t.n_tokens) * t.q_head_stride +
+                                       static_cast<size_t>(r % t.n_tokens) * t.q_token_stride);
     for (int64_t d = 0; d < d_k; ++d) q[(r / kStrip * d_k + d) * kStrip + r % kStrip] = from[d] * scale;
   }
   std::fill_n(o, n_rows * d_v, 0.0f);
   std::fill_n(max, n_rows, -std::numeric_limits<float>::infinity());
   std::fill_n(sum, n_rows, 0.0f);
-  const int64_t n_keys = t.first + kTileQueries;  // that the last query sees
+  const int64_t n_keys = t.first + t.n_tokens;  // that the last query sees
   for (int64_t at = 0; at < n_keys; at += kKeys) {
-    const int64_t n = std::min(kKeys, n_keys - at), n_padded = (n + kRows - 1) / kRows * kRows;
+    const int64_t n = std::min(kKeys, n_keys - at);
     widen(t.k + static_cast<size_t>(at) * t.k_stride, t.k_stride, t.type_k, n, d_k, k);
     widen(t.v + static_cast<size_t>(at) * t.v_stride, t.v_stride, t.type_v, n, d_v, v);
     for (int64_t r = 0; r < n_rows; r += kStrip) {
-      for (int64_t i = 0; i < n; i += kRows) {
+      const int64_t position = t.first + r % t.n_tokens;  // of the strip's first query
+      const int64_t n_seen = std::min(kKeys, (position + kStrip - at + kRows - 1) / kRows * kRows);
+      if (n_seen <= 0) continue;
+      for (int64_t i = 0; i < n_seen; i += kRows) {
         multiply_rows(k + i * d_k, static_cast<size_t>(d_k), 1, q + r * d_k, d_k, nullptr, s + i * kStrip);
       }
-      soften(s, at, n_padded, t.first + r % kTileQueries, max + r, sum + r, shrink);
+      soften(s, at, n_seen, position, max + r, sum + r, shrink);
       for (int64_t d = 0; d < d_v; d += kRows) {
-        multiply_rows(v + d, 1, static_cast<size_t>(d_v), s, n_padded, shrink, o + r * d_v + d * kStrip);
+        multiply_rows(v + d, 1, static_cast<size_t>(d_v), s, n_seen, shrink, o + r * d_v + d * kStrip);
       }
     }
   }
   for (int64_t r = 0; r < n_rows; ++r) {
-    float* to = t.out + static_cast<size_t>(r % kTileQueries) * t.out_token_stride + r / kTileQueries * d_v;
+    float* to = t.out + static_cast<size_t>(r % t.n_tokens) * t.out_token_stride + r / t.n_tokens * d_v;
     const float inverse = 1 / sum[r];
     for (int64_t d = 0; d < d_v; ++d) to[d] = o[(r / kStrip * d_v + d) * kStrip + r % kStrip] * inverse;
   }
 }
 
-size_t PrefillScratchFloats(int64_t n_group, int64_t d_k, int64_t d_v) {
-  return static_cast<size_t>(n_group * kTileQueries * (d_k + d_v + 2) + (kKeys + 1) * kStrip +
+size_t PrefillScratchFloats(int64_t n_tokens, int64_t n_group, int64_t d_k, int64_t d_v) {
+  return static_cast<size_t>(n_group * n_tokens * (d_k + d_v + 2) + (kKeys + 1) * kStrip +
                              kKeys * (d_k + d_v));
 }
 
@@ -171,8 +174,8 @@ namespace curdkv {
 HWY_EXPORT(AttendTile);
 HWY_EXPORT(PrefillScratchFloats);
 
-size_t prefill_scratch_floats(int64_t n_group, int64_t d_k, int64_t d_v) {
-  return HWY_DYNAMIC_DISPATCH(PrefillScratchFloats)(n_group, d_k, d_v);
+size_t prefill_scratch_floats(int64_t n_tokens, int64_t n_group, int64_t d_k, int64_t d_v) {
+  return HWY_DYNAMIC_DISPATCH(PrefillScratchFloats)(n_tokens, n_group, d_k, d_v);
 }
 
 void attend_tile(const PrefillTile& tile, float* scratch) {

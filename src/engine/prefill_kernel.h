@@ -9,11 +9,11 @@
 
 namespace curdkv {
 
-inline constexpr int64_t kTileQueries =
-    32;  // consecutive tokens in a tile, with all query heads of one KV head
+inline constexpr int64_t kTileUnit = 32;  // tokens of a tile are a multiple of this
 
 struct PrefillTile {
-  const char* q;  // F32 rows of d_k: the tile's first token, the group's first query head
+  const char* q;     // F32 rows of d_k: the tile's first token, the group's first query head
+  int64_t n_tokens;  // consecutive, each with all query heads of one KV head
   size_t q_head_stride, q_token_stride;  // bytes
   const char* k;                         // type_k rows of d_k, the KV head's, token 0 first
   const char* v;                         // type_v rows of d_v
@@ -26,7 +26,7 @@ struct PrefillTile {
   float scale;                // of Q K^T
 };
 
-size_t prefill_scratch_floats(int64_t n_group, int64_t d_k, int64_t d_v);
+size_t prefill_scratch_floats(int64_t n_tokens, int64_t n_group, int64_t d_k, int64_t d_v);
 
 // scratch: prefill_scratch_floats() floats, aligned to 64 bytes.
 void attend_tile(const PrefillTile& tile, float* scratch);

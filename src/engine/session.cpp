@@ -50,8 +50,8 @@ Result<Session> Session::create(const Model& model, const SessionParams& params)
                                                impl->n_ctx / 64 + impl->n_ctx * hp.n_head_kv / 256);
   CURDKV_TRY(impl->compute, Compute::create(model.impl().weights, params.n_threads, max_nodes, params.stop));
   impl->cache = RaggedCache(shape, model.impl().weights.layer_device);
-  if (params.prefill_kernel != PrefillKernel::ggml) impl->products = make_int8_kernel();
-  if (params.prefill_kernel == PrefillKernel::int8 && !impl->products) {
+  if (params.prefill_kernel != PrefillKernel::ggml) impl->product_kernel = make_int8_kernel();
+  if (params.prefill_kernel == PrefillKernel::int8 && !impl->product_kernel) {
     return Error{ErrorCode::bad_argument, "the int8 prefill kernel needs a processor with AVX-512 VNNI"};
   }
   return Session(std::move(impl));

@@ -1,8 +1,8 @@
 #include "products/layer_products.h"
 
 #include <algorithm>
-#include <atomic>
 
+#include "base/tickets.h"
 #include "base/try.h"
 
 namespace curdkv {
@@ -31,14 +31,16 @@ void pack_tiles(ggml_tensor* dst, int ith, int nth, void* userdata) {
 
 struct Product {
   const UnpackedMatrix* weights;
-  std::atomic<int64_t> next{0};  // first panel that no thread has taken
+  Tickets runs = {};  // of kPanelsAtOnce panels
 };
 
 // src[0]: tiles; dst: F32 [n_out, n]. Threads take panels as they get done with the last.
-void multiply_panels(ggml_tensor* dst, int, int, void* userdata) {
+void multiply_panels(ggml_tensor* dst, int, int nth, void* userdata) {
   auto& product = *static_cast<Product*>(userdata);
   const UnpackedMatrix& u = *product.weights;
-  for (int64_t p; (p = product.next.fetch_add(kPanelsAtOnce)) < u.n_panels();) {
+  const int64_t n_runs = (u.n_panels() + kPanelsAtOnce - 1) / kPanelsAtOnce;
+  for (int64_t run; (run = product.runs.draw(n_runs, nth)) >= 0;) {
+    const int64_t p = run * kPanelsAtOnce;
     u.kernel->multiply(u.matrix, u.panel(p), std::min(kPanelsAtOnce, u.n_panels() - p),
                        static_cast<const char*>(dst->src[0]->data), dst->ne[1],
                        static_cast<float*>(dst->data) + p * u.kernel->panel_rows(),

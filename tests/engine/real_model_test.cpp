@@ -1,11 +1,11 @@
 // What must hold on the default model.
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <cstdio>
 
 #include "bench/llama_cpp.h"
 #include "engine/determinism_checks.h"
+#include "support/agreement.h"
 #include "support/golden.h"
 #include "support/instruction_sets.h"
 #include "support/real_model.h"
@@ -36,33 +36,6 @@ class RealModel : public ::testing::Test {
 };
 Model* RealModel::model_ = nullptr;
 Tokenizer* RealModel::tokenizer_ = nullptr;
-
-std::vector<double> softmax(std::span<const float> logits) {
-  const double max = *std::max_element(logits.begin(), logits.end());
-  std::vector<double> p(logits.size());
-  double sum = 0;
-  for (size_t i = 0; i < p.size(); ++i) sum += p[i] = std::exp(logits[i] - max);
-  for (double& x : p) x /= sum;
-  return p;
-}
-
-// Mean KL divergence and top-1 agreement of distributions with expected ones, position by position.
-struct Agreement {
-  double kl = 0;
-  int64_t n = 0, n_agree = 0;
-  void add(std::span<const float> expected, std::span<const float> got) {
-    const auto p = softmax(expected), q = softmax(got);
-    for (size_t i = 0; i < p.size(); ++i) kl += p[i] * std::log(p[i] / q[i]);
-    n_agree += argmax(expected) == argmax(got);
-    ++n;
-  }
-  double mean_kl() const { return kl / static_cast<double>(n); }
-  double agreement() const { return static_cast<double>(n_agree) / static_cast<double>(n); }
-  void print(const char* what) const {
-    std::printf("%-50s mean KL divergence %.2g, top-1 agreement %.2f %%\n", what, mean_kl(),
-                100 * agreement());
-  }
-};
 
 TEST_F(RealModel, LogitsAgreeWithLibllama) {
   const auto tokens = document(1024);

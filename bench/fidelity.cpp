@@ -1,0 +1,88 @@
+// How far a prefill's logits are from libllama's, for each prefill kernel, and, given the same weights as
+// F32, how far both are from products without quantised inputs. usage: fidelity MODEL.gguf TEXT N_TOKENS
+// [F32.gguf]     (F32.gguf: made by requantise)
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+
+#include "bench/llama_cpp.h"
+#include "curdkv/session.h"
+#include "curdkv/text.h"
+#include "support/agreement.h"
+#include "support/must.h"
+
+using namespace curdkv;
+using namespace curdkv::testing;
+
+namespace {
+
+using AllLogits = std::vector<std::vector<float>>;
+
+// Perplexity of the tokens, each from those before it.
+double perplexity(const AllLogits& logits, std::span<const Token> tokens) {
+  double sum = 0;
+  for (size_t i = 0; i + 1 < tokens.size(); ++i)
+    sum -= log_softmax(logits[i])[static_cast<size_t>(tokens[i + 1])];
+  return std::exp(sum / static_cast<double>(tokens.size() - 1));
+}
+
+AllLogits libllamas(const char* path, std::span<const Token> tokens) {
+  auto llama = bench::LlamaCpp::load(path, 2, static_cast<int64_t>(tokens.size()));
+  if (llama == nullptr) {
+    std::fprintf(stderr, "error: libllama cannot load %s\n", path);
+    std::exit(1);
+  }
+  return llama->extend(tokens, true);
+}
+
+AllLogits ours(const Model& model, PrefillKernel kernel, std::span<const Token> tokens) {
+  SessionParams params;
+  params.n_threads = 2;
+  params.prefill_kernel = kernel;
+  Session session = must(Session::create(model, params));
+  AllLogits all;
+  PrefillOptions options;
+  options.logits = [&](int64_t, std::span<const float> logits) {
+    all.emplace_back(logits.begin(), logits.end());
+  };
+  must(session.prefill(tokens, Press(), options));
+  return all;
+}
+
+Agreement compare(const AllLogits& expected, const AllLogits& got) {
+  Agreement a;
+  for (size_t i = 0; i < got.size(); ++i) a.add(expected[i], got[i]);
+  return a;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 4) {
+    std::fprintf(stderr, "usage: fidelity MODEL.gguf TEXT N_TOKENS [F32.gguf]\n");
+    return 2;
+  }
+  std::ifstream file(argv[2]);
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const Tokenizer tokenizer = must(Tokenizer::load(argv[1]));
+  std::vector<Token> tokens = must(tokenizer.tokenize(text, false, true));
+  tokens.resize(std::min(tokens.size(), static_cast<size_t>(std::atoll(argv[3]))));
+  const Model model = must(Model::load(argv[1]));
+  AllLogits exact;
+  if (argc > 4) {
+    exact = libllamas(argv[4], tokens);
+    std::printf("inputs not quantised: perplexity %.4f\n", perplexity(exact, tokens));
+  }
+  const AllLogits theirs = libllamas(argv[1], tokens);
+  std::printf("libllama: perplexity %.4f\n", perplexity(theirs, tokens));
+  if (!exact.empty()) compare(exact, theirs).print("  against inputs not quantised");
+  for (const auto& [name, kernel] :
+       {std::pair{"ggml", PrefillKernel::ggml}, {"auto", PrefillKernel::automatic}}) {
+    const AllLogits got = ours(model, kernel, tokens);
+    std::printf("--prefill-kernel %s: perplexity %.4f\n", name, perplexity(got, tokens));
+    compare(theirs, got).print("  against libllama");
+    if (!exact.empty()) compare(exact, got).print("  against inputs not quantised");
+  }
+  return 0;
+}

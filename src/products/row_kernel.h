@@ -1,0 +1,24 @@
+// The inner loops of a token's products with quantised weights.
+#pragma once
+
+#include <ggml.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace curdkv {
+
+// Whether this processor can, and rows of this type and length are taken.
+bool row_kernel_takes(ggml_type type, int64_t n_in);
+
+// Bytes of n_in quantised inputs.
+size_t row_input_bytes(int64_t n_in);
+
+// Inputs x, F32 [n_in], in 8 bits.
+void quantise_input(const float* x, int64_t n_in, char* to);
+
+// out[r] = row r of the weights times the inputs, for n_rows rows.
+void multiply_rows(ggml_type type, const char* rows, int64_t n_rows, int64_t n_in, const char* inputs,
+                   float* out);
+
+}  // namespace curdkv
