@@ -34,8 +34,10 @@ std::string default_model_path() {
 
 const std::map<std::string, CacheType> kCacheTypes = {
     {"f16", CacheType::f16}, {"f32", CacheType::f32}, {"q8_0", CacheType::q8_0}};
-const std::map<std::string, PrefillKernel> kPrefillKernels = {
-    {"auto", PrefillKernel::automatic}, {"ggml", PrefillKernel::ggml}, {"int8", PrefillKernel::int8}};
+const std::map<std::string, PrefillKernel> kPrefillKernels = {{"auto", PrefillKernel::automatic},
+                                                              {"ggml", PrefillKernel::ggml},
+                                                              {"int8", PrefillKernel::int8},
+                                                              {"onednn", PrefillKernel::onednn}};
 
 }  // namespace
 
@@ -99,9 +101,9 @@ void SessionOptions::add_to(CLI::App& app) {
       ->type_name("N")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
-  app.add_option(
-         "--prefill-kernel", prefill_kernel,
-         "what reads the context on the CPU: auto, ggml (libllama's very bits), int8 (needs AVX-512 VNNI)")
+  app.add_option("--prefill-kernel", prefill_kernel,
+                 "what reads the context on the CPU: auto, ggml (libllama's very bits), int8 (needs AVX-512 "
+                 "VNNI), onednn")
       ->check(CLI::IsMember(kPrefillKernels))
       ->type_name("NAME")
       ->capture_default_str();

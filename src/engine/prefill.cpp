@@ -25,7 +25,9 @@ Prefill::Prefill(std::span<const PrefillInto> into, std::span<const Token> token
       // and takes the same kernels, whatever the chunk size: the same rounding, the same kept tokens.
       n_padded_(round_up(n_tokens_, kTileTokens)),
       n_chunk_(std::min(round_up(s_.params.n_batch, kTileTokens), n_padded_)),
-      products_(*s_.compute, s_.m(), n_tokens_ < kFewTokens ? nullptr : s_.product_kernel.get()) {
+      products_(
+          *s_.compute, s_.m(),
+          n_tokens_ < kFewTokens ? std::span<const std::unique_ptr<ProductKernel>>() : s_.product_kernels) {
   for (const PrefillInto& i : into) {
     if (!i.press->is_none()) needs_ = needs_ | i.press->scorer()->needs();
   }

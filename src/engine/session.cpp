@@ -16,6 +16,22 @@ Result<void> check_cache_type(ggml_type type, int64_t d_head) {
                       ggml_type_name(type), (long long)ggml_blck_size(type), (long long)d_head)};
 }
 
+Result<ProductKernels> make_product_kernels(PrefillKernel choice) {
+  ProductKernels kernels;
+  if (choice == PrefillKernel::automatic || choice == PrefillKernel::int8)
+    kernels.push_back(make_int8_kernel());
+  if (choice == PrefillKernel::automatic || choice == PrefillKernel::onednn)
+    kernels.push_back(make_onednn_kernel());
+  std::erase(kernels, nullptr);
+  if (choice == PrefillKernel::int8 && kernels.empty()) {
+    return Error{ErrorCode::bad_argument, "the int8 prefill kernel needs a processor with AVX-512 VNNI"};
+  }
+  if (choice == PrefillKernel::onednn && kernels.empty()) {
+    return Error{ErrorCode::bad_argument, "this build has no oneDNN for the prefill kernel onednn"};
+  }
+  return kernels;
+}
+
 }  // namespace
 
 ggml_type to_ggml(CacheType type) {
@@ -50,10 +66,7 @@ Result<Session> Session::create(const Model& model, const SessionParams& params)
                                                impl->n_ctx / 64 + impl->n_ctx * hp.n_head_kv / 256);
   CURDKV_TRY(impl->compute, Compute::create(model.impl().weights, params.n_threads, max_nodes, params.stop));
   impl->cache = RaggedCache(shape, model.impl().weights.layer_device);
-  if (params.prefill_kernel != PrefillKernel::ggml) impl->product_kernel = make_int8_kernel();
-  if (params.prefill_kernel == PrefillKernel::int8 && !impl->product_kernel) {
-    return Error{ErrorCode::bad_argument, "the int8 prefill kernel needs a processor with AVX-512 VNNI"};
-  }
+  CURDKV_TRY(impl->product_kernels, make_product_kernels(params.prefill_kernel));
   return Session(std::move(impl));
 }
 

@@ -48,7 +48,7 @@ struct Session::Impl {
   SessionParams params;
   int64_t n_ctx = 0;
   std::unique_ptr<Compute> compute;
-  std::unique_ptr<ProductKernel> product_kernel;  // of a prefill; null: ggml's
+  ProductKernels product_kernels;  // of a prefill
   RaggedCache cache;
   int64_t n_tokens = 0;
   int64_t next_position = 0;  // of RoPE; n_tokens unless gaps were closed

@@ -27,6 +27,7 @@ constexpr int kRows = 16;  // of a panel
 constexpr int kTokens = 6;
 constexpr size_t kWeights = 512, kCorrections = 64, kScales = 64,
                  kMinima = 64;  // bytes for a block of a panel
+constexpr size_t kStayBytes = 512 << 10;
 constexpr size_t kTileBlock = kTokens * (kInt8Block + 2 * sizeof(float));
 
 constexpr size_t panel_block(bool minima) {
@@ -172,11 +173,18 @@ class Int8Kernel : public ProductKernel {
                 int64_t n_tokens, float* out, size_t out_stride) const override {
     const bool minima = has_minima(w.type);
     const int64_t n_blocks = w.n_in / kInt8Block;
-    const size_t stride = panel_bytes(w);
-    for (int64_t p = 0; p < n_panels; p += 2, panels += 2 * stride, out += 2 * kRows) {
-      const auto f = p + 1 < n_panels ? (minima ? multiply_panels<2, true> : multiply_panels<2, false>)
-                                      : (minima ? multiply_panels<1, true> : multiply_panels<1, false>);
-      f(panels, stride, tiles, n_blocks, n_tokens, out, out_stride);
+    const size_t stride = panel_bytes(w), tile = tile_bytes(w.n_in);
+    // Tiles that stay in the second-level cache while all panels pass.
+    const auto n_stay = static_cast<int64_t>(std::max<size_t>(1, kStayBytes / tile)) * kTokens;
+    for (int64_t t = 0; t < n_tokens; t += n_stay) {
+      const char* some = tiles + static_cast<size_t>(t / kTokens) * tile;
+      float* to = out + static_cast<size_t>(t) * out_stride;
+      for (int64_t p = 0; p < n_panels; p += 2) {
+        const auto f = p + 1 < n_panels ? (minima ? multiply_panels<2, true> : multiply_panels<2, false>)
+                                        : (minima ? multiply_panels<1, true> : multiply_panels<1, false>);
+        f(panels + static_cast<size_t>(p) * stride, stride, some, n_blocks, std::min(n_stay, n_tokens - t),
+          to + p * kRows, out_stride);
+      }
     }
   }
 };

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace curdkv {
 
@@ -48,5 +49,10 @@ class ProductKernel {
 // Products in 8 bits: weights with a scale for each 32 as GGUF has them, inputs quantised likewise. Needs
 // AVX-512 with VNNI; nullptr on other processors.
 std::unique_ptr<ProductKernel> make_int8_kernel();
+
+// Products by oneDNN, in BF16 or F32, with weights of any type; nullptr if built without it.
+std::unique_ptr<ProductKernel> make_onednn_kernel();
+
+using ProductKernels = std::vector<std::unique_ptr<ProductKernel>>;  // the first that takes a matrix gets it
 
 }  // namespace curdkv

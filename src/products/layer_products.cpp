@@ -8,7 +8,7 @@
 namespace curdkv {
 namespace {
 
-constexpr int64_t kPanelsAtOnce = 4;  // that a thread takes
+constexpr int64_t kPanelsAtOnce = 8;  // that a thread takes
 
 // dst: nothing. Panels are dealt out to the threads one by one.
 void unpack_panels(ggml_tensor*, int ith, int nth, void* userdata) {
@@ -63,7 +63,7 @@ Result<void> LayerProducts::reserve(size_t n_bytes) {
 Result<void> LayerProducts::load(int64_t il) {
   weights_.clear();
   const ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-  if (kernel_ == nullptr || model_.weights.layer_device[static_cast<size_t>(il)] != cpu) return {};
+  if (kernels_.empty() || model_.weights.layer_device[static_cast<size_t>(il)] != cpu) return {};
   const LayerWeights& w = model_.weights.layers[static_cast<size_t>(il)];
   const auto n_bytes = [](const UnpackedMatrix& u) {
     return static_cast<size_t>(u.n_panels()) * u.kernel->panel_bytes(u.matrix);
@@ -72,8 +72,9 @@ Result<void> LayerProducts::load(int64_t il) {
   for (const ggml_tensor* t : {w.wq, w.wk, w.wv, w.wo, w.w_gate, w.w_up, w.w_down}) {
     const GgufTensor& stored = *model_.file.find(t->name);  // as in the file: ggml may have repacked its own
     const WeightMatrix m = {stored.type, model_.file.bytes().data() + stored.offset, t->ne[0], t->ne[1]};
-    if (!kernel_->takes(m)) continue;
-    total += n_bytes(weights_.emplace(t, UnpackedMatrix{kernel_, m, nullptr}).first->second);
+    const ProductKernel* kernel = kernel_for(m);
+    if (kernel == nullptr) continue;
+    total += n_bytes(weights_.emplace(t, UnpackedMatrix{kernel, m, nullptr}).first->second);
   }
   if (weights_.empty()) return {};
   CURDKV_CHECK(reserve(total));
@@ -89,14 +90,20 @@ Result<void> LayerProducts::load(int64_t il) {
   return compute_.run();
 }
 
-ggml_tensor* LayerProducts::packed(ggml_context* ctx, ggml_tensor* x) {
+const ProductKernel* LayerProducts::kernel_for(const WeightMatrix& w) const {
+  const auto found =
+      std::find_if(kernels_.begin(), kernels_.end(), [&](const auto& k) { return k->takes(w); });
+  return found == kernels_.end() ? nullptr : found->get();
+}
+
+ggml_tensor* LayerProducts::packed(ggml_context* ctx, const ProductKernel* kernel, ggml_tensor* x) {
   if (epoch_ != compute_.epoch()) packed_.clear();
   epoch_ = compute_.epoch();
-  ggml_tensor*& tiles = packed_[x];
+  ggml_tensor*& tiles = packed_[{kernel, x}];
   if (tiles == nullptr) {
-    const int64_t n_tiles = (x->ne[1] + kernel_->tile_tokens() - 1) / kernel_->tile_tokens();
-    tiles = ggml_custom_4d(ctx, GGML_TYPE_I8, static_cast<int64_t>(kernel_->tile_bytes(x->ne[0])), n_tiles, 1,
-                           1, &x, 1, pack_tiles, GGML_N_TASKS_MAX, const_cast<ProductKernel*>(kernel_));
+    const int64_t n_tiles = (x->ne[1] + kernel->tile_tokens() - 1) / kernel->tile_tokens();
+    tiles = ggml_custom_4d(ctx, GGML_TYPE_I8, static_cast<int64_t>(kernel->tile_bytes(x->ne[0])), n_tiles, 1,
+                           1, &x, 1, pack_tiles, GGML_N_TASKS_MAX, const_cast<ProductKernel*>(kernel));
   }
   return tiles;
 }
@@ -104,7 +111,7 @@ ggml_tensor* LayerProducts::packed(ggml_context* ctx, ggml_tensor* x) {
 ggml_tensor* LayerProducts::multiply(ggml_context* ctx, ggml_tensor* w, ggml_tensor* x) {
   const auto found = weights_.find(w);
   if (found == weights_.end()) return ggml_mul_mat(ctx, w, x);
-  ggml_tensor* tiles = packed(ctx, x);
+  ggml_tensor* tiles = packed(ctx, found->second.kernel, x);
   return ggml_custom_4d(ctx, GGML_TYPE_F32, w->ne[1], x->ne[1], 1, 1, &tiles, 1, multiply_panels,
                         GGML_N_TASKS_MAX, compute_.keep<Product>(&found->second));
 }

@@ -5,6 +5,8 @@
 #include <map>
 #include <memory>
 #include <new>
+#include <span>
+#include <utility>
 
 #include "engine/compute.h"
 #include "model/model_impl.h"
@@ -23,11 +25,12 @@ struct UnpackedMatrix {
 
 class LayerProducts {
  public:
-  // kernel: null for ggml's own products. Both must outlive this.
-  LayerProducts(Compute& compute, const Model::Impl& model, const ProductKernel* kernel)
-      : compute_(compute), model_(model), kernel_(kernel) {}
+  // What no kernel takes is left to ggml's own products. All arguments must outlive this.
+  LayerProducts(Compute& compute, const Model::Impl& model,
+                std::span<const std::unique_ptr<ProductKernel>> kernels)
+      : compute_(compute), model_(model), kernels_(kernels) {}
 
-  // Unpacks what the kernel takes of layer il's matrices. Errors: out_of_memory, cancelled.
+  // Unpacks what the kernels take of layer il's matrices. Errors: out_of_memory, cancelled.
   Result<void> load(int64_t il);
 
   // w x for x, F32 [n_in, n], in the graph at hand: F32 [n_out, n].
@@ -45,17 +48,19 @@ class LayerProducts {
   };
 
   Result<void> reserve(size_t n_bytes);
-  ggml_tensor* packed(ggml_context* ctx, ggml_tensor* x);
+  const ProductKernel* kernel_for(const WeightMatrix& w) const;  // null: none takes it
+  ggml_tensor* packed(ggml_context* ctx, const ProductKernel* kernel, ggml_tensor* x);
 
   Compute& compute_;
   const Model::Impl& model_;
-  const ProductKernel* kernel_;
+  std::span<const std::unique_ptr<ProductKernel>> kernels_;
   std::unique_ptr<char, FreeAligned> scratch_;
   size_t scratch_bytes_ = 0;
   std::map<const ggml_tensor*, UnpackedMatrix> weights_;
 
-  uint64_t epoch_ = 0;                                 // of the graph that packed_ belongs to
-  std::map<const ggml_tensor*, ggml_tensor*> packed_;  // inputs, for the products that share them
+  uint64_t epoch_ = 0;  // of the graph that packed_ belongs to
+  // Inputs, for the products that share them.
+  std::map<std::pair<const ProductKernel*, const ggml_tensor*>, ggml_tensor*> packed_;
 };
 
 }  // namespace curdkv
