@@ -45,6 +45,7 @@ TEST_F(RealModel, LogitsAgreeWithLibllama) {
   ASSERT_EQ(expected.size(), tokens.size());
   SessionParams params;
   params.n_threads = 2;
+  params.prefill_kernel = PrefillKernel::ggml;
   Session session = must(Session::create(*model_, params));
 
   Agreement prefill;
@@ -73,6 +74,17 @@ TEST_F(RealModel, LogitsAgreeWithLibllama) {
   theirs.print("libllama's decoding against its own batches:");
   ours.print("extend against libllama's batches:");
   EXPECT_LE(ours.mean_kl(), 1.25 * theirs.mean_kl());
+
+  // So do our own kernels' prefills.
+  params.prefill_kernel = PrefillKernel::automatic;
+  Session fast = must(Session::create(*model_, params));
+  Agreement own;
+  options.logits = [&](int64_t position, std::span<const float> logits) {
+    own.add(expected[static_cast<size_t>(position)], logits);
+  };
+  must(fast.prefill(tokens, Press(), options));
+  own.print("prefill by our own kernels against libllama's:");
+  EXPECT_LE(own.mean_kl(), 1.25 * theirs.mean_kl());
 }
 
 TEST_F(RealModel, SameAnswerForAnyThreadsAndChunks) {
