@@ -1,10 +1,42 @@
 #include "engine/compaction.h"
 
 #include <algorithm>
+#include <cstring>
 
+#include "base/tickets.h"
 #include "base/try.h"
 
 namespace curdkv {
+namespace {
+
+struct Copy {
+  const ggml_tensor *k, *v;
+  const std::vector<std::vector<int32_t>>* rows;
+  const RaggedLayer* to;
+  Tickets heads = {};
+};
+
+// dst: nothing. A head at a time, K or V.
+void copy_heads(ggml_tensor*, int, int nth, void* userdata) {
+  auto& c = *static_cast<Copy*>(userdata);
+  for (int64_t i; (i = c.heads.draw(2 * std::ssize(*c.rows), nth)) >= 0;) {
+    const auto h = static_cast<size_t>(i / 2);
+    const ggml_tensor *from = i % 2 == 0 ? c.k : c.v, *to = i % 2 == 0 ? c.to->k : c.to->v;
+    char* at = static_cast<char*>(to->data) + static_cast<size_t>(c.to->offset[h]) * to->nb[1];
+    for (const int32_t row : (*c.rows)[h]) {
+      std::memcpy(at, static_cast<const char*>(from->data) + static_cast<size_t>(row) * from->nb[1],
+                  to->nb[1]);
+      at += to->nb[1];
+    }
+  }
+}
+
+bool copies_in_memory(const ggml_tensor* from, const ggml_tensor* to) {
+  return from->type == to->type && ggml_backend_buffer_is_host(from->buffer) &&
+         ggml_backend_buffer_is_host(to->buffer);
+}
+
+}  // namespace
 
 Result<void> copy_rows(Compute& compute, ggml_tensor* k, ggml_tensor* v,
                        const std::vector<std::vector<int32_t>>& rows, const RaggedLayer& to,
@@ -12,6 +44,13 @@ Result<void> copy_rows(Compute& compute, ggml_tensor* k, ggml_tensor* v,
   constexpr int64_t kSlice = 4096;  // rows at a time: each goes through F32
   std::vector<std::pair<ggml_tensor*, std::vector<int32_t>>> inputs;
   ggml_context* ctx = compute.begin();
+  if (!change && copies_in_memory(k, to.k) && copies_in_memory(v, to.v)) {
+    ggml_build_forward_expand(compute.graph(),
+                              ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, nullptr, 0, copy_heads,
+                                             GGML_N_TASKS_MAX, compute.keep<Copy>(k, v, &rows, &to)));
+    CURDKV_CHECK(compute.allocate());
+    return compute.run();
+  }
   for (size_t h = 0; h < rows.size(); ++h) {
     const auto n_rows = static_cast<int64_t>(rows[h].size());
     for (int64_t first = 0; first < n_rows; first += kSlice) {
