@@ -20,9 +20,9 @@ using Token = int32_t;
 enum class CacheType { f16, f32, q8_0 };
 
 // What a context is read with on the CPU: ggml's products and attention, which give libllama's very bits; or
-// our own attention, and products in 8 bits (quantised weights, AVX-512 VNNI) or by oneDNN in BF16 or F32
-// (any weights). automatic takes what there is of these, in this order; the others are errors where they
-// cannot be.
+// our own attention, and products in 8 bits (quantised weights, AVX-512 VNNI) or by oneDNN in BF16 or F32 (any
+// weights). automatic: 8 bits where the processor can, ggml's products for what is left. The others are
+// errors where they cannot be.
 enum class PrefillKernel { automatic, ggml, int8, onednn };
 
 struct SessionParams {

@@ -20,8 +20,7 @@ Result<ProductKernels> make_product_kernels(PrefillKernel choice) {
   ProductKernels kernels;
   if (choice == PrefillKernel::automatic || choice == PrefillKernel::int8)
     kernels.push_back(make_int8_kernel());
-  if (choice == PrefillKernel::automatic || choice == PrefillKernel::onednn)
-    kernels.push_back(make_onednn_kernel());
+  if (choice == PrefillKernel::onednn) kernels.push_back(make_onednn_kernel());
   std::erase(kernels, nullptr);
   if (choice == PrefillKernel::int8 && kernels.empty()) {
     return Error{ErrorCode::bad_argument, "the int8 prefill kernel needs a processor with AVX-512 VNNI"};

@@ -118,8 +118,6 @@ CURDKV_VNNI void pack_block(const float* x, char* inputs, float& scale, float& s
 
 class Int8Kernel : public ProductKernel {
  public:
-  const char* name() const override { return "int8"; }
-
   bool takes(const WeightMatrix& w) const override {
     return ggml_is_quantized(w.type) && w.n_in % kInt8Block == 0 && w.n_out % kRows == 0;
   }

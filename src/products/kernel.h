@@ -27,7 +27,6 @@ struct WeightMatrix {
 class ProductKernel {
  public:
   virtual ~ProductKernel() = default;
-  virtual const char* name() const = 0;
   virtual bool takes(const WeightMatrix& w) const = 0;
 
   virtual int64_t panel_rows() const = 0;  // n_out of what it takes is a multiple of this

@@ -40,8 +40,6 @@ class LayerProducts {
     return [this](ggml_context* ctx, ggml_tensor* w, ggml_tensor* x) { return multiply(ctx, w, x); };
   }
 
-  size_t n_bytes() const { return scratch_bytes_; }  // of unpacked weights
-
  private:
   struct FreeAligned {
     void operator()(char* p) const { ::operator delete(p, std::align_val_t(64)); }

@@ -52,8 +52,6 @@ class OneDnnKernel : public ProductKernel {
  public:
   OneDnnKernel() : engine_(dnnl::engine::kind::cpu, 0), fast_bf16_(has_fast_bf16()) {}
 
-  const char* name() const override { return "onednn"; }
-
   bool takes(const WeightMatrix& w) const override {
     const bool readable = w.type == GGML_TYPE_F32 || ggml_get_type_traits(w.type)->to_float != nullptr;
     return readable && w.n_out % kRows == 0;
