@@ -20,8 +20,8 @@ using Token = int32_t;
 enum class CacheType { f16, f32, q8_0 };
 
 // What a context is read with on the CPU: ggml's products and attention, which give libllama's very bits; or
-// our own attention, and products in 8 bits (quantised weights, AVX-512 VNNI) or by oneDNN in BF16 or F32 (any
-// weights). automatic: 8 bits where the processor can, ggml's products for what is left. The others are
+// our own attention, and products in 8 bits (quantised weights, AVX-512 VNNI) or by oneDNN in BF16 or F32
+// (any weights). automatic: 8 bits where the processor can, ggml's products for what is left. The others are
 // errors where they cannot be.
 enum class PrefillKernel { automatic, ggml, int8, onednn };
 
