@@ -135,14 +135,23 @@ TEST_P(Types, MultiplyInDecoding) {
 }
 
 TEST(Products, InputsOfZerosGiveZeros) {
+  if (!row_kernel_takes(GGML_TYPE_Q8_0, 64)) GTEST_SKIP() << "no AVX-512 VNNI";
   const Weights w = make_weights(GGML_TYPE_Q8_0, 64, 16);
   const std::vector<float> x(64, 0.0f);
   std::vector<float> y(16, 1.0f);
-  if (row_kernel_takes(GGML_TYPE_Q8_0, 64)) {
-    std::vector<char> inputs(row_input_bytes(64));
-    quantise_input(x.data(), 64, inputs.data());
-    multiply_rows(GGML_TYPE_Q8_0, w.bytes.data(), 16, 64, inputs.data(), y.data());
-    EXPECT_EQ(y, std::vector<float>(16, 0.0f));
+  std::vector<char> inputs(row_input_bytes(64));
+  quantise_input(x.data(), 64, inputs.data());
+  multiply_rows(GGML_TYPE_Q8_0, w.bytes.data(), 16, 64, inputs.data(), y.data());
+  EXPECT_EQ(y, std::vector<float>(16, 0.0f));
+}
+
+// Types of which decoding's rows are taken wherever a prefill's products are, so that the skips above hide
+// none of them.
+TEST(Products, DecodingTakesTypesWithBlocksOf32) {
+  const bool has_vnni = make_int8_kernel() != nullptr;
+  for (const ggml_type type : kTypes) {
+    const bool has_blocks = unpacks_exactly(type) && ggml_blck_size(type) == 32;
+    EXPECT_EQ(row_kernel_takes(type, 768), has_vnni && has_blocks) << ggml_type_name(type);
   }
 }
 
