@@ -11,54 +11,13 @@
 #include <hwy/highway.h>
 
 #include "engine/exp2-inl.h"
+#include "engine/prefill_pairs-inl.h"
+#include "engine/prefill_strips-inl.h"
 
-// Queries lie across the lanes: a strip is as many of them as two vectors hold, with scores S[key][query] and
-// outputs O[dimension][query]. Keys and values are then broadcast element by element, as they lie in memory,
-// and softmax goes down the keys without ever adding up lanes.
 HWY_BEFORE_NAMESPACE();
 namespace curdkv {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-using Floats = hn::ScalableTag<float>;
-using Vec = hn::Vec<Floats>;
-constexpr int64_t kLanes = hn::MaxLanes(Floats());
-constexpr int64_t kVectors = 2;
-constexpr int64_t kStrip = kVectors * kLanes;
-constexpr int64_t kKeys = 128;  // in a block, whose scores and rows stay in the cache
-// Accumulators are kRows x kVectors registers of 16, or of 32 with AVX-512 and NEON.
-constexpr int64_t kRows = HWY_ARCH_ARM || kLanes == 16 ? 8 : 4;
-static_assert(kTileUnit % kStrip == 0 && kKeys % kRows == 0);
-
-// c[i][strip] = c[i][strip] * scale + sum over k of a[i * a_row + k * a_step] * b[k][strip], for kRows rows
-// i. scale: F32 [strip], or null for 0.
-HWY_INLINE void multiply_rows(const float* a, size_t a_row, size_t a_step, const float* b, int64_t n,
-                              const float* scale, float* c) {
-  const Floats df;
-  Vec sum[kRows][kVectors];
-  HWY_UNROLL(8)
-  for (int64_t i = 0; i < kRows; ++i) {
-    for (int64_t j = 0; j < kVectors; ++j) sum[i][j] = hn::Zero(df);
-  }
-  for (int64_t k = 0; k < n; ++k, a += a_step, b += kStrip) {
-    Vec column[kVectors];
-    for (int64_t j = 0; j < kVectors; ++j) column[j] = hn::Load(df, b + j * kLanes);
-    HWY_UNROLL(8)
-    for (int64_t i = 0; i < kRows; ++i) {
-      const auto element = hn::Set(df, a[static_cast<size_t>(i) * a_row]);
-      for (int64_t j = 0; j < kVectors; ++j) sum[i][j] = hn::MulAdd(element, column[j], sum[i][j]);
-    }
-  }
-  HWY_UNROLL(8)
-  for (int64_t i = 0; i < kRows; ++i) {
-    for (int64_t j = 0; j < kVectors; ++j) {
-      float* to = c + i * kStrip + j * kLanes;
-      if (scale != nullptr)
-        sum[i][j] = hn::MulAdd(hn::Load(df, to), hn::Load(df, scale + j * kLanes), sum[i][j]);
-      hn::Store(sum[i][j], df, to);
-    }
-  }
-}
+static_assert(kTileUnit % kStrip == 0);
 
 // Rows [0, n) as F32, and zeros up to the next multiple of kRows.
 HWY_INLINE void widen(const char* rows, size_t stride, ggml_type type, int64_t n, int64_t d, float* to) {
@@ -113,55 +72,122 @@ HWY_INLINE void soften(float* scores, int64_t first_key, int64_t n, int64_t posi
   }
 }
 
+// A tile's scratch, every array of strips aligned to vectors.
+struct Scratch {
+  float* q;       // [n_rows / kStrip][d_k][kStrip]
+  float* o;       // [n_rows / kStrip][d_v][kStrip]
+  float* max;     // [n_rows]
+  float* sum;     // [n_rows]
+  float* s;       // [kKeys][kStrip]
+  float* shrink;  // [kStrip]
+  float* k;       // [kKeys][d_k]
+  float* v;       // [kKeys][d_v]
+  Pairs pairs;
+
+  // Lays the arrays out from `first` on, unless that is null; returns the floats they take.
+  size_t lay_out(float* first, int64_t n_rows, int64_t d_k, int64_t d_v) {
+    int64_t taken = 0;
+    const auto take = [&]<typename T>(T*& array, int64_t n) {
+      array = first == nullptr ? nullptr : reinterpret_cast<T*>(first + taken);
+      taken += (n + 15) / 16 * 16;
+    };
+    take(q, n_rows * d_k);
+    take(o, n_rows * d_v);
+    take(max, n_rows);
+    take(sum, n_rows);
+    take(s, kKeys * kStrip);
+    take(shrink, kStrip);
+    take(k, kKeys * d_k);
+    take(v, kKeys * d_v);
+    if constexpr (kHasPairs) {
+      take(pairs.q, n_rows * d_k / 2);
+      take(pairs.q_scale, n_rows);
+      take(pairs.k, kKeys * d_k / 2);
+      take(pairs.k_scale, kKeys);
+      take(pairs.v, kKeys / 2 * d_v);
+      take(pairs.v_scale, d_v);
+      take(pairs.p, kKeys / 2 * kStrip);
+    }
+    return static_cast<size_t>(taken);
+  }
+};
+
+// A block of keys from `at` on, some of which a strip may not see, against the strip from row r on.
+HWY_INLINE void attend_floats(const PrefillTile& t, const Scratch& c, int64_t r, int64_t at,
+                              int64_t position) {
+  const Floats df;
+  const int64_t d_k = t.d_k, d_v = t.d_v;
+  const int64_t n_seen = std::min(kKeys, (position + kStrip - at + kRows - 1) / kRows * kRows);
+  for (int64_t i = 0; i < n_seen; i += kRows) {
+    multiply_rows(
+        c.k + i * d_k, static_cast<size_t>(d_k), 1, c.q + r * d_k, d_k,
+        [&](int64_t row, int64_t j, Vec x) { hn::Store(x, df, c.s + (i + row) * kStrip + j * kLanes); });
+  }
+  soften(c.s, at, n_seen, position, c.max + r, c.sum + r, c.shrink);
+  for (int64_t d = 0; d < d_v; d += kRows) {
+    multiply_rows(c.v + d, 1, static_cast<size_t>(d_v), c.s, n_seen, [&](int64_t row, int64_t j, Vec x) {
+      float* to = c.o + r * d_v + (d + row) * kStrip + j * kLanes;
+      hn::Store(hn::MulAdd(hn::Load(df, to), hn::Load(df, c.shrink + j * kLanes), x), df, to);
+    });
+  }
+}
+
 // Row r of the tile is token r % n_tokens of query head r / n_tokens; strips are of consecutive rows.
 void AttendTile(const PrefillTile& t, float* scratch) {
   const int64_t n_rows = t.n_group * t.n_tokens, d_k = t.d_k, d_v = t.d_v;
-  float* q = scratch;                         // [n_rows / kStrip][d_k][kStrip]
-  float* o = q + n_rows * d_k;                // [n_rows / kStrip][d_v][kStrip]
-  float* max = o + n_rows * d_v;              // [n_rows]
-  float* sum = max + n_rows;                  // [n_rows]
-  float* s = sum + n_rows;                    // [kKeys][kStrip]
-  float* shrink = s + kKeys * kStrip;         // [kStrip]
-  float* k = shrink + kStrip;                 // [kKeys][d_k]
-  float* v = k + kKeys * d_k;                 // [kKeys][d_v]
+  Scratch c;
+  c.lay_out(scratch, n_rows, d_k, d_v);
   const float scale = t.scale * 1.44269504f;  // exp(x) = 2^(x log2(e))
   for (int64_t r = 0; r < n_rows; ++r) {
     const auto* from =
         reinterpret_cast<const float*>(t.q + static_cast<size_t>(r / t.n_tokens) * t.q_head_stride +
                                        static_cast<size_t>(r % t.n_tokens) * t.q_token_stride);
-    for (int64_t d = 0; d < d_k; ++d) q[(r / kStrip * d_k + d) * kStrip + r % kStrip] = from[d] * scale;
+    for (int64_t d = 0; d < d_k; ++d) c.q[(r / kStrip * d_k + d) * kStrip + r % kStrip] = from[d] * scale;
   }
-  std::fill_n(o, n_rows * d_v, 0.0f);
-  std::fill_n(max, n_rows, -std::numeric_limits<float>::infinity());
-  std::fill_n(sum, n_rows, 0.0f);
+  std::fill_n(c.o, n_rows * d_v, 0.0f);
+  std::fill_n(c.max, n_rows, -std::numeric_limits<float>::infinity());
+  std::fill_n(c.sum, n_rows, 0.0f);
+  // A whole block whose keys a strip sees all is the same for every tile and chunk, so that its steps are.
+  const bool in_pairs = kHasPairs && t.type_k == GGML_TYPE_F16 && t.type_v == GGML_TYPE_F16 &&
+                        d_k % kLanes == 0 && d_v % kLanes == 0;
+  const auto sees_all = [&](int64_t at, int64_t position) { return in_pairs && at + kKeys <= position + 1; };
+  if constexpr (kHasPairs) {
+    for (int64_t r = 0; in_pairs && r < n_rows; r += kStrip) {
+      pack_columns(c.q + r * d_k, d_k / 2, kStrip, kNormQK, c.pairs.q + r * d_k / 2, c.pairs.q_scale + r);
+    }
+  }
   const int64_t n_keys = t.first + t.n_tokens;  // that the last query sees
   for (int64_t at = 0; at < n_keys; at += kKeys) {
     const int64_t n = std::min(kKeys, n_keys - at);
-    widen(t.k + static_cast<size_t>(at) * t.k_stride, t.k_stride, t.type_k, n, d_k, k);
-    widen(t.v + static_cast<size_t>(at) * t.v_stride, t.v_stride, t.type_v, n, d_v, v);
+    widen(t.k + static_cast<size_t>(at) * t.k_stride, t.k_stride, t.type_k, n, d_k, c.k);
+    widen(t.v + static_cast<size_t>(at) * t.v_stride, t.v_stride, t.type_v, n, d_v, c.v);
+    if constexpr (kHasPairs) {
+      if (sees_all(at, n_keys - kStrip)) {
+        pack_rows(c.k, kKeys, d_k, kNormQK, c.pairs.k, c.pairs.k_scale);
+        pack_columns(c.v, kKeys / 2, d_v, kNormV, c.pairs.v, c.pairs.v_scale);
+      }
+    }
     for (int64_t r = 0; r < n_rows; r += kStrip) {
       const int64_t position = t.first + r % t.n_tokens;  // of the strip's first query
-      const int64_t n_seen = std::min(kKeys, (position + kStrip - at + kRows - 1) / kRows * kRows);
-      if (n_seen <= 0) continue;
-      for (int64_t i = 0; i < n_seen; i += kRows) {
-        multiply_rows(k + i * d_k, static_cast<size_t>(d_k), 1, q + r * d_k, d_k, nullptr, s + i * kStrip);
+      if (at >= position + kStrip) continue;
+      if constexpr (kHasPairs) {
+        if (sees_all(at, position)) {
+          attend_pairs(c.pairs, r, d_k, d_v, c.s, c.max + r, c.sum + r, c.o + r * d_v);
+          continue;
+        }
       }
-      soften(s, at, n_seen, position, max + r, sum + r, shrink);
-      for (int64_t d = 0; d < d_v; d += kRows) {
-        multiply_rows(v + d, 1, static_cast<size_t>(d_v), s, n_seen, shrink, o + r * d_v + d * kStrip);
-      }
+      attend_floats(t, c, r, at, position);
     }
   }
   for (int64_t r = 0; r < n_rows; ++r) {
     float* to = t.out + static_cast<size_t>(r % t.n_tokens) * t.out_token_stride + r / t.n_tokens * d_v;
-    const float inverse = 1 / sum[r];
-    for (int64_t d = 0; d < d_v; ++d) to[d] = o[(r / kStrip * d_v + d) * kStrip + r % kStrip] * inverse;
+    const float inverse = 1 / c.sum[r];
+    for (int64_t d = 0; d < d_v; ++d) to[d] = c.o[(r / kStrip * d_v + d) * kStrip + r % kStrip] * inverse;
   }
 }
 
 size_t PrefillScratchFloats(int64_t n_tokens, int64_t n_group, int64_t d_k, int64_t d_v) {
-  return static_cast<size_t>(n_group * n_tokens * (d_k + d_v + 2) + (kKeys + 1) * kStrip +
-                             kKeys * (d_k + d_v));
+  return Scratch().lay_out(nullptr, n_group * n_tokens, d_k, d_v);
 }
 
 }  // namespace HWY_NAMESPACE

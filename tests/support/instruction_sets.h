@@ -1,8 +1,11 @@
-// Runs something once with every instruction set that this CPU has and the attention kernel was compiled for.
+// Runs something once with every instruction set that this CPU has and the attention kernels were compiled
+// for, which it is told (HWY_AVX2, ...) if it takes it.
 #pragma once
 
 #include <gtest/gtest.h>
 #include <hwy/highway.h>
+
+#include <type_traits>
 
 namespace curdkv::testing {
 
@@ -13,7 +16,11 @@ void with_every_instruction_set(const F& f) {
     const int64_t target = rest & -rest;
     SCOPED_TRACE(hwy::TargetName(target));
     hwy::GetChosenTarget().Update(target);
-    f();
+    if constexpr (std::is_invocable_v<F, int64_t>) {
+      f(target);
+    } else {
+      f();
+    }
   }
   hwy::GetChosenTarget().DeInit();
   EXPECT_GE(n, 1);

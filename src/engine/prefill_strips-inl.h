@@ -1,0 +1,84 @@
+// Strips of queries, which a prefill's attention works on; a Highway header, included once for each
+// instruction set. A strip is as many queries as two vectors hold, with scores S[key][query] and outputs
+// O[dimension][query]: keys and values are then broadcast element by element, as they lie in memory, and
+// softmax goes down the keys without ever adding up lanes.
+#if defined(CURDKV_PREFILL_STRIPS_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef CURDKV_PREFILL_STRIPS_INL_H
+#undef CURDKV_PREFILL_STRIPS_INL_H
+#else
+#define CURDKV_PREFILL_STRIPS_INL_H
+#endif
+
+#include <hwy/highway.h>
+
+#include <cstdint>
+
+HWY_BEFORE_NAMESPACE();
+namespace curdkv {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Floats = hn::ScalableTag<float>;
+using Ints = hn::ScalableTag<int32_t>;
+using Vec = hn::Vec<Floats>;
+using IntVec = hn::Vec<Ints>;
+constexpr int64_t kLanes = hn::MaxLanes(Floats());
+constexpr int64_t kVectors = 2;
+constexpr int64_t kStrip = kVectors * kLanes;
+constexpr int64_t kKeys = 128;  // in a block, whose scores and rows stay in the cache
+// Accumulators are kRows x kVectors registers of 16, or of 32 with AVX-512 and NEON.
+constexpr int64_t kRows = HWY_ARCH_ARM || kLanes == 16 ? 8 : 4;
+static_assert(kKeys % kRows == 0);
+
+HWY_INLINE Vec multiply_add(Vec a, Vec b, Vec sum) {
+  return hn::MulAdd(a, b, sum);
+}
+
+// Pairs of int16. Where one instruction multiplies them and adds both products up, they take half the time
+// that as many floats do.
+#if HWY_TARGET == HWY_AVX3_DL
+constexpr bool kHasPairs = true;
+HWY_INLINE IntVec multiply_add(IntVec a, IntVec b, IntVec sum) {
+  // Highway 1.0.3 does not name this set's VNNI to the compiler, which then has no intrinsic for it.
+  asm("vpdpwssd %2, %1, %0" : "+v"(sum.raw) : "v"(b.raw), "v"(a.raw));
+  return sum;
+}
+#else
+constexpr bool kHasPairs = false;
+HWY_INLINE IntVec multiply_add(IntVec, IntVec, IntVec sum) {
+  return sum;  // compiled, never run
+}
+#endif
+
+// sum[i][strip] = sum over k of a[i * a_row + k * a_step] * b[k][strip] for kRows rows i, handed vector by
+// vector to finish(i, j, sum).
+template <typename T, typename Finish>
+HWY_INLINE void multiply_rows(const T* a, size_t a_row, size_t a_step, const T* b, int64_t n,
+                              const Finish& finish) {
+  const hn::ScalableTag<T> tag;
+  using V = hn::Vec<decltype(tag)>;
+  V sum[kRows][kVectors];
+  HWY_UNROLL(8)
+  for (int64_t i = 0; i < kRows; ++i) {
+    for (int64_t j = 0; j < kVectors; ++j) sum[i][j] = hn::Zero(tag);
+  }
+  for (int64_t k = 0; k < n; ++k, a += a_step, b += kStrip) {
+    V column[kVectors];
+    for (int64_t j = 0; j < kVectors; ++j) column[j] = hn::Load(tag, b + j * kLanes);
+    HWY_UNROLL(8)
+    for (int64_t i = 0; i < kRows; ++i) {
+      const auto element = hn::Set(tag, a[static_cast<size_t>(i) * a_row]);
+      for (int64_t j = 0; j < kVectors; ++j) sum[i][j] = multiply_add(element, column[j], sum[i][j]);
+    }
+  }
+  HWY_UNROLL(8)
+  for (int64_t i = 0; i < kRows; ++i) {
+    for (int64_t j = 0; j < kVectors; ++j) finish(i, j, sum[i][j]);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace curdkv
+HWY_AFTER_NAMESPACE();
+
+#endif
