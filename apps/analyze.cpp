@@ -1,8 +1,7 @@
 // curdkv analyze: what compression does to a model's cache on one document, as figures for 'curdkv report'.
-#include <openssl/evp.h>
+#include <algorithm>
 
-#include <cstdio>
-
+#include "analysis/figure.h"
 #include "base/try.h"
 #include "base/utf8.h"
 #include "command.h"
@@ -19,31 +18,10 @@ struct AnalyzeOptions {
   SessionOptions session;
   PressOptions press;
   DocumentOptions document;
-  std::string figure = "document", out;
+  std::vector<std::string> figures = {"document"};
+  std::string out;
+  int64_t n_layers = 4, n_heads = 4;
 };
-
-std::string base64(const std::vector<unsigned char>& bytes) {
-  std::string out(4 * ((bytes.size() + 2) / 3) + 1, '\0');
-  const int n = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()), bytes.data(),
-                                static_cast<int>(bytes.size()));
-  out.resize(static_cast<size_t>(n));
-  return out;
-}
-
-// A bit per token, lowest first; the heads of all layers one after another, each from a new byte on.
-std::string kept_bits(const std::vector<std::vector<std::vector<int32_t>>>& kept, size_t n_tokens) {
-  std::vector<unsigned char> bytes;
-  for (const auto& layer : kept) {
-    for (const auto& head : layer) {
-      const size_t start = bytes.size();
-      bytes.resize(start + (n_tokens + 7) / 8);
-      for (const int32_t t : head) {
-        bytes[start + static_cast<size_t>(t) / 8] |= static_cast<unsigned char>(1 << (t % 8));
-      }
-    }
-  }
-  return base64(bytes);
-}
 
 // The text of each token; a character that takes several is the last one's.
 std::vector<std::string> pieces_of(const Tokenizer& tokenizer, std::span<const Token> tokens) {
@@ -54,7 +32,15 @@ std::vector<std::string> pieces_of(const Tokenizer& tokenizer, std::span<const T
 }
 
 Result<void> run(const AnalyzeOptions& o) {
-  CURDKV_TRY(const std::vector<Press> presses, o.press.resolve_all());
+  for (const std::string& name : o.figures) {
+    if (name == "ablation" || name == "runtime") {
+      return Error{ErrorCode::bad_argument,
+                   "figure '" + name + "' is drawn by 'curdkv report' from what 'curdkv " +
+                       (name == "ablation" ? "eval --press ablation" : "bench") + "' measures"};
+    }
+  }
+  CURDKV_TRY(std::vector<Press> presses, o.press.resolve_all());
+  std::erase_if(presses, [](const Press& p) { return p.is_none(); });
   CURDKV_TRY(const std::string document, o.document.read());
   CURDKV_TRY(const std::string path, o.model.resolve());
   CURDKV_TRY(const Model model, Model::load(path, o.model.params));
@@ -63,36 +49,40 @@ Result<void> run(const AnalyzeOptions& o) {
   CURDKV_TRY(const std::vector<Token> tokens, prompt.context(document));
 
   const InterruptScope scope;
+  const SessionParams params = o.session.resolve();
+  CURDKV_TRY(Session session, Session::create(model, params));
   PrefillOptions options;
-  std::vector<Session> sessions;
-  std::vector<PrefillTarget> targets;
-  for (const Press& press : presses) {
-    CURDKV_TRY(Session session, Session::create(model, o.session.resolve()));
-    sessions.push_back(std::move(session));
-    if (press.needs_repeats() && options.repeats.empty()) {
-      CURDKV_TRY(options.repeats, prompt.repeats(tokens));
-    }
+  if (std::any_of(presses.begin(), presses.end(), [](const Press& p) { return p.needs_repeats(); })) {
+    CURDKV_TRY(options.repeats, prompt.repeats(tokens));
   }
-  for (size_t i = 0; i < presses.size(); ++i) targets.push_back({&sessions[i], presses[i]});
-  ProgressBar bar("reading", std::ssize(tokens));
+  ProgressBar bar("analysing", std::ssize(tokens));
   options.progress = [&](int64_t done, int64_t total) { bar.update(done, total); };
-  CURDKV_TRY([[maybe_unused]] const auto reports, prefill_together(targets, tokens, options));
-
-  const std::string file = model.info().path.substr(model.info().path.rfind('/') + 1);
-  nlohmann::ordered_json figure = {{"figure", "document"},
-                                   {"model", file},
-                                   {"n_layer", model.info().n_layer},
-                                   {"n_head_kv", model.info().n_head_kv},
-                                   {"tokens", pieces_of(tokenizer, tokens)},
-                                   {"kept", nlohmann::json::array()}};
-  for (size_t i = 0; i < presses.size(); ++i) {
-    if (presses[i].is_none()) continue;
-    figure["kept"].push_back({{"press", presses[i].spec()},
-                              {"compression_ratio", presses[i].removed(std::ssize(tokens))},
-                              {"bits", kept_bits(sessions[i].kept_tokens(), tokens.size())}});
+  const ModelInfo& info = model.info();
+  analysis::Subject subject = {.model = info.path.substr(info.path.rfind('/') + 1),
+                               .n_layer = info.n_layer,
+                               .n_head = info.n_head,
+                               .n_head_kv = info.n_head_kv,
+                               .tokens = pieces_of(tokenizer, tokens),
+                               .presses = std::move(presses),
+                               .n_threads = params.n_threads,
+                               .stop = params.stop,
+                               .n_sampled_layers = o.n_layers,
+                               .n_sampled_heads = o.n_heads};
+  CURDKV_TRY(const std::vector<analysis::Json> figures,
+             analysis::make_figures(session, tokens, subject, o.figures, options));
+  std::string text;
+  for (const analysis::Json& figure : figures) {
+    text += figure.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   }
-  const std::string text = figure.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   return o.out == "-" ? write_out(text) : eval::write_file(o.out, text);
+}
+
+std::string figure_help() {
+  std::string help = "several, separated by commas, come from one reading:";
+  for (const auto& f : analysis::list_figures()) help += std::string("\n") + f.name + ": " + f.summary + ";";
+  return help +
+         "\nablation, runtime: 'curdkv report' draws them from results of 'curdkv eval --press ablation' "
+         "and 'curdkv bench'";
 }
 
 }  // namespace
@@ -104,10 +94,25 @@ Command add_analyze(CLI::App& program) {
   o->model.add_to(*app);
   o->document.add_to(*app);
   o->press.add_to(*app, "adacurdkv", 0.5, true);
-  app->add_option("--figure", o->figure, "document: which tokens every KV head kept")
-      ->check(CLI::IsMember({"document"}))
+  std::vector<std::string> names = {"ablation", "runtime"};
+  for (const auto& f : analysis::list_figures()) names.emplace_back(f.name);
+  app->add_option("--figure", o->figures, figure_help())
+      ->type_name("NAME")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::IsMember(names))
       ->capture_default_str();
-  app->add_option("-o,--output", o->out, "JSON file (-: standard output)")->type_name("FILE")->required();
+  app->add_option("--sampled-layers", o->n_layers, "attention-vs-loss: layers looked at, evenly spaced")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  app->add_option("--sampled-heads", o->n_heads, "attention-vs-loss: query heads of each, evenly spaced")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  app->add_option("-o,--output", o->out, "JSON, a line for each figure (-: standard output)")
+      ->type_name("FILE")
+      ->required();
   o->session.add_to(*app);
   return [o] {
     const auto done = run(*o);

@@ -134,7 +134,15 @@ Result<Press> PressOptions::resolve() const {
 Result<std::vector<Press>> PressOptions::resolve_all() const {
   std::vector<Press> all;
   std::set<std::pair<std::string, double>> seen;
+  std::vector<std::string> asked_for;
   for (const std::string& name : names) {
+    if (!takes_several || name != "ablation") {
+      asked_for.push_back(name);
+      continue;
+    }
+    for (const AblationVariant& v : ablation_variants()) asked_for.push_back(v.press);
+  }
+  for (const std::string& name : asked_for) {
     for (const double ratio : ratios) {
       PressRequest asked = request;
       asked.name = name;
@@ -150,12 +158,13 @@ Result<std::vector<Press>> PressOptions::resolve_all() const {
 void PressOptions::add_to(CLI::App& app, const char* default_press, double default_ratio, bool several) {
   names = {default_press};
   ratios = {default_ratio};
+  takes_several = several;
   const char* list = several ? "; several, separated by commas, are compared" : "";
   auto* press_option =
       app.add_option("--press", names,
                      std::string("how the context's cache is compressed: none, a name from 'curdkv presses', "
                                  "or NAME:param=value:param=value") +
-                         list)
+                         list + (several ? "; ablation: all that CurDKV can be made of" : ""))
           ->type_name("NAME")
           ->capture_default_str();
   auto* ratio_option =

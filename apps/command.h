@@ -56,7 +56,9 @@ struct PressOptions {
   PressRequest request;
   std::vector<std::string> names;
   std::vector<double> ratios;
-  // several: lists of presses and ratios are taken, separated by commas.
+  bool takes_several = false;
+  // several: lists of presses and ratios are taken, separated by commas; "ablation" stands for all of
+  // ablation_variants().
   void add_to(CLI::App& app, const char* default_press, double default_ratio, bool several = false);
   Result<Press> resolve() const;
   Result<std::vector<Press>> resolve_all() const;  // every press at every ratio, each once

@@ -111,4 +111,12 @@ class Press {
   std::shared_ptr<const Allocation> allocation_;
 };
 
+// One way to put CurDKV's scores together (figure 3 and table 17 of the paper, and kvpress's windows).
+struct AblationVariant {
+  std::string press;  // as Press::make takes it
+  std::string what;   // what is scored: "key", "value", "key-value average", "key-value product"
+  std::string how;    // "row norms", "projected", "windows", "windows, corrected", "exact leverage"
+};
+std::vector<AblationVariant> ablation_variants();
+
 }  // namespace curdkv

@@ -17,6 +17,8 @@ namespace curdkv {
 
 using Token = int32_t;
 
+class LayerObserver;
+
 enum class CacheType { f16, f32, q8_0 };
 
 // What a context is read with on the CPU: ggml's products and attention, which give libllama's very bits; or
@@ -59,7 +61,8 @@ struct PrefillOptions {
   // The last so many tokens are a question: it takes part in the scoring and is kept whole, beyond the
   // budget.
   int64_t n_question = 0;
-  std::vector<Repeat> repeats;  // for presses that read the context twice; see needs_repeats()
+  std::vector<Repeat> repeats;        // for presses that read the context twice; see needs_repeats()
+  LayerObserver* observer = nullptr;  // looks at every layer before it is compacted; for analyses
 };
 
 struct PrefillReport {

@@ -6,6 +6,7 @@
 #include "base/try.h"
 #include "engine/compaction.h"
 #include "engine/decoder.h"
+#include "engine/layer_observer.h"
 
 namespace curdkv {
 namespace {
@@ -31,6 +32,7 @@ Prefill::Prefill(std::span<const PrefillInto> into, std::span<const Token> token
   for (const PrefillInto& i : into) {
     if (!i.press->is_none()) needs_ = needs_ | i.press->scorer()->needs();
   }
+  if (options.observer != nullptr) needs_ = needs_ | options.observer->needs();
   reports_.resize(into.size());
   n_rows_ = n_padded_;
   if (needs_.reconstruction) {
@@ -174,6 +176,7 @@ Result<void> Prefill::compress(int64_t il, const LayerKv& kv) {
   }
   const double second_ms = second_ ? watch.ms() : 0;
   compress_ms_ += second_ms;
+  if (options_.observer != nullptr) CURDKV_CHECK(options_.observer->observe(il, layer));
   LayerScores scores(layer);
   for (size_t i = 0; i < into_.size(); ++i) {
     const Stopwatch own;

@@ -98,8 +98,7 @@ Result<void> Session::Impl::check_prefill(std::span<const Token> tokens, const P
   if (options.n_question < 0 || n_context < 1) {
     return Error{ErrorCode::bad_argument, "a question must leave at least one token of context before it"};
   }
-  if (!press.needs_repeats()) return {};
-  if (options.repeats.empty()) {
+  if (press.needs_repeats() && options.repeats.empty()) {
     return Error{ErrorCode::bad_argument,
                  "press '" + press.name() + "' reads the context twice and was given nothing to repeat"};
   }
@@ -110,9 +109,9 @@ Result<void> Session::Impl::check_prefill(std::span<const Token> tokens, const P
     if (n + static_cast<int64_t>(r.tokens.size()) > n_ctx) {
       return Error{
           ErrorCode::bad_input,
-          format("press '%s' reads the context a second time behind itself: %lld tokens do not fit the "
-                 "context of %lld",
-                 press.name().c_str(), (long long)n + (long long)r.tokens.size(), (long long)n_ctx)};
+          format("reading the context a second time behind itself, as kvzip does, takes %lld tokens, which "
+                 "do not fit the context of %lld",
+                 (long long)n + (long long)r.tokens.size(), (long long)n_ctx)};
     }
     for (Token t : r.tokens) {
       if (t < 0 || t >= m().hp.n_vocab)

@@ -52,6 +52,27 @@ Result<double> JsonLine::number(const char* name) const {
   return value->get<double>();
 }
 
+Result<std::vector<double>> JsonLine::numbers(const char* name) const {
+  CURDKV_TRY(const Json* value, field(name));
+  bool fits = value->is_array();
+  for (size_t i = 0; fits && i < value->size(); ++i) fits = (*value)[i].is_number();
+  if (!fits) return error(std::string("field '") + name + "' is no list of numbers");
+  return value->get<std::vector<double>>();
+}
+
+Result<std::vector<JsonLine>> JsonLine::items(const char* name) const {
+  CURDKV_TRY(const Json* value, field(name));
+  std::vector<JsonLine> out;
+  if (value->is_array()) {
+    for (const Json& item : *value) {
+      if (item.is_object()) out.emplace_back(path_, number_, item);
+    }
+  }
+  if (out.empty() || out.size() != value->size())
+    return error(std::string("field '") + name + "' is no list of objects, or empty");
+  return out;
+}
+
 Result<std::vector<JsonLine>> parse_jsonl(const std::string& path, std::string_view text) {
   std::vector<JsonLine> out;
   int64_t number = 0;

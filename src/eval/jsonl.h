@@ -21,6 +21,8 @@ class JsonLine {
   Result<std::vector<std::string>> texts(const char* field) const;  // a list of strings, at least one
   Result<int64_t> integer(const char* field) const;                 // >= 0
   Result<double> number(const char* field) const;
+  Result<std::vector<double>> numbers(const char* field) const;  // a list
+  Result<std::vector<JsonLine>> items(const char* field) const;  // a list of objects, at least one
   const Json& object() const { return object_; }
   std::string place() const;                   // "data.jsonl, line 3"
   Error error(const std::string& what) const;  // "data.jsonl, line 3: what"

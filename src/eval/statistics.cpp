@@ -17,7 +17,7 @@ double mean(std::span<const double> values) {
 }
 
 // Ranks from 1 for the largest; equal values share the mean of theirs. Adds sum(t^3 - t) over ties.
-std::vector<double> ranks_of(const std::vector<double>& values, double& ties) {
+std::vector<double> ranks_of(std::span<const double> values, double& ties) {
   std::vector<size_t> order(values.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return values[a] > values[b]; });
@@ -68,6 +68,19 @@ Interval bootstrap(std::span<const std::vector<double>> groups) {
   Interval out = {0, means[kResamples / 40], means[kResamples - 1 - kResamples / 40]};
   for (const auto& group : groups) out.mean += mean(group) / static_cast<double>(groups.size());
   return out;
+}
+
+double spearman(std::span<const double> a, std::span<const double> b) {
+  double ties = 0;
+  const std::vector<double> x = ranks_of(a, ties), y = ranks_of(b, ties);
+  const double middle = static_cast<double>(x.size() + 1) / 2;  // the mean rank
+  double xy = 0, xx = 0, yy = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    xy += (x[i] - middle) * (y[i] - middle);
+    xx += (x[i] - middle) * (x[i] - middle);
+    yy += (y[i] - middle) * (y[i] - middle);
+  }
+  return xx > 0 && yy > 0 ? xy / std::sqrt(xx * yy) : 0;
 }
 
 double studentized_range_cdf(double q, size_t k) {

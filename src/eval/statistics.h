@@ -29,6 +29,10 @@ struct Friedman {
 // values[block][method], larger = better. Nothing for fewer than two blocks or two methods.
 std::optional<Friedman> friedman(std::span<const std::vector<double>> values);
 
+// Spearman's rank correlation of as many values, at least two; equal values share the mean of their ranks. 0
+// if all values of one are equal. (scipy.stats.spearmanr)
+double spearman(std::span<const double> a, std::span<const double> b);
+
 // P(Q <= q) for the studentised range of k normal variables, infinite degrees of freedom.
 double studentized_range_cdf(double q, size_t k);
 

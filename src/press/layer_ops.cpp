@@ -9,11 +9,30 @@
 namespace curdkv {
 namespace {
 
-// Tokens at a time: as many as make an F32 copy of all query heads' rows 16 MiB.
+// Tokens in a slice: as many as make an F32 copy of all query heads' rows 1 MiB, which the processor's cache
+// holds from one step of a graph to the next.
 int64_t slice_of(const LayerView& layer) {
   const int64_t row =
       layer.n_head() * std::max(layer.d_head_k, layer.d_head_v) * static_cast<int64_t>(sizeof(float));
-  return std::max<int64_t>(64, (int64_t{16} << 20) / row);
+  return std::max<int64_t>(64, (int64_t{1} << 20) / row);
+}
+
+// Runs `build` on slices of tokens [first, first + n), several in one graph, as starting one takes its time;
+// hands over each result with the slice's first token.
+Result<void> run_slices(LayerView& layer, int64_t first, int64_t n, const SliceGraph& build,
+                        const std::function<void(int64_t at, const std::vector<float>& part)>& take) {
+  constexpr int64_t kSlicesAtOnce = 16;
+  const int64_t slice = slice_of(layer), end = first + n;
+  for (int64_t from = first; from < end; from += kSlicesAtOnce * slice) {
+    const int64_t to = std::min(end, from + kSlicesAtOnce * slice);
+    CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& graph) {
+      std::vector<ggml_tensor*> out;
+      for (int64_t at = from; at < to; at += slice) out.push_back(build(graph, at, std::min(slice, to - at)));
+      return out;
+    }));
+    for (size_t i = 0; i < parts.size(); ++i) take(from + static_cast<int64_t>(i) * slice, parts[i]);
+  }
+  return {};
 }
 
 }  // namespace
@@ -26,29 +45,21 @@ ggml_tensor* as_f32(ScoreGraph& graph, ggml_tensor* rows) {
 Result<Scores> per_token(LayerView& layer, int64_t first, int64_t n, int64_t n_head,
                          const SliceGraph& build) {
   Scores out(n, n_head);
-  const int64_t slice = slice_of(layer);
-  for (int64_t at = 0; at < n; at += slice) {
-    const int64_t m = std::min(slice, n - at);
-    CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& graph) {
-      return std::vector<ggml_tensor*>{build(graph, first + at, m)};
-    }));
+  CURDKV_CHECK(run_slices(layer, first, n, build, [&](int64_t at, const std::vector<float>& part) {
+    const int64_t m = std::ssize(part) / n_head;
     for (int64_t h = 0; h < n_head; ++h) {
-      std::copy_n(parts[0].begin() + h * m, m, out.row(h).begin() + at);
+      std::copy_n(part.begin() + h * m, m, out.row(h).begin() + at - first);
     }
-  }
+  }));
   return out;
 }
 
 Result<std::vector<double>> sum_slices(LayerView& layer, int64_t first, int64_t n, const SliceGraph& build) {
   std::vector<double> sum;
-  const int64_t slice = slice_of(layer);
-  for (int64_t at = 0; at < n; at += slice) {
-    CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& graph) {
-      return std::vector<ggml_tensor*>{build(graph, first + at, std::min(slice, n - at))};
-    }));
-    sum.resize(parts[0].size(), 0.0);
-    std::transform(sum.begin(), sum.end(), parts[0].begin(), sum.begin(), std::plus<>());
-  }
+  CURDKV_CHECK(run_slices(layer, first, n, build, [&](int64_t, const std::vector<float>& part) {
+    sum.resize(part.size(), 0.0);
+    std::transform(sum.begin(), sum.end(), part.begin(), sum.begin(), std::plus<>());
+  }));
   return sum;
 }
 

@@ -20,15 +20,22 @@ struct Run {
   std::vector<Prediction> predictions;
 };
 
+// Drawn from what 'curdkv analyze' wrote.
+struct Figure {
+  std::string title, model, html;
+};
+
 class Report {
  public:
   Result<void> add(const std::string& path) {
     CURDKV_TRY(const std::string text, read_file(path));
-    const Json whole = Json::parse(text, nullptr, false);
-    if (whole.is_object() && whole.contains("figure")) return add_figure(JsonLine(path, 1, whole));
     CURDKV_TRY(const std::vector<JsonLine> lines, parse_jsonl(path, text));
     if (lines.empty()) return Error{ErrorCode::bad_input, path + " holds no predictions"};
     for (const JsonLine& line : lines) {
+      if (line.has("figure")) {
+        CURDKV_CHECK(add_figure(line));
+        continue;
+      }
       if (line.has("engine")) {
         CURDKV_CHECK(add_speed(line));
         continue;
@@ -59,15 +66,20 @@ class Report {
       body += "<section id=" + id + "><h2>" + title + "</h2>\n<dl>" + terms_of(run.settings) + "</dl>\n" +
               speed_section(run) + "</section>\n";
     }
-    for (const std::string& figure : figures_) body += figure;
-    if (!figures_.empty()) contents += "<a href=\"#document1\">What the presses kept</a>";
+    for (const Figure& figure : figures_) {
+      const std::string id = format("b%d", ++number), title = figure.title + ", " + escaped(figure.model);
+      contents += "<a href=\"#" + id + "\">" + title + "</a>";
+      body += "<section id=" + id + "><h2>" + title + "</h2>\n" + figure.html + "</section>\n";
+    }
     return "<!DOCTYPE html>\n<html lang=en><head><meta charset=utf-8>\n<meta name=viewport "
            "content=\"width=device-width, initial-scale=1\">\n<title>curdkv: what compression costs</title>\n"
            "<link rel=icon href=\"data:,\">\n<style>" +
            std::string(kReportStyle) +
            "</style></head>\n<body><h1>What compressing the KV cache costs</h1>\n<nav>" + contents +
            "</nav>\n" + body +
-           (figures_.empty() ? "" : "<script>" + std::string(kReportScript) + "</script>") +
+           (body.find("class=view") == std::string::npos
+                ? ""
+                : "<script>" + std::string(kReportScript) + "</script>") +
            "</body></html>\n";
   }
 
@@ -101,11 +113,22 @@ class Report {
   }
 
   Result<void> add_figure(const JsonLine& figure) {
+    const struct {
+      const char *name, *title;
+      Result<std::string> (*draw)(const JsonLine&);
+    } kinds[] = {{"document", "What the presses kept", document_view},
+                 {"attention-vs-loss", "Attention against loss", attention_vs_loss_section},
+                 {"reconstruction", "Reconstruction of attention", reconstruction_section},
+                 {"heads", "Budgets and overlaps", heads_section}};
     CURDKV_TRY(const std::string name, figure.text("figure"));
-    if (name != "document") return figure.error("there is no figure '" + name + "'");
-    CURDKV_TRY(std::string view, document_view(figure, static_cast<int>(figures_.size()) + 1));
-    figures_.push_back(std::move(view));
-    return {};
+    for (const auto& kind : kinds) {
+      if (name != kind.name) continue;
+      CURDKV_TRY(std::string model, figure.text("model"));
+      CURDKV_TRY(std::string html, kind.draw(figure));
+      figures_.push_back({kind.title, std::move(model), std::move(html)});
+      return {};
+    }
+    return figure.error("there is no figure '" + name + "'");
   }
 
   static std::string title_of(const Run& run, Benchmark benchmark) {
@@ -143,12 +166,13 @@ class Report {
     if (!s.has(kFullCache))
       return "<p>The full cache's answers are missing, so there is nothing to compare with.</p>\n";
     return "<h3>Scores</h3>\n" + score_tables(s) + "<h3>Score against ratio</h3>\n" + score_curves(s) +
-           "<h3>Ranks</h3>\n" + rank_diagrams(s) + "<h3>Memory and speed</h3>\n" + cost_table(s);
+           ablation(s) + "<h3>Ranks</h3>\n" + rank_diagrams(s) + "<h3>Memory and speed</h3>\n" +
+           cost_table(s);
   }
 
   std::vector<Run> runs_;
   std::vector<SpeedRun> speed_runs_;
-  std::vector<std::string> figures_;
+  std::vector<Figure> figures_;
 };
 
 }  // namespace

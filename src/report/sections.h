@@ -20,11 +20,22 @@ std::string rank_diagrams(const eval::Summary& summary);
 std::string cost_table(const eval::Summary& summary);
 // A document with each token shaded by how many heads kept it. The argument is what 'curdkv analyze --figure
 // document' writes; errors: bad_input naming the field.
-Result<std::string> document_view(const eval::JsonLine& figure, int number);
+Result<std::string> document_view(const eval::JsonLine& figure);
+
+// Figures of 'curdkv analyze'; what they say of their fields is in src/analysis. Errors as of
+// document_view().
+Result<std::string> attention_vs_loss_section(const eval::JsonLine& figure);
+Result<std::string> reconstruction_section(const eval::JsonLine& figure);
+Result<std::string> heads_section(const eval::JsonLine& figure);
+// What CurDKV's scores are made of, if the predictions are those of 'curdkv eval --press ablation' or of
+// enough of it; else "".
+std::string ablation(const eval::Summary& summary);
 
 // One test of one engine and press at one depth, as 'curdkv bench' writes it.
 struct SpeedRow {
-  std::string name;  // engine or press, and ratio
+  std::string name;   // engine or press, and ratio
+  std::string press;  // empty for the full cache and other engines
+  double compression_ratio = 0;
   std::string test;
   double depth = 0, n_tokens = 0, median_ts = 0, stddev_ts = 0, kv_bytes = 0;
   std::optional<double> rss_peak_bytes;
@@ -36,7 +47,6 @@ struct SpeedRun {
   std::vector<SpeedRow> rows;
   std::vector<std::string> names() const;  // in the order in which they first come
 };
-inline constexpr size_t kLineColours = 8;  // that the page's style has
 // Errors: bad_input naming the field.
 Result<SpeedRow> speed_row(const eval::JsonLine& line);
 // Tables against depth, and how time and memory grow with it.

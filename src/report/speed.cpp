@@ -6,13 +6,14 @@
 #include "base/format.h"
 #include "base/try.h"
 #include "report/html.h"
+#include "report/plot.h"
 #include "report/sections.h"
 
 namespace curdkv::report {
 
 namespace {
 
-constexpr double kWidth = 360, kHeight = 250, kLeft = 46, kRight = 12, kTop = 24, kBottom = 34;
+constexpr const char* kFullCacheName = "curdkv, full cache";
 
 // Something measured that grows with the context; unit in the title.
 struct Measure {
@@ -21,20 +22,22 @@ struct Measure {
   std::optional<double> (*of)(const SpeedRow&);
 };
 
+std::optional<double> resident(const SpeedRow& r) {
+  return r.rss_peak_bytes ? std::optional(*r.rss_peak_bytes / (1 << 20)) : std::nullopt;
+}
+
 const Measure kMeasures[] = {
     {"prefill", "prefill, s", [](const SpeedRow& r) { return std::optional(r.n_tokens / r.median_ts); }},
     {"compress", "compression, s", [](const SpeedRow& r) { return std::optional(r.n_tokens / r.median_ts); }},
     {"decode", "decoding, ms a token", [](const SpeedRow& r) { return std::optional(1e3 / r.median_ts); }},
     {"decode", "KV cache, MiB", [](const SpeedRow& r) { return std::optional(r.kv_bytes / (1 << 20)); }},
-    {"prefill", "most memory while reading, MiB",
-     [](const SpeedRow& r) {
-       return r.rss_peak_bytes ? std::optional(*r.rss_peak_bytes / (1 << 20)) : std::nullopt;
-     }},
+    {"prefill", "most memory while reading, MiB", resident},
+    {"decode", "memory while decoding, MiB", resident},
 };
 
 struct Curve {
   std::string name;
-  std::vector<std::pair<double, double>> points;  // depth, value; ascending
+  Plot::Points points;  // depth, value; ascending
 };
 
 // The slope of the line through the logarithms, by least squares; nothing for fewer than three points.
@@ -64,54 +67,16 @@ std::vector<Curve> curves_of(const SpeedRun& run, const Measure& m) {
   return out;
 }
 
-std::string tick(double value) {
-  return value >= 1024 && std::fmod(value, 1024) == 0 ? format("%.0fK", value / 1024) : format("%g", value);
-}
-
-std::string plot(const char* title, const std::vector<Curve>& curves) {
-  double x0 = 1e30, x1 = 0, y0 = 1e30, y1 = 0;
-  for (const Curve& c : curves) {
-    for (const auto& [x, y] : c.points)
-      x0 = std::min(x0, x), x1 = std::max(x1, x), y0 = std::min(y0, y), y1 = std::max(y1, y);
-  }
-  y0 = std::pow(10, std::floor(std::log10(y0)));
-  y1 = std::pow(10, std::ceil(std::log10(y1 * 1.0001)));
-  if (x0 == x1) x1 = 2 * x0;
-  const auto x_of = [&](double x) {
-    return kLeft + std::log(x / x0) / std::log(x1 / x0) * (kWidth - kLeft - kRight);
-  };
-  const auto y_of = [&](double y) {
-    return kHeight - kBottom - std::log(y / y0) / std::log(y1 / y0) * (kHeight - kTop - kBottom);
-  };
-  std::string out = format("<svg viewBox=\"0 0 %.0f %.0f\" role=img aria-label=\"%s against the context\">",
-                           kWidth, kHeight, title) +
-                    format("<text class=title x=%.0f y=14>%s</text>", kLeft, title);
-  for (double y = y0; y <= y1 * 1.001; y *= 10) {
-    out += format("<line class=grid x1=%.0f x2=%.0f y1=%.1f y2=%.1f />", kLeft, kWidth - kRight, y_of(y),
-                  y_of(y)) +
-           format("<text x=%.0f y=%.1f text-anchor=end>%g</text>", kLeft - 5, y_of(y) + 3.5, y);
-  }
+std::string growth_plot(const char* title, const std::vector<Curve>& curves) {
   std::set<double> depths;
+  double low = 1e30, high = 0;
   for (const Curve& c : curves) {
-    for (const auto& [x, y] : c.points) depths.insert(x);
+    for (const auto& [x, y] : c.points) depths.insert(x), low = std::min(low, y), high = std::max(high, y);
   }
-  for (const double x : depths) {
-    out += format("<text x=%.1f y=%.0f text-anchor=middle>%s</text>", x_of(x), kHeight - kBottom + 14,
-                  tick(x).c_str());
-  }
-  out += format("<text class=label x=%.1f y=%.0f text-anchor=middle>tokens of context</text>",
-                (kLeft + kWidth - kRight) / 2, kHeight - 4);
-  for (size_t i = 0; i < curves.size(); ++i) {
-    const std::string line = format("class=\"line c%zu\"", i % kLineColours);
-    std::string points;
-    for (const auto& [x, y] : curves[i].points) points += format("%.1f,%.1f ", x_of(x), y_of(y));
-    out += "<polyline " + line + " points=\"" + points + "\"/>";
-    for (const auto& [x, y] : curves[i].points) {
-      out += "<circle " + line + format(" cx=%.1f cy=%.1f r=2.6><title>", x_of(x), y_of(y)) +
-             escaped(curves[i].name) + format(": %s tokens, %.3g</title></circle>", tick(x).c_str(), y);
-    }
-  }
-  return out + "</svg>\n";
+  Plot plot(title, "tokens of context", Scale::logarithmic_at({depths.begin(), depths.end()}),
+            Scale::decades(low, high));
+  for (size_t i = 0; i < curves.size(); ++i) plot.line(curves[i].name, curves[i].points, i);
+  return plot.svg();
 }
 
 std::string growth(const SpeedRun& run) {
@@ -120,14 +85,6 @@ std::string growth(const SpeedRun& run) {
   for (const std::string& name : names) fits += "<th scope=col>" + breakable(name) + "</th>";
   fits = "<div class=wide><table><thead><tr><th scope=col>grows as depth to the power of</th>" + fits +
          "</tr></thead><tbody>";
-  std::string legend;
-  for (size_t i = 0; i < names.size(); ++i) {
-    legend += format(
-                  "<span><svg class=key viewBox=\"0 0 20 8\"><polyline class=\"line c%zu\" points=\"0,4 "
-                  "20,4\"/></svg> ",
-                  i % kLineColours) +
-              escaped(names[i]) + "</span>\n";
-  }
   for (const Measure& m : kMeasures) {
     std::vector<Curve> curves = curves_of(run, m);
     // A curve has the colour of its name, also where others are missing.
@@ -140,7 +97,7 @@ std::string growth(const SpeedRun& run) {
     const bool several =
         std::any_of(all.begin(), all.end(), [](const Curve& c) { return c.points.size() > 1; });
     if (!several) continue;
-    plots += plot(m.title, all);
+    plots += growth_plot(m.title, all);
     fits += std::string("<tr><th scope=row>") + m.title + "</th>";
     for (const Curve& c : all) {
       const auto e = exponent(c);
@@ -149,10 +106,54 @@ std::string growth(const SpeedRun& run) {
     fits += "</tr>\n";
   }
   if (plots.empty()) return "";
-  return "<h3>Growth</h3>\n<div class=legend>" + legend + "</div>\n<div class=\"panels large\">\n" + plots +
-         "</div>\n" + fits +
+  return "<h3>Growth</h3>\n" + legend(names) + "<div class=\"panels large\">\n" + plots + "</div>\n" + fits +
          "</tbody></table></div>\n<p class=note>Both axes are logarithmic. Powers: least squares through the "
          "logarithms of all depths shown.</p>\n";
+}
+
+// What the paper's figures 4 and 5 show: measures of one press against the ratio, a line for each depth.
+// The full cache, where it was measured, is ratio 0.
+std::string against_ratio(const SpeedRun& run, const std::string& press) {
+  std::set<double> depths, ratios;
+  for (const SpeedRow& r : run.rows) {
+    if (r.press == press) depths.insert(r.depth), ratios.insert(r.compression_ratio);
+  }
+  if (ratios.size() < 3) return "";
+  std::string panels;
+  std::vector<std::string> names;
+  for (const double depth : depths) names.push_back(format("%.0f tokens", depth));
+  for (const Measure& m : kMeasures) {
+    std::vector<Plot::Points> lines;
+    double most = 0;
+    for (const double depth : depths) {
+      Plot::Points points;
+      for (const SpeedRow& r : run.rows) {
+        const auto value = m.of(r);
+        const bool ours = r.press == press || r.name == kFullCacheName;
+        if (!ours || r.test != m.test || r.depth != depth || !value) continue;
+        points.emplace_back(r.compression_ratio, *value);
+        most = std::max(most, *value);
+      }
+      std::sort(points.begin(), points.end());
+      lines.push_back(std::move(points));
+    }
+    if (most == 0) continue;
+    Plot plot(m.title, "fraction removed", Scale::linear(0, std::max(0.9, *ratios.rbegin())),
+              Scale::linear(0, most));
+    for (size_t i = 0; i < lines.size(); ++i) plot.line(names[i], lines[i], i);
+    panels += plot.svg();
+  }
+  return "<h4>" + escaped(press) + "</h4>\n" + legend(names) + "<div class=\"panels large\">\n" + panels +
+         "</div>\n";
+}
+
+std::string runtime(const SpeedRun& run) {
+  std::string out;
+  std::set<std::string> done;
+  for (const SpeedRow& r : run.rows) {
+    if (!r.press.empty() && done.insert(r.press).second) out += against_ratio(run, r.press);
+  }
+  return out.empty() ? "" : "<h3>Memory and time against the ratio</h3>\n" + out;
 }
 
 std::string table(const SpeedRun& run, const std::string& test) {
@@ -207,9 +208,11 @@ Result<SpeedRow> speed_row(const eval::JsonLine& line) {
   CURDKV_TRY(row.stddev_ts, line.number("stddev_ts"));
   CURDKV_TRY(row.kv_bytes, line.number("kv_bytes"));
   if (!(row.median_ts > 0)) return line.error("field 'median_ts' is not positive");
-  row.name = engine != "curdkv" ? engine
-             : press == "none"  ? "curdkv, full cache"
-                                : press + format(" %.2f", ratio);
+  if (engine == "curdkv" && press != "none") {
+    row.press = press;
+    row.compression_ratio = ratio;
+  }
+  row.name = engine != "curdkv" ? engine : press == "none" ? kFullCacheName : press + format(" %.2f", ratio);
   if (line.has("rss_peak_bytes")) {
     CURDKV_TRY(row.rss_peak_bytes, line.number("rss_peak_bytes"));
   }
@@ -225,7 +228,7 @@ Result<SpeedRow> speed_row(const eval::JsonLine& line) {
 }
 
 std::string speed_section(const SpeedRun& run) {
-  std::string out = growth(run) + "<h3>Speed</h3>\n";
+  std::string out = growth(run) + runtime(run) + "<h3>Speed</h3>\n";
   for (const char* test : {"prefill", "compress", "extend", "decode"}) out += table(run, test);
   const bool ratios =
       std::any_of(run.rows.begin(), run.rows.end(), [](const SpeedRow& r) { return r.ratio.has_value(); });

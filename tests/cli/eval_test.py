@@ -241,6 +241,69 @@ class Report(Case):
         for words in ("RULER, tiny.gguf", "50 % removed", "MK-1", "curdkv:sinks=9", "Friedman", "Memory and speed"):
             self.assertIn(words, page.data)
 
+    def test_figures(self):
+        document = write("document.txt", "The thing in the north is an ant & more. " * 40)
+        out = path("figures.json")
+        asked = ("analyze", "-m", MODEL, "-f", document, "--press", "none,random,adacurdkv,kvzip", "--compression-ratio",
+                 "0.5,0.9", "--figure", "document,heads,reconstruction,attention-vs-loss", "--sampled-layers", "2",
+                 "--sampled-heads", "3")
+        self.curdkv(*asked, "-t", "2", "-o", out)
+        document, heads, reconstruction, keys = lines("figures.json")
+        n = heads["n_tokens"]
+        self.assertEqual([k["compression_ratio"] for k in document["kept"]], [0.5, 0.9] * 3)
+        presses = heads["presses"]
+        self.assertEqual([p["press"] for p in presses], ["random", "random", "adacurdkv", "adacurdkv", "kvzip", "kvzip"])
+        for i, p in enumerate(presses):
+            total = sum(sum(layer) for layer in p["n_kept"])
+            n_heads = heads["n_layer"] * heads["n_head_kv"]
+            self.assertEqual(total, n_heads * int(n * (1 - p["compression_ratio"])))
+            self.assertEqual(p["jaccard"][i], 1)
+            self.assertEqual([j is None for j in p["jaccard"]], [i % 2 != j % 2 for j in range(6)])
+        self.assertGreater(presses[0]["jaccard"][2], 0.2)  # half of all: a third in common by chance
+        for p in reconstruction["presses"]:
+            self.assertLess(0, p["output_relative"])
+            self.assertLess(p["output"], p["bound"])
+            self.assertLessEqual(p["most_of_bound"], 1)
+            self.assertEqual(len(p["output_relative_by_layer"]), heads["n_layer"])
+        losses = {(p["press"], p["compression_ratio"]): p["output_relative"] for p in reconstruction["presses"]}
+        self.assertLess(losses["random", 0.5], losses["random", 0.9])
+        self.assertEqual([row["rank"] for row in reconstruction["low_rank"]], sorted(
+            (row["rank"] for row in reconstruction["low_rank"]), reverse=True))
+        layers = {h["layer"] for h in keys["heads"]}
+        self.assertEqual((min(layers), max(layers), len(keys["heads"])), (0, heads["n_layer"] - 1, 6))
+        for h in keys["heads"]:
+            self.assertEqual((len(h["attention"]), len(h["loss"])), (n, n))
+            self.assertGreaterEqual(h["spearman"], -1)
+        self.curdkv(*asked, "-t", "1", "-o", path("one thread.json"))
+        self.assertEqual(content("figures.json"), content("one thread.json"))
+        self.curdkv("report", out, "-o", path("figures.html"))
+        page = Page(content("figures.html").decode())
+        for words in ("Attention against loss, tiny.gguf", "Reconstruction of attention", "90 % removed", "Jaccard",
+                      "lemma 3.1", "adacurdkv:", "Keys and values of low rank"):
+            self.assertIn(words, page.data)
+        for index, field in ((1, "n_kept"), (2, "output_relative"), (3, "spearman")):
+            broken = lines("figures.json")[index]
+            for item in broken.get("presses", broken.get("heads")):
+                item[field] = "much"
+            self.fails(1, field, "report", write("broken", json.dumps(broken)), "-o", path("x.html"))
+
+    def test_figures_that_others_measure(self):
+        document = write("document.txt", "The thing in the north is an ant. " * 20)
+        for name, command in (("ablation", "eval --press ablation"), ("runtime", "curdkv bench")):
+            self.fails(2, command, "analyze", "-m", MODEL, "-f", document, "--figure", name, "-o", path("x.json"))
+        self.fails(2, "nonsense", "analyze", "-m", MODEL, "-f", document, "--figure", "nonsense", "-o", path("x.json"))
+
+    def test_ablation(self):
+        self.curdkv("eval", "-m", MODEL, "-t", "1", "--task", "niah_single_1", "--samples", "1", "--context-tokens", "700",
+                    "-n", "2", "--press", "ablation", "--compression-ratio", "0.5", "-o", path("ablation.jsonl"))
+        presses = [r["press"] for r in lines("ablation.jsonl")]
+        self.assertEqual((len(presses), len(set(presses))), (20, 20))
+        self.assertIn("curdkv:leverage=value:local=false:projection=true", presses)
+        self.curdkv("report", path("ablation.jsonl"), "-o", path("ablation.html"))
+        page = Page(content("ablation.html").decode())
+        for words in ("What CurDKV's scores are made of", "key-value product, projected", "exact leverage"):
+            self.assertIn(words, page.data)
+
     def test_figure_counts(self):
         document = write("document.txt", "The thing in the north is an ant. " * 20)
         self.curdkv("analyze", "-m", MODEL, "-t", "1", "-f", document, "--press", "streamingllm",

@@ -21,6 +21,16 @@ struct PaperTest {
   std::vector<double> ranks;  // some are not given
 };
 
+// scipy.stats.spearmanr of the same.
+TEST(Spearman, WithAndWithoutTies) {
+  const std::vector<double> a = {1, 2, 3, 4, 5}, b = {5, 6, 7, 8, 7}, constant(5, 2.0);
+  EXPECT_NEAR(spearman(a, b), 0.8207826816681233, 1e-12);
+  EXPECT_NEAR(spearman(std::vector<double>{1, 2, 2, 9, 4, 0}, std::vector<double>{3, 1, 1, 0, 2, 2}), -0.6567895774291853,
+              1e-12);
+  EXPECT_NEAR(spearman(a, a), 1, 1e-12);
+  EXPECT_EQ(spearman(a, constant), 0);
+}
+
 TEST(Friedman, OfThePapersTables) {
   const std::vector<PaperTest> tests = {
       {"longbench", "llama", "30%", 5, 34.9, 5e-7, {3.16, 3.03, 4.56, 2.97, 1.28}},
