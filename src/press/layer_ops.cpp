@@ -64,7 +64,9 @@ Result<std::vector<double>> sum_slices(LayerView& layer, int64_t first, int64_t 
 }
 
 ggml_tensor* squared_norms(ScoreGraph& graph, ggml_tensor* rows) {
-  ggml_tensor* sums = ggml_sum_rows(graph.ctx(), ggml_sqr(graph.ctx(), rows));
+  // A product with ones: ggml_sum_rows() has one thread do all.
+  ggml_tensor* ones = graph.constant(std::vector<float>(static_cast<size_t>(rows->ne[0]), 1.0f), rows->ne[0]);
+  ggml_tensor* sums = ggml_mul_mat(graph.ctx(), ones, ggml_sqr(graph.ctx(), rows));
   return ggml_reshape_2d(graph.ctx(), sums, rows->ne[1], rows->ne[2]);
 }
 

@@ -12,9 +12,8 @@ namespace {
 Result<void> check_kept(const JsonLine& figure) {
   CURDKV_TRY(const std::vector<JsonLine> kept, figure.items("kept"));
   for (const JsonLine& k : kept) {
-    CURDKV_TRY([[maybe_unused]] const std::string press, k.text("press"));
-    CURDKV_TRY([[maybe_unused]] const double ratio, k.number("compression_ratio"));
-    CURDKV_TRY([[maybe_unused]] const std::string bits, k.text("bits"));
+    if (!k.text("press") || !k.number("compression_ratio") || !k.text("bits"))
+      return figure.error("field 'kept' has an entry without press, compression_ratio or bits");
   }
   return {};
 }

@@ -25,8 +25,8 @@ struct PaperTest {
 TEST(Spearman, WithAndWithoutTies) {
   const std::vector<double> a = {1, 2, 3, 4, 5}, b = {5, 6, 7, 8, 7}, constant(5, 2.0);
   EXPECT_NEAR(spearman(a, b), 0.8207826816681233, 1e-12);
-  EXPECT_NEAR(spearman(std::vector<double>{1, 2, 2, 9, 4, 0}, std::vector<double>{3, 1, 1, 0, 2, 2}), -0.6567895774291853,
-              1e-12);
+  EXPECT_NEAR(spearman(std::vector<double>{1, 2, 2, 9, 4, 0}, std::vector<double>{3, 1, 1, 0, 2, 2}),
+              -0.6567895774291853, 1e-12);
   EXPECT_NEAR(spearman(a, a), 1, 1e-12);
   EXPECT_EQ(spearman(a, constant), 0);
 }
