@@ -39,6 +39,7 @@ Result<void> run(const AnalyzeOptions& o) {
                        (name == "ablation" ? "eval --press ablation" : "bench") + "' measures"};
     }
   }
+  if (o.out != "-") CURDKV_CHECK(eval::check_writable(o.out));
   CURDKV_TRY(std::vector<Press> presses, o.press.resolve_all());
   std::erase_if(presses, [](const Press& p) { return p.is_none(); });
   CURDKV_TRY(const std::string document, o.document.read());

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 
 namespace curdkv::eval {
@@ -37,6 +38,19 @@ Result<void> write_file(const std::string& path, std::string_view text) {
   const Error error = {ErrorCode::bad_input, "cannot write " + path + ": " + std::strerror(errno)};
   if (file) std::remove(unfinished.c_str());
   return error;
+}
+
+Result<void> check_writable(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored))
+    return Error{ErrorCode::bad_input, "cannot write " + path + ": it is a folder"};
+  const std::string unfinished = path + ".part";
+  if (std::FILE* file = std::fopen(unfinished.c_str(), "wb"); file != nullptr) {
+    std::fclose(file);
+    std::remove(unfinished.c_str());
+    return {};
+  }
+  return Error{ErrorCode::bad_input, "cannot write " + path + ": " + std::strerror(errno)};
 }
 
 std::vector<std::string_view> lines_of(std::string_view text) {

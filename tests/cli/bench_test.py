@@ -101,6 +101,17 @@ class Bench(Case):
         self.fails(1, "line 1: field 'median_ts' is not positive", "report",
                    write("bad.jsonl", json.dumps({**self.rows[0], "median_ts": 0})), "-o", path("x.html"))
 
+    def test_report_against_the_ratio(self):
+        decode = next(r for r in self.rows if r["test"] == "decode" and r["engine"] == "curdkv")
+        rows = [{**decode, "press": "none" if ratio == 0 else "curdkv", "compression_ratio": ratio, "depth": depth,
+                 "kv_bytes": (1 - ratio) * depth * 2**20} for depth in (100, 200) for ratio in (0, 0.2, 0.5, 0.9)]
+        self.curdkv("report", write("rows.jsonl", "".join(json.dumps(r) + "\n" for r in rows)), "-o", path("page.html"))
+        with open(path("page.html")) as f:
+            page = f.read()
+        self.assertIn("Memory and time against the ratio", page)
+        self.assertEqual(page.count("<title>200 tokens, 0: 200</title>"), 1)  # the full cache starts the line
+        self.assertEqual(page.count("<title>200 tokens, 0.5: 100</title>"), 1)
+
     def test_wrong_usage(self):
         self.fails(2, "--tests", *BENCH, "--tests", "speed")
         self.fails(2, "--against", *BENCH, "--against", "vllm")
