@@ -97,17 +97,39 @@ HWY_INLINE void prefetch(const char* from, size_t n) {
   for (size_t i = 0; i < n; i += 64) hwy::Prefetch(from + i);
 }
 
+// Keys that are asked for before their turn: so many bytes for each row that is multiplied, and for each row
+// that is mixed, so that memory is as busy in one as in the other.
+struct KeysAhead {
+  const char *while_multiplying, *while_mixing;
+  size_t multiplying_bytes, mixing_bytes;
+
+  KeysAhead(const char* k, size_t stride, size_t v_stride) {
+    constexpr size_t kFirstLevel = 32
+                                   << 10;  // of the cache that a block may take, to leave room for the next
+    if ((stride + v_stride) * kBlockRows <= kFirstLevel) {  // the next block's, a half each
+      while_multiplying = k + kBlockRows * static_cast<int64_t>(stride);
+      while_mixing = while_multiplying + kBlockRows * static_cast<int64_t>(stride) / 2;
+      multiplying_bytes = mixing_bytes = stride / 2;
+    } else {  // those soon to come
+      while_multiplying = k + 32 * stride;
+      while_mixing = k;
+      multiplying_bytes = stride;
+      mixing_bytes = 0;
+    }
+  }
+};
+
 // scores[q][r] = q . k[r] for kQ queries and all rows. q: F32 [n_dims, kQ]. v: the rows that will be mixed.
 template <typename Rows, int kQ>
 HWY_INLINE void dot_rows(const float* q, const char* k, size_t stride, int64_t n_rows, int64_t n_dims,
-                         float* scores, const char* v, size_t v_stride) {
+                         float* scores, const char* v, size_t v_stride, const KeysAhead& ahead) {
   const Floats df;
   constexpr int kRows = dot_rows_at_once(kQ), kSums = kQ * kRows;
   for (int64_t r = 0; r < n_rows; r += kRows) {
     const char* row[kRows];  // beyond the last: the last again, for scores that nobody sees
     for (int j = 0; j < kRows; ++j) row[j] = k + static_cast<size_t>(std::min(r + j, n_rows - 1)) * stride;
-    // K's rows soon to come, and V's of this block, so that memory is as busy as the arithmetic.
-    prefetch(k + static_cast<size_t>(r + 32) * stride, kRows * stride);
+    prefetch(ahead.while_multiplying + static_cast<size_t>(r) * ahead.multiplying_bytes,
+             kRows * ahead.multiplying_bytes);
     prefetch(v + static_cast<size_t>(r) * v_stride, kRows * v_stride);
     Vec sum[(kSums + 3) / 4 * 4];
     for (auto& s : sum) s = hn::Zero(df);
@@ -127,14 +149,16 @@ HWY_INLINE void dot_rows(const float* q, const char* k, size_t stride, int64_t n
   }
 }
 
-// out[q][...] = sum over r of p[q][r] * v[r][...] for kQ queries and kVectors vectors from d on.
+// out[q][...] = sum over r of p[q][r] * v[r][...] for kQ queries and kVectors vectors from d on. ahead:
+// ahead_bytes of it are asked for with each row.
 template <typename Rows, int kQ, int kVectors>
 HWY_INLINE void mix_columns(const float* p, const char* v, size_t stride, int64_t n_rows, int64_t d,
-                            float* out, size_t out_stride) {
+                            float* out, size_t out_stride, const char* ahead, size_t ahead_bytes) {
   const Floats df;
   Vec sum[kQ * kVectors];
   for (auto& s : sum) s = hn::Zero(df);
-  for (int64_t r = 0; r < n_rows; ++r, v += stride) {
+  for (int64_t r = 0; r < n_rows; ++r, v += stride, ahead += ahead_bytes) {
+    hwy::Prefetch(ahead);
     Vec value[kVectors];
     for (int c = 0; c < kVectors; ++c) value[c] = Rows::load(v, d + c * kLanes);
     for (int i = 0; i < kQ; ++i) {
@@ -152,13 +176,18 @@ HWY_INLINE void mix_columns(const float* p, const char* v, size_t stride, int64_
 
 template <typename Rows, int kQ>
 HWY_INLINE void mix_rows(const float* p, const char* v, size_t stride, int64_t n_rows, int64_t n_dims,
-                         float* out, size_t out_stride) {
+                         float* out, size_t out_stride, const KeysAhead& ahead) {
   constexpr int kVectors = mix_vectors_at_once(kQ);
+  const size_t bytes =
+      ahead.mixing_bytes / static_cast<size_t>((n_dims + kVectors * kLanes - 1) / (kVectors * kLanes));
+  const char* from = ahead.while_mixing;
   int64_t d = 0;
   for (; d + kVectors * kLanes <= n_dims; d += kVectors * kLanes) {
-    mix_columns<Rows, kQ, kVectors>(p, v, stride, n_rows, d, out, out_stride);
+    mix_columns<Rows, kQ, kVectors>(p, v, stride, n_rows, d, out, out_stride, from, bytes);
+    from += kBlockRows * static_cast<int64_t>(bytes);
   }
-  for (; d < n_dims; d += kLanes) mix_columns<Rows, kQ, 1>(p, v, stride, n_rows, d, out, out_stride);
+  for (; d < n_dims; d += kLanes)
+    mix_columns<Rows, kQ, 1>(p, v, stride, n_rows, d, out, out_stride, from, bytes);
 }
 
 // Fills scores beyond the visible with -inf; returns the max.
@@ -211,13 +240,14 @@ HWY_INLINE void with_count(int64_t n, const F& f) {
 
 // attend_block() for rows that fill whole vectors.
 void attend_whole_vectors(const AttentionBlock& b, float* out, size_t out_stride, float* scores) {
+  const KeysAhead ahead(b.k, b.k_stride, b.v_stride);
   for (int64_t first = 0; first < b.n_q; first += kMostQueries) {
     const int64_t n = std::min<int64_t>(kMostQueries, b.n_q - first);
     float* to = out + static_cast<size_t>(first) * out_stride;
     with_rows(b.type_k, [&](auto rows) {
       with_count<kMostQueries>(n, [&](auto count) {
         dot_rows<decltype(rows), count>(b.q + first * b.d_k, b.k, b.k_stride, b.n_rows, b.d_k, scores, b.v,
-                                        b.v_stride);
+                                        b.v_stride, ahead);
       });
     });
     // All maxima first: each ends in a chain of steps that wait for each other, which the others' work fills.
@@ -231,7 +261,7 @@ void attend_whole_vectors(const AttentionBlock& b, float* out, size_t out_stride
     }
     with_rows(b.type_v, [&](auto rows) {
       with_count<kMostQueries>(n, [&](auto count) {
-        mix_rows<decltype(rows), count>(scores, b.v, b.v_stride, b.n_rows, b.d_v, to + 2, out_stride);
+        mix_rows<decltype(rows), count>(scores, b.v, b.v_stride, b.n_rows, b.d_v, to + 2, out_stride, ahead);
       });
     });
   }
