@@ -82,6 +82,8 @@ std::string growth_plot(const char* title, const std::vector<Curve>& curves) {
 std::string growth(const SpeedRun& run) {
   std::string plots, fits;
   const std::vector<std::string> names = run.names();
+  const bool drawn = names.size() <= kLineColours;  // no two lines alike
+  bool any = false;
   for (const std::string& name : names) fits += "<th scope=col>" + breakable(name) + "</th>";
   fits = "<div class=wide><table><thead><tr><th scope=col>grows as depth to the power of</th>" + fits +
          "</tr></thead><tbody>";
@@ -97,7 +99,8 @@ std::string growth(const SpeedRun& run) {
     const bool several =
         std::any_of(all.begin(), all.end(), [](const Curve& c) { return c.points.size() > 1; });
     if (!several) continue;
-    plots += growth_plot(m.title, all);
+    if (drawn) plots += growth_plot(m.title, all);
+    any = true;
     fits += std::string("<tr><th scope=row>") + m.title + "</th>";
     for (const Curve& c : all) {
       const auto e = exponent(c);
@@ -105,10 +108,11 @@ std::string growth(const SpeedRun& run) {
     }
     fits += "</tr>\n";
   }
-  if (plots.empty()) return "";
-  return "<h3>Growth</h3>\n" + legend(names) + "<div class=\"panels large\">\n" + plots + "</div>\n" + fits +
-         "</tbody></table></div>\n<p class=note>Both axes are logarithmic. Powers: least squares through the "
-         "logarithms of all depths shown.</p>\n";
+  if (!any) return "";
+  if (drawn) plots = legend(names) + "<div class=\"panels large\">\n" + plots + "</div>\n";
+  return "<h3>Growth</h3>\n" + plots + fits + "</tbody></table></div>\n<p class=note>" +
+         (drawn ? "Both axes are logarithmic. " : "") +
+         "Powers: least squares through the logarithms of all depths.</p>\n";
 }
 
 // What the paper's figures 4 and 5 show: measures of one press against the ratio, a line for each depth.
