@@ -108,7 +108,7 @@ std::string bars(const std::string& title, const std::vector<std::pair<std::stri
   double y = kTop;
   for (const auto& [name, value] : values) {
     const double width = most > 0 ? value / most * (kWidth - kNames - kNumbers) : 0;
-    const double size = std::min(10.0, kNames / (0.55 * static_cast<double>(name.size())));  // to fit
+    const double size = std::min(10.0, kNames / (0.62 * static_cast<double>(name.size())));  // to fit
     out +=
         format("<text x=%.0f y=%.1f text-anchor=end style=\"font-size:%.1fpx\">", kNames - 5, y + 10, size) +
         escaped(name) + "</text>" +
