@@ -42,6 +42,10 @@ Result<void> run(const AnalyzeOptions& o) {
   if (o.out != "-") CURDKV_CHECK(eval::check_writable(o.out));
   CURDKV_TRY(std::vector<Press> presses, o.press.resolve_all());
   std::erase_if(presses, [](const Press& p) { return p.is_none(); });
+  for (const std::string& name : o.figures) {
+    if (presses.empty() && name != "attention-vs-loss")
+      return Error{ErrorCode::bad_argument, "figure '" + name + "' needs a press that evicts (--press NAME)"};
+  }
   CURDKV_TRY(const std::string document, o.document.read());
   CURDKV_TRY(const std::string path, o.model.resolve());
   CURDKV_TRY(const Model model, Model::load(path, o.model.params));

@@ -291,6 +291,7 @@ class Report(Case):
         document = write("document.txt", "The thing in the north is an ant. " * 20)
         for name, command in (("ablation", "eval --press ablation"), ("runtime", "curdkv bench")):
             self.fails(2, command, "analyze", "-m", MODEL, "-f", document, "--figure", name, "-o", path("x.json"))
+        self.fails(2, "needs a press", "analyze", "-m", MODEL, "-f", document, "--press", "none", "-o", path("x.json"))
         for out in (path("no such folder/x.json"), BUILD):  # said before the work is done
             self.fails(1, "cannot write", "analyze", "-m", path("no model"), "-f", document, "-o", out)
         self.fails(2, "nonsense", "analyze", "-m", MODEL, "-f", document, "--figure", "nonsense", "-o", path("x.json"))
