@@ -1,6 +1,7 @@
 // Work on the host shared among threads that live for one call.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
