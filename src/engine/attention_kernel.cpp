@@ -104,8 +104,8 @@ struct KeysAhead {
   size_t multiplying_bytes, mixing_bytes;
 
   KeysAhead(const char* k, size_t stride, size_t v_stride) {
-    constexpr size_t kFirstLevel = 32
-                                   << 10;  // of the cache that a block may take, to leave room for the next
+    // Of the first-level cache a block may take so much, which leaves room for the next.
+    constexpr size_t kFirstLevel = 32 << 10;
     if ((stride + v_stride) * kBlockRows <= kFirstLevel) {  // the next block's, a half each
       while_multiplying = k + kBlockRows * static_cast<int64_t>(stride);
       while_mixing = while_multiplying + kBlockRows * static_cast<int64_t>(stride) / 2;
