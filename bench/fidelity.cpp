@@ -27,13 +27,19 @@ double perplexity(const AllLogits& logits, std::span<const Token> tokens) {
   return std::exp(sum / static_cast<double>(tokens.size() - 1));
 }
 
-AllLogits libllamas(const char* path, std::span<const Token> tokens) {
+// step: tokens at a time.
+AllLogits libllamas(const char* path, std::span<const Token> tokens, size_t step) {
   auto llama = bench::LlamaCpp::load(path, 2, static_cast<int64_t>(tokens.size()));
   if (llama == nullptr) {
     std::fprintf(stderr, "error: libllama cannot load %s\n", path);
     std::exit(1);
   }
-  return llama->extend(tokens, true);
+  AllLogits all;
+  for (size_t at = 0; at < tokens.size(); at += step) {
+    auto logits = llama->extend(tokens.subspan(at, std::min(step, tokens.size() - at)), true);
+    std::move(logits.begin(), logits.end(), std::back_inserter(all));
+  }
+  return all;
 }
 
 AllLogits ours(const Model& model, PrefillKernel kernel, std::span<const Token> tokens) {
@@ -71,12 +77,14 @@ int main(int argc, char** argv) {
   const Model model = must(Model::load(argv[1]));
   AllLogits exact;
   if (argc > 4) {
-    exact = libllamas(argv[4], tokens);
+    exact = libllamas(argv[4], tokens, tokens.size());
     std::printf("inputs not quantised: perplexity %.4f\n", perplexity(exact, tokens));
   }
-  const AllLogits theirs = libllamas(argv[1], tokens);
+  const AllLogits theirs = libllamas(argv[1], tokens, tokens.size());
   std::printf("libllama: perplexity %.4f\n", perplexity(theirs, tokens));
   if (!exact.empty()) compare(exact, theirs).print("  against inputs not quantised");
+  compare(theirs, libllamas(argv[1], tokens, 1)).print("  its own decoding against its batches");
+  compare(theirs, libllamas(argv[1], tokens, 96)).print("  its batches of 96 against those of 512");
   for (const auto& [name, kernel] :
        {std::pair{"ggml", PrefillKernel::ggml}, {"auto", PrefillKernel::automatic}}) {
     const AllLogits got = ours(model, kernel, tokens);

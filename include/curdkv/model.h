@@ -15,7 +15,9 @@
 namespace curdkv {
 
 struct ModelParams {
-  int n_gpu_layers = 0;  // layers kept on GPU devices, counted from the last; the output matrix counts as one
+  // Layers kept on GPU devices, counted from the last; the output matrix counts as one, and more than there
+  // are means all.
+  int n_gpu_layers = 0;
   bool use_mmap = true;  // map weights from the file; false copies them into memory
 };
 
@@ -42,7 +44,8 @@ std::vector<std::string> supported_architectures();
 
 class Model {
  public:
-  // Errors: bad_input names the file and the reason (not a GGUF, truncated, unsupported and why).
+  // Errors: bad_input names the file and the reason (not a GGUF, truncated, unsupported and why);
+  // bad_argument if layers are to lie on a GPU and there is none.
   static Result<Model> load(const std::string& path, const ModelParams& params = {});
 
   // Reads the metadata alone and says whether load() would take the model. Errors as load().

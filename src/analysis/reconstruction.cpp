@@ -176,18 +176,24 @@ Result<Reconstruction> reconstruct(const LayerRows& rows, std::span<const KeptTo
   return out;
 }
 
-Result<LowRank> low_rank(const LayerRows& rows, int64_t head_kv, int64_t k) {
-  const auto errors = [&](const Rows& x, double& svd, double& cur) -> Result<void> {
+Result<std::vector<LowRank>> low_rank(const LayerRows& rows, int64_t head_kv,
+                                      std::span<const int64_t> ranks) {
+  std::vector<LowRank> out(ranks.size());
+  const auto errors = [&](const Rows& x, double LowRank::*best, double LowRank::*cur) -> Result<void> {
     const Eigen::MatrixXd a = x.cast<double>();
-    CURDKV_TRY(const CurDecomposition parts, cur_decompose(a, {.n_rows = k, .n_columns = k, .rank = k}));
+    const Svd svd(a);
     const double norm = std::max(a.norm(), 1e-300);
-    svd = best_rank_error(a, k) / norm;
-    cur = parts.error(a) / norm;
+    for (size_t i = 0; i < ranks.size(); ++i) {
+      const int64_t k = ranks[i];
+      CURDKV_TRY(const CurDecomposition parts,
+                 cur_decompose(a, svd, {.n_rows = k, .n_columns = k, .rank = k}));
+      out[i].*best = best_rank_error(svd, k) / norm;
+      out[i].*cur = parts.error(a) / norm;
+    }
     return {};
   };
-  LowRank out;
-  CURDKV_CHECK(errors(rows.keys(head_kv), out.keys_svd, out.keys_cur));
-  CURDKV_CHECK(errors(rows.values(head_kv), out.values_svd, out.values_cur));
+  CURDKV_CHECK(errors(rows.keys(head_kv), &LowRank::keys_svd, &LowRank::keys_cur));
+  CURDKV_CHECK(errors(rows.values(head_kv), &LowRank::values_svd, &LowRank::values_cur));
   return out;
 }
 

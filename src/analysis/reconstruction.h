@@ -38,10 +38,10 @@ Result<Reconstruction> reconstruct(const LayerRows& rows, std::span<const KeptTo
                                    const std::function<void(double)>& progress = {});
 
 // Relative Frobenius errors of approximating one KV head's keys and values by rank k: the best there is, and
-// the CUR decomposition from k rows and k columns of the highest leverage.
+// the CUR decomposition from k rows and k columns of the highest leverage. One for each of the ranks.
 struct LowRank {
   double keys_svd = 0, keys_cur = 0, values_svd = 0, values_cur = 0;
 };
-Result<LowRank> low_rank(const LayerRows& rows, int64_t head_kv, int64_t k);
+Result<std::vector<LowRank>> low_rank(const LayerRows& rows, int64_t head_kv, std::span<const int64_t> ranks);
 
 }  // namespace curdkv::analysis

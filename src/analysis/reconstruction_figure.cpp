@@ -96,18 +96,22 @@ class ReconstructionFigure : public Figure {
   // Keys and values have no more than d directions, so that fewer than d rows are what tells methods apart.
   Result<void> add_low_rank(const LayerRows& rows) {
     rank_ = std::min({rows.d_k, rows.d_v, rows.n_tokens});
-    for (auto& [removed, sum] : low_rank_) {
-      const int64_t k = rank_at(removed, rank_);
-      std::vector<Result<LowRank>> parts(static_cast<size_t>(rows.n_head_kv), LowRank());
-      const auto of_head = [&](int64_t h) { parts[static_cast<size_t>(h)] = low_rank(rows, h, k); };
-      if (!parallel_for(subject_.n_threads, rows.n_head_kv, subject_.stop, of_head))
-        return Error{ErrorCode::cancelled, "interrupted"};
-      for (const auto& part : parts) {
-        CURDKV_TRY(const LowRank l, part);
-        sum.keys_svd += l.keys_svd;
-        sum.keys_cur += l.keys_cur;
-        sum.values_svd += l.values_svd;
-        sum.values_cur += l.values_cur;
+    std::vector<int64_t> ranks;
+    for (const auto& [removed, sum] : low_rank_) ranks.push_back(rank_at(removed, rank_));
+    std::vector<Result<std::vector<LowRank>>> heads(static_cast<size_t>(rows.n_head_kv),
+                                                    std::vector<LowRank>());
+    const auto of_head = [&](int64_t h) { heads[static_cast<size_t>(h)] = low_rank(rows, h, ranks); };
+    if (!parallel_for(subject_.n_threads, rows.n_head_kv, subject_.stop, of_head))
+      return Error{ErrorCode::cancelled, "interrupted"};
+    for (const auto& head : heads) {
+      CURDKV_TRY(const std::vector<LowRank> parts, head);
+      auto part = parts.begin();
+      for (auto& [removed, sum] : low_rank_) {
+        sum.keys_svd += part->keys_svd;
+        sum.keys_cur += part->keys_cur;
+        sum.values_svd += part->values_svd;
+        sum.values_cur += part->values_cur;
+        ++part;
       }
     }
     return {};

@@ -16,13 +16,14 @@ namespace curdkv::bench {
 
 class LlamaCpp {
  public:
-  // kv_type: of its cache. stop: when it turns true, extend() returns nothing soon. Returns nullptr if
-  // libllama cannot load the model.
+  // kv_type: of its cache. stop: when it turns true, extend() returns nothing soon. n_gpu_layers: as
+  // ModelParams'. Returns nullptr if libllama cannot load the model.
   static std::unique_ptr<LlamaCpp> load(const std::string& path, int n_threads, int64_t n_ctx,
                                         ggml_type kv_type = GGML_TYPE_F16,
-                                        const std::atomic<bool>* stop = nullptr) {
+                                        const std::atomic<bool>* stop = nullptr, int n_gpu_layers = 0) {
     std::unique_ptr<LlamaCpp> o(new LlamaCpp);
     llama_model_params mp = llama_model_default_params();
+    mp.n_gpu_layers = n_gpu_layers;
     o->model_ = llama_model_load_from_file(path.c_str(), mp);
     if (o->model_ == nullptr) return nullptr;
     llama_context_params cp = llama_context_default_params();
@@ -33,6 +34,7 @@ class LlamaCpp {
     cp.n_threads_batch = n_threads;
     cp.type_k = kv_type;
     cp.type_v = kv_type;
+    cp.offload_kqv = cp.op_offload = n_gpu_layers > 0;
     // libllama's flash attention would round a cache in F32 to F16.
     cp.flash_attn_type =
         kv_type == GGML_TYPE_F32 ? LLAMA_FLASH_ATTN_TYPE_DISABLED : LLAMA_FLASH_ATTN_TYPE_ENABLED;

@@ -83,6 +83,7 @@ Result<ModelInfo> Model::inspect(const std::string& path) {
 Result<Model> Model::load(const std::string& path, const ModelParams& params) {
   capture_logs();
   CURDKV_TRY(Impl impl, read(path));
+  impl.params = params;
   auto shared = std::make_shared<Impl>(std::move(impl));
   CURDKV_TRY(shared->weights, load_weights(shared->file, shared->hp, *shared->arch, params));
   return Model(std::move(shared));

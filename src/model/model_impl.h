@@ -10,6 +10,7 @@
 namespace curdkv {
 
 struct Model::Impl {
+  ModelParams params;
   GgufFile file;  // its mapping outlives the weights below
   ModelInfo info;
   const Architecture* arch = nullptr;

@@ -47,7 +47,7 @@ BufferTypes cpu_buffer_types(ggml_backend_dev_t cpu) {
 }
 
 // Places each layer on a device: the last n_gpu_layers on the GPUs, in proportion to their free memory.
-void place_layers(Weights& w, int64_t n_layer, int n_gpu_layers) {
+Result<void> place_layers(Weights& w, int64_t n_layer, int n_gpu_layers) {
   ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
   std::vector<std::pair<ggml_backend_dev_t, double>> gpus;  // device, share of what is offloaded up to here
   double total = 0;
@@ -59,7 +59,11 @@ void place_layers(Weights& w, int64_t n_layer, int n_gpu_layers) {
     ggml_backend_dev_memory(dev, &free, &all);
     gpus.emplace_back(dev, total += std::max<double>(1.0, static_cast<double>(free)));
   }
-  const int64_t n_offloaded = gpus.empty() ? 0 : std::min<int64_t>(n_gpu_layers, n_layer + 1);
+  if (n_gpu_layers > 0 && gpus.empty()) {
+    return Error{ErrorCode::bad_argument,
+                 "layers cannot be kept on a GPU: there is none that this build can use"};
+  }
+  const int64_t n_offloaded = std::min<int64_t>(n_gpu_layers, n_layer + 1);
   const int64_t first = n_layer + 1 - n_offloaded;  // counted over layers, then the output matrix
   const auto device_of = [&](int64_t i) {
     if (i < first) return cpu;
@@ -71,6 +75,7 @@ void place_layers(Weights& w, int64_t n_layer, int n_gpu_layers) {
   };
   for (int64_t il = 0; il < n_layer; ++il) w.layer_device.push_back(device_of(il));
   w.output_device = device_of(n_layer);
+  return {};
 }
 
 // Collects tensors by buffer type, then allocates and fills one buffer for each.
@@ -168,7 +173,7 @@ class Loader {
 Result<Weights> load_weights(const GgufFile& file, const HParams& hp, const Architecture& arch,
                              const ModelParams& params) {
   Weights w;
-  place_layers(w, hp.n_layer, params.n_gpu_layers);
+  CURDKV_CHECK(place_layers(w, hp.n_layer, params.n_gpu_layers));
   ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
   Loader loader(file, params, w);
   w.token_embd = loader.add("token_embd.weight", cpu, Use::rows);

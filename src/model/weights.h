@@ -33,7 +33,8 @@ struct Weights {
 // Checks every tensor's presence and shape and that none is left over. Errors: bad_input naming the tensor.
 Result<void> check_tensors(const GgufFile& file, const HParams& hp, const Architecture& arch);
 
-// The file's bytes must outlive the weights. Errors as check_tensors(), and out_of_memory.
+// The file's bytes must outlive the weights. Errors: out_of_memory; bad_argument if there is
+// no GPU for layers that are to lie on one.
 Result<Weights> load_weights(const GgufFile& file, const HParams& hp, const Architecture& arch,
                              const ModelParams& params);
 

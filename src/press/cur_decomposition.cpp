@@ -34,14 +34,21 @@ std::vector<int32_t> choose(const Eigen::VectorXd& weights, int64_t k, bool samp
 
 }  // namespace
 
-Leverage svd_leverage(const Matrix& a, int64_t rank) {
+Svd::Svd(const Matrix& a) {
+  if (a.size() == 0) return;
   const Eigen::JacobiSVD<Matrix> svd(a, Eigen::ComputeThinU | Eigen::ComputeThinV);
-  const int64_t k = rank > 0 ? std::min<int64_t>(rank, svd.rank()) : svd.rank();
-  return {svd.matrixU().leftCols(k).rowwise().squaredNorm(),
-          svd.matrixV().leftCols(k).rowwise().squaredNorm()};
+  u = svd.matrixU();
+  v = svd.matrixV();
+  s = svd.singularValues();
+  rank = svd.rank();
 }
 
-Result<CurDecomposition> cur_decompose(const Matrix& a, const CurOptions& o) {
+Leverage svd_leverage(const Svd& svd, int64_t rank) {
+  const int64_t k = rank > 0 ? std::min(rank, svd.rank) : svd.rank;
+  return {svd.u.leftCols(k).rowwise().squaredNorm(), svd.v.leftCols(k).rowwise().squaredNorm()};
+}
+
+Result<CurDecomposition> cur_decompose(const Matrix& a, const Svd& svd, const CurOptions& o) {
   if (o.n_rows < 1 || o.n_columns < 1 || o.n_rows > a.rows() || o.n_columns > a.cols()) {
     return Error{
         ErrorCode::bad_argument,
@@ -49,7 +56,7 @@ Result<CurDecomposition> cur_decompose(const Matrix& a, const CurOptions& o) {
                (long long)o.n_rows, (long long)o.n_columns, (long long)a.rows(), (long long)a.cols())};
   }
   std::mt19937_64 bits(o.seed);
-  const Leverage leverage = svd_leverage(a, o.rank);
+  const Leverage leverage = svd_leverage(svd, o.rank);
   CurDecomposition cur;
   cur.rows = choose(leverage.rows, o.n_rows, o.sampled, bits);
   cur.columns = choose(leverage.columns, o.n_columns, o.sampled, bits);
@@ -61,9 +68,8 @@ Result<CurDecomposition> cur_decompose(const Matrix& a, const CurOptions& o) {
   return cur;
 }
 
-double best_rank_error(const Matrix& a, int64_t rank) {
-  const Eigen::VectorXd s = Eigen::JacobiSVD<Matrix>(a).singularValues();
-  return s.tail(std::max<Eigen::Index>(0, s.size() - rank)).norm();
+double best_rank_error(const Svd& svd, int64_t rank) {
+  return svd.s.tail(std::max<Eigen::Index>(0, svd.s.size() - rank)).norm();
 }
 
 }  // namespace curdkv

@@ -12,6 +12,15 @@
 
 namespace curdkv {
 
+// A singular value decomposition A = U diag(s) V^T, which everything below is made from: the slow part, done
+// once.
+struct Svd {
+  explicit Svd(const Eigen::MatrixXd& a);
+  Eigen::MatrixXd u, v;  // [n, min(n, d)], [d, min(n, d)]
+  Eigen::VectorXd s;     // descending
+  int64_t rank = 0;      // of A, to rounding
+};
+
 // Squared leverage scores of rows and columns: row and column norms of the singular vectors that belong to
 // the `rank` largest singular values (equations 4 and 5, squared); rank 0: all that are not zero. Each sums
 // to that rank.
@@ -19,7 +28,7 @@ struct Leverage {
   Eigen::VectorXd rows;     // [n]
   Eigen::VectorXd columns;  // [d]
 };
-Leverage svd_leverage(const Eigen::MatrixXd& a, int64_t rank = 0);
+Leverage svd_leverage(const Svd& svd, int64_t rank = 0);
 
 struct CurOptions {
   int64_t n_rows = 0, n_columns = 0;  // to choose, at least 1
@@ -37,11 +46,11 @@ struct CurDecomposition {
   double error(const Eigen::MatrixXd& a) const { return (a - c * u * r).norm(); }  // Frobenius
 };
 
-// Errors: bad_argument if A is empty or holds fewer rows or columns than asked for.
-Result<CurDecomposition> cur_decompose(const Eigen::MatrixXd& a, const CurOptions& options);
+// svd: of A. Errors: bad_argument if A is empty or holds fewer rows or columns than asked for.
+Result<CurDecomposition> cur_decompose(const Eigen::MatrixXd& a, const Svd& svd, const CurOptions& options);
 
 // Frobenius error of the best approximation of this rank, by singular values: no CUR of so many rows and
 // columns is better.
-double best_rank_error(const Eigen::MatrixXd& a, int64_t rank);
+double best_rank_error(const Svd& svd, int64_t rank);
 
 }  // namespace curdkv

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "bench/llama_cpp.h"
+#include "support/gpu.h"
 #include "support/must.h"
 #include "support/tiny_model.h"
 
@@ -171,6 +172,16 @@ INSTANTIATE_TEST_SUITE_P(Types, WeightTypes,
                                            GGML_TYPE_Q5_0, GGML_TYPE_Q8_0, GGML_TYPE_Q4_K, GGML_TYPE_Q6_K,
                                            GGML_TYPE_IQ4_NL),
                          [](const auto& i) { return std::string(ggml_type_name(i.param)); });
+
+TEST(Weights, AGpuThatIsNotThereIsAnError) {
+  if (has_gpu()) GTEST_SKIP() << "there is one";
+  ModelParams params;
+  params.n_gpu_layers = 1;
+  const auto model = Model::load(write_tiny_model({}, temp_path("gpu.gguf")), params);
+  ASSERT_FALSE(model);
+  EXPECT_EQ(model.error().code, ErrorCode::bad_argument);
+  EXPECT_NE(model.error().message.find("there is none"), std::string::npos) << model.error().message;
+}
 
 TEST(Weights, MappedAndCopiedGiveTheSame) {
   const std::string path = write_tiny_model({}, temp_path("mapped.gguf"));

@@ -1,0 +1,159 @@
+// A session whose layers lie on a GPU, against libllama on the CPU and against the same session there. Needs
+// a build of ggml with a backend for GPUs and a device: without one every case is skipped and says so.
+#include <gtest/gtest.h>
+
+#include "bench/llama_cpp.h"
+#include "engine/determinism_checks.h"
+#include "support/gpu.h"
+#include "support/tiny_model.h"
+
+namespace curdkv::testing {
+namespace {
+
+using bench::LlamaCpp;
+
+constexpr int kAllLayers = 99;
+// GPUs multiply in F16 or TF32 where the CPU has F32, and keep the rows of their attention in F16.
+constexpr double kBar = 2e-2;
+
+class Gpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!has_gpu()) GTEST_SKIP() << "no GPU that this build of ggml can use";
+  }
+};
+
+TinyModel shape(const std::string& architecture) {
+  TinyModel s;
+  s.architecture = architecture;
+  s.n_layer = 3;
+  s.n_head = 6;
+  s.n_head_kv = 3;
+  s.d_head = 64;
+  s.n_embd = 384;
+  s.n_ff = 512;
+  return s;
+}
+
+std::string write(const TinyModel& s) {
+  return write_tiny_model(s, temp_path(s.architecture + ggml_type_name(s.type) + ".gguf"));
+}
+
+Model load(const std::string& path, int n_gpu_layers) {
+  ModelParams params;
+  params.n_gpu_layers = n_gpu_layers;
+  return must(Model::load(path, params));
+}
+
+// Prefill, a question in one go and single tokens.
+void expect_libllamas_logits(const std::string& path, int n_gpu_layers, CacheType type, double bar) {
+  auto oracle = LlamaCpp::load(path, 2, 1024);
+  ASSERT_NE(oracle, nullptr);
+  const auto tokens = random_tokens(300, oracle->n_vocab());
+  const auto expected = oracle->extend(tokens, true);
+  const Model model = load(path, n_gpu_layers);
+  SessionParams params;
+  params.n_batch = 128;
+  params.type_k = params.type_v = type;
+  Session session = must(Session::create(model, params));
+  double worst = 0;
+  PrefillOptions options;
+  options.logits = [&](int64_t position, std::span<const float> logits) {
+    worst = std::max(worst, largest_difference(logits, expected[static_cast<size_t>(position)]));
+  };
+  must(session.prefill(std::span(tokens).first(200), Press(), options));
+  EXPECT_LE(worst, bar) << "prefill";
+  worst = 0;
+  must(session.extend(std::span(tokens).subspan(200, 70), options.logits));
+  EXPECT_LE(worst, bar) << "extend";
+  worst = 0;
+  for (size_t i = 270; i < tokens.size(); ++i) {
+    must(session.extend(std::span(tokens).subspan(i, 1)));
+    worst = std::max(worst, largest_difference(session.logits(), expected[i]));
+  }
+  EXPECT_LE(worst, bar) << "decode";
+}
+
+TEST_F(Gpu, LogitsEqualLibllamasOnTheCpu) {
+  for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
+    SCOPED_TRACE(architecture);
+    expect_libllamas_logits(write(shape(architecture)), kAllLayers, CacheType::f16, kBar);
+  }
+}
+
+TEST_F(Gpu, WhateverPartOfTheLayersLiesThere) {
+  for (int n_gpu_layers = 1; n_gpu_layers <= 4; ++n_gpu_layers) {
+    SCOPED_TRACE(n_gpu_layers);
+    expect_libllamas_logits(write(shape("llama")), n_gpu_layers, CacheType::f16, kBar);
+  }
+}
+
+TEST_F(Gpu, EveryCacheType) {
+  expect_libllamas_logits(write(shape("llama")), kAllLayers, CacheType::f32, kBar);
+  expect_libllamas_logits(write(shape("llama")), kAllLayers, CacheType::q8_0, 0.15);
+}
+
+TEST_F(Gpu, QuantisedWeights) {
+  for (const ggml_type type : {GGML_TYPE_Q8_0, GGML_TYPE_Q4_K}) {
+    SCOPED_TRACE(ggml_type_name(type));
+    TinyModel s = shape("llama");
+    s.n_embd = s.n_ff = 512;
+    s.type = type;
+    expect_libllamas_logits(write(s), kAllLayers, CacheType::f16, 0.3);
+  }
+}
+
+// The scores are of sums in another order, so one token may stand for another whose score is as good as the
+// same.
+TEST_F(Gpu, EveryPressKeepsWhatItKeepsOnTheCpu) {
+  const std::string path = write(shape("llama"));
+  const Model on_cpu = load(path, 0), on_gpu = load(path, kAllLayers);
+  const auto context = random_tokens(330, 256, 1), question = random_tokens(20, 256, 2);
+  Session reference = must(Session::create(on_cpu, {})), session = must(Session::create(on_gpu, {}));
+  for (const PressInfo& info : list_presses()) {
+    if (info.scorer.empty() || info.allocation.empty()) continue;
+    SCOPED_TRACE(info.name);
+    PrefillOptions options;
+    if (make_press(info.name, 0.6).needs_repeats()) {
+      for (int64_t first = 0; first < 330; first += 110)
+        options.repeats.push_back({first, 110, {context.begin() + first, context.begin() + first + 110}});
+    }
+    const Outcome expected = answer(reference, context, question, make_press(info.name, 0.6), options);
+    const Outcome got = answer(session, context, question, make_press(info.name, 0.6), options);
+    size_t n_kept = 0, n_same = 0;
+    ASSERT_EQ(got.kept.size(), expected.kept.size());
+    for (size_t il = 0; il < got.kept.size(); ++il) {
+      for (size_t h = 0; h < got.kept[il].size(); ++h) {
+        const auto &a = expected.kept[il][h], &b = got.kept[il][h];
+        std::vector<int32_t> both;
+        std::set_intersection(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(both));
+        n_kept += a.size();
+        n_same += both.size();
+      }
+    }
+    EXPECT_GE(static_cast<double>(n_same), 0.98 * static_cast<double>(n_kept));
+    if (got.kept != expected.kept) continue;
+    EXPECT_LE(largest_difference(got.question_logits, expected.question_logits), kBar);
+  }
+}
+
+// Heads that grow past their room are moved to larger buffers, and bounded ones compacted, all on the device.
+TEST_F(Gpu, GrowsAndShrinksAsOnTheCpu) {
+  const std::string path = write(shape("llama"));
+  const auto context = random_tokens(300, 256, 1), more = random_tokens(500, 256, 2);
+  std::vector<std::vector<float>> logits;
+  for (const int n_gpu_layers : {0, kAllLayers}) {
+    const Model model = load(path, n_gpu_layers);
+    Session session = must(Session::create(model, {}));
+    must(session.prefill(context, make_press("adacurdkv", 0.5)));
+    must(session.extend(more));
+    must(session.compress(make_press("streamingllm", 0.5), 64, 16));
+    must(session.extend(std::span(more).first(10)));
+    must(session.extend(std::span(more).first(1)));
+    logits.emplace_back(session.logits().begin(), session.logits().end());
+  }
+  EXPECT_LE(largest_difference(logits[0], logits[1]), kBar);
+}
+
+}  // namespace
+}  // namespace curdkv::testing
