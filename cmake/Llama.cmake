@@ -33,4 +33,12 @@ if(NOT llama_FOUND)
   set(CURDKV_LLAMA_PREFIX ${prefix} CACHE INTERNAL "where the fetched llama.cpp was built")
   find_package(llama CONFIG REQUIRED PATHS ${prefix} NO_DEFAULT_PATH)
 endif()
+if(TARGET ggml::ggml-cuda)
+  # ggml's package names CUDA's libraries only where those are linked statically, too, and never NCCL, which it uses
+  # where it finds it.
+  find_package(CUDAToolkit REQUIRED)
+  find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
+  set_property(TARGET ggml::ggml-cuda APPEND PROPERTY INTERFACE_LINK_LIBRARIES CUDA::cudart CUDA::cublas
+                                                      $<$<BOOL:${NCCL_LIBRARY}>:${NCCL_LIBRARY}>)
+endif()
 message(STATUS "llama.cpp ${LLAMA_VERSION}: ${llama_DIR}")

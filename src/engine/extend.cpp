@@ -27,6 +27,7 @@ Result<void> Session::Impl::build_extend(int64_t n_new, bool decoding, bool all_
   for (int64_t il = 0; il < hp.n_layer; ++il) widest = std::max(widest, cache.layer(il).longest());
   const RaggedMask ragged_mask = {widest, n_new};
 
+  bool portable = false;
   RowProducts products(*compute);
   const Multiply multiply = params.portable_attention ? Multiply(ggml_mul_mat) : products.multiply_by();
   ggml_tensor* x = ggml_get_rows(ctx, m().weights.token_embd, d.tokens);
@@ -48,7 +49,8 @@ Result<void> Session::Impl::build_extend(int64_t n_new, bool decoding, bool all_
       if (on_cpu(il) && !params.portable_attention) {
         return ragged_attention_cpu(ctx, &d.attention[i], p.q, k, v);
       }
-      if (d.mask == nullptr) d.mask = input(GGML_TYPE_F16, ragged_mask.n_elements());
+      portable = true;
+      if (n_new > 1 && d.mask == nullptr) d.mask = input(GGML_TYPE_F16, ragged_mask.n_elements());
       return ragged_attention_portable(ctx, d.attention[i], p.q, k, v, d.mask, ragged_mask);
     };
     x = build_layer(ctx, m(), il, x, d.positions, il + 1 == hp.n_layer ? d.out_rows : nullptr, attend,
@@ -59,7 +61,7 @@ Result<void> Session::Impl::build_extend(int64_t n_new, bool decoding, bool all_
   CURDKV_CHECK(compute->allocate());
   if (d.mask != nullptr) ragged_mask.write(d.mask);
   // The portable ops have the lengths built in; so has a graph for several tokens its shape.
-  d.epoch = decoding && d.mask == nullptr ? compute->epoch() : 0;
+  d.epoch = decoding && !portable ? compute->epoch() : 0;
   return {};
 }
 

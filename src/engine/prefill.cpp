@@ -51,9 +51,7 @@ Result<std::vector<PrefillReport>> Prefill::run() {
   const int64_t n_layer = s_.m().hp.n_layer;
   LayerKv kv;
   for (int64_t il = 0; il < n_layer; ++il) {
-    const auto& devices = s_.m().weights.layer_device;
-    const bool same_device =
-        il > 0 && devices[static_cast<size_t>(il)] == devices[static_cast<size_t>(il) - 1];
+    const bool same_device = il > 0 && s_.device(il) == s_.device(il - 1);
     if (kv.k == nullptr || !same_device) {
       kv = {};
       CURDKV_TRY(kv, allocate_kv(il));
@@ -113,9 +111,7 @@ Result<LayerKv> Prefill::allocate_kv(int64_t il) const {
     kv.q_first = std::max<int64_t>(0, n_tokens_ - needs_.n_queries);
     kv.q = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_k, hp.n_head, n_padded_ - kv.q_first);
   }
-  CURDKV_TRY(kv.buffer,
-             allocate_tensors(kv.context.get(), s_.m().weights.layer_device[static_cast<size_t>(il)],
-                              "one layer's keys and values"));
+  CURDKV_TRY(kv.buffer, allocate_tensors(kv.context.get(), s_.device(il), "one layer's keys and values"));
   return kv;
 }
 

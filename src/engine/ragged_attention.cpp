@@ -191,12 +191,19 @@ ggml_tensor* RaggedMask::view(ggml_context* ctx, ggml_tensor* mask, int64_t leng
                       static_cast<size_t>(width - length) * element);
 }
 
+ggml_tensor* RaggedMask::copy(ggml_context* ctx, ggml_tensor* mask, int64_t length, int64_t n) const {
+  ggml_tensor* all = view(ctx, mask, length);
+  return ggml_cont(ctx, ggml_view_2d(ctx, all, length + n, n, all->nb[1], 0));
+}
+
 ggml_tensor* ragged_attention_portable(ggml_context* ctx, const RaggedAttention& s, ggml_tensor* q,
                                        ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask_data,
                                        const RaggedMask& mask) {
   const RaggedLayer& l = *s.layer;
   const auto n_head_kv = static_cast<int64_t>(l.length.size());
-  ggml_tensor* out = nullptr;
+  const int64_t d_v = v->ne[0];
+  ggml_tensor* out = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, d_v, q->ne[1], q->ne[2]);
+  out = ggml_fill_inplace(ctx, out, 0.0f);
   for (int64_t h = 0; h < n_head_kv;) {
     // A run of heads with equal lengths and room is one strided view.
     int64_t n = 1;
@@ -210,14 +217,17 @@ ggml_tensor* ragged_attention_portable(ggml_context* ctx, const RaggedAttention&
     };
     ggml_tensor* queries = ggml_view_3d(ctx, q, q->ne[0], n * s.n_group, s.n_new, q->nb[1], q->nb[2],
                                         static_cast<size_t>(h * s.n_group) * q->nb[1]);
+    // One token sees every row.
+    ggml_tensor* seen = mask_data == nullptr ? nullptr : mask.copy(ctx, mask_data, l.length[i], s.n_new);
     ggml_tensor* part = ggml_flash_attn_ext(ctx, ggml_permute(ctx, queries, 0, 2, 1, 3), view(k), view(v),
-                                            mask.view(ctx, mask_data, l.length[i]), s.scale, 0.0f, 0.0f);
+                                            seen, s.scale, 0.0f, 0.0f);
     ggml_prec_set_acc(part, GGML_PREC_F32);
-    out = out == nullptr ? part : ggml_concat(ctx, out, part, 1);  // F32 [d_head_v, heads so far, n_new]
+    // F32 [d_v, heads of the run, n_new]
+    out = ggml_set_inplace(ctx, out, part, out->nb[1], out->nb[2], out->nb[3],
+                           static_cast<size_t>(h * s.n_group) * out->nb[1]);
     h += n;
   }
-  out = ggml_reshape_2d(ctx, out, out->ne[0] * out->ne[1], s.n_new);
-  return q->ne[2] == s.n_new ? out : ggml_pad(ctx, out, 0, static_cast<int>(q->ne[2] - s.n_new), 0, 0);
+  return ggml_reshape_2d(ctx, out, d_v * q->ne[1], q->ne[2]);
 }
 
 }  // namespace curdkv

@@ -41,9 +41,13 @@ struct RaggedMask {
   // The mask of a head that held `length` rows: F16 [width + n_new, n_new], columns from length + n_new
   // unused.
   ggml_tensor* view(ggml_context* ctx, ggml_tensor* mask, int64_t length) const;
+  // The same as a tensor of its own, F16 [length + n, n] for the first n of the new tokens: not every backend
+  // takes a mask whose rows are longer than there are keys.
+  ggml_tensor* copy(ggml_context* ctx, ggml_tensor* mask, int64_t length, int64_t n) const;
 };
 
-// The same with standard ops. mask_data: F16, `mask`'s data. Lengths are fixed when the graph is built.
+// The same with standard ops. mask_data: F16, `mask`'s data, null if n_new is 1. Lengths are fixed when the
+// graph is built.
 ggml_tensor* ragged_attention_portable(ggml_context* ctx, const RaggedAttention& state, ggml_tensor* q,
                                        ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask_data,
                                        const RaggedMask& mask);

@@ -15,14 +15,14 @@ Result<GgmlBuffer> allocate_tensors(ggml_context* ctx, ggml_backend_dev_t device
 Result<Reading> Reading::start(Session::Impl& session, std::span<const Token> tokens, int64_t n_padded,
                                int64_t n_chunk, int64_t first_position, const char* what) {
   Reading r(session, what);
-  CURDKV_CHECK(r.allocate_hidden(session.m().weights.layer_device[0], n_padded));
+  CURDKV_CHECK(r.allocate_hidden(session.device(0), n_padded));
   CURDKV_CHECK(r.allocate_inputs(tokens, first_position));
   CURDKV_CHECK(r.embed(n_chunk));
   return r;
 }
 
 Result<void> Reading::move_to_layer(int64_t il) {
-  ggml_backend_dev_t device = s_->m().weights.layer_device[static_cast<size_t>(il)];
+  ggml_backend_dev_t device = s_->device(il);
   return device == device_ ? Result<void>() : allocate_hidden(device, n_padded());
 }
 

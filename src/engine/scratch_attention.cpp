@@ -14,16 +14,17 @@ bool ScratchAttention::takes_kernel(int64_t il) const {
 
 Result<ScratchAttention> ScratchAttention::create(Session::Impl& session, int64_t width, int64_t n_chunk) {
   ScratchAttention a(session);
-  bool needs_mask = false;
-  for (int64_t il = 0; il < session.m().hp.n_layer; ++il) needs_mask = needs_mask || !a.takes_kernel(il);
-  if (!needs_mask) return a;
   a.mask_ = {width, n_chunk};
-  a.context_ = make_ggml_context(1);
-  a.mask_data_ = ggml_new_tensor_1d(a.context_.get(), GGML_TYPE_F16, a.mask_.n_elements());
-  CURDKV_TRY(a.buffer_,
-             allocate_tensors(a.context_.get(), ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU),
-                              "the attention mask"));
-  a.mask_.write(a.mask_data_);
+  for (int64_t il = 0; il < session.m().hp.n_layer; ++il) {
+    if (a.takes_kernel(il)) continue;
+    const ggml_backend_dev_t device = session.device(il);
+    MaskData& m = a.masks_[device];
+    if (m.tensor != nullptr) continue;
+    m.context = make_ggml_context(1);
+    m.tensor = ggml_new_tensor_1d(m.context.get(), GGML_TYPE_F16, a.mask_.n_elements());
+    CURDKV_TRY(m.buffer, allocate_tensors(m.context.get(), device, "the attention mask"));
+    a.mask_.write(m.tensor);
+  }
   return a;
 }
 
@@ -42,8 +43,10 @@ ggml_tensor* ScratchAttention::attend(int64_t il, const LayerKv& kv, const Proje
   store(kv.k, p.k);
   store(kv.v, p.v);
   if (takes_kernel(il)) return prefill_attention_cpu(*s_->compute, ctx, p.q, seen(kv.k), seen(kv.v), scale);
+  ggml_tensor* mask = masks_.at(s_->device(il)).tensor;
+  mask = s_->on_cpu(il) ? mask_.view(ctx, mask, row) : mask_.copy(ctx, mask, row, n);
   ggml_tensor* out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, p.q, 0, 2, 1, 3), seen(kv.k), seen(kv.v),
-                                         mask_.view(ctx, mask_data_, row), scale, 0.0f, 0.0f);
+                                         mask, scale, 0.0f, 0.0f);
   ggml_prec_set_acc(out, GGML_PREC_F32);
   return ggml_reshape_2d(ctx, out, out->ne[0] * out->ne[1], n);
 }

@@ -3,6 +3,8 @@
 // is made here.
 #pragma once
 
+#include <map>
+
 #include "engine/session_impl.h"
 
 namespace curdkv {
@@ -22,9 +24,12 @@ class ScratchAttention {
 
   Session::Impl* s_;
   RaggedMask mask_ = {};
-  ggml_tensor* mask_data_ = nullptr;  // F16, see RaggedMask; null if no layer needs it
-  GgmlContext context_;
-  GgmlBuffer buffer_;
+  struct MaskData {
+    GgmlContext context;
+    GgmlBuffer buffer;
+    ggml_tensor* tensor = nullptr;  // F16, see RaggedMask
+  };
+  std::map<ggml_backend_dev_t, MaskData> masks_;  // on every device with layers that need it
 };
 
 }  // namespace curdkv

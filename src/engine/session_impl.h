@@ -58,9 +58,9 @@ struct Session::Impl {
   DecodeGraph decode;
 
   const Model::Impl& m() const { return model.impl(); }
+  ggml_backend_dev_t device(int64_t il) const { return m().weights.layer_device[static_cast<size_t>(il)]; }
   bool on_cpu(int64_t il) const {
-    return m().weights.layer_device[static_cast<size_t>(il)] ==
-           ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+    return device(il) == ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
   }
 
   Result<void> extend(std::span<const Token> tokens, const LogitsSink& sink);

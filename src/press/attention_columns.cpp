@@ -13,7 +13,7 @@ Result<Scores> attention_columns(LayerView& layer, int64_t first, Column column)
   for (int64_t at = first; at < layer.n_tokens; at += n_rows) {
     const int64_t n = std::min(n_rows, layer.n_tokens - at), n_seen = at + n;
     CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& g) {
-      ggml_tensor* a = ggml_mul_mat(g.ctx(), layer.keys(g, 0, n_seen), layer.queries(g, at, n));
+      ggml_tensor* a = ggml_mul_mat(g.ctx(), layer.keys(g, 0, n_seen), as_f32(g, layer.queries(g, at, n)));
       a = ggml_diag_mask_inf(g.ctx(), a, static_cast<int>(at));
       a = ggml_soft_max_ext(g.ctx(), a, nullptr, layer.kq_scale, 0.0f);  // F32 [n_seen, n, n_head]
       if (column == Column::count_strong) {

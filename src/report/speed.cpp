@@ -178,10 +178,12 @@ std::string table(const SpeedRun& run, const std::string& test) {
       });
       out += "<td>";
       if (it != run.rows.end()) {
-        out += number(it->median_ts, it->median_ts < 100 ? 2 : 0) + format("<small>± %.2g", it->stddev_ts);
-        if (it->ratio) out += format(", %.2f ×", *it->ratio);
-        if (it->share) out += format(", %.0f %%", 100 * *it->share);
-        out += "</small>";
+        std::string small;
+        const auto add = [&](const std::string& part) { small += (small.empty() ? "" : ", ") + part; };
+        if (it->stddev_ts > 0) add(format("± %.2g", it->stddev_ts));  // of one repetition there is none
+        if (it->ratio) add(format("%.2f ×", *it->ratio));
+        if (it->share) add(format("%.0f %%", 100 * *it->share));
+        out += number(it->median_ts, it->median_ts < 100 ? 2 : 0) + "<small>" + small + "</small>";
       }
       out += "</td>";
     }

@@ -13,8 +13,9 @@ namespace {
 using bench::LlamaCpp;
 
 constexpr int kAllLayers = 99;
-// GPUs multiply in F16 or TF32 where the CPU has F32, and keep the rows of their attention in F16.
-constexpr double kBar = 2e-2;
+// Relative to the largest logit. GPUs multiply in F16 where the CPU has F32: libllama's logits on the two
+// differ by 2e-3. Where inputs or rows are rounded to 8 bits they are rounded differently.
+constexpr double kBar = 5e-3, kQuantisedBar = 3e-2;
 
 class Gpu : public ::testing::Test {
  protected:
@@ -45,9 +46,16 @@ Model load(const std::string& path, int n_gpu_layers) {
   return must(Model::load(path, params));
 }
 
+double relative_difference(std::span<const float> got, std::span<const float> expected) {
+  float largest = 0;
+  for (const float x : expected) largest = std::max(largest, std::abs(x));
+  return largest_difference(got, expected) / largest;
+}
+
 // Prefill, a question in one go and single tokens.
-void expect_libllamas_logits(const std::string& path, int n_gpu_layers, CacheType type, double bar) {
-  auto oracle = LlamaCpp::load(path, 2, 1024);
+void expect_libllamas_logits(const std::string& path, int n_gpu_layers, CacheType type, double bar,
+                             int oracles_layers = 0) {
+  auto oracle = LlamaCpp::load(path, 2, 1024, GGML_TYPE_F16, nullptr, oracles_layers);
   ASSERT_NE(oracle, nullptr);
   const auto tokens = random_tokens(300, oracle->n_vocab());
   const auto expected = oracle->extend(tokens, true);
@@ -59,7 +67,7 @@ void expect_libllamas_logits(const std::string& path, int n_gpu_layers, CacheTyp
   double worst = 0;
   PrefillOptions options;
   options.logits = [&](int64_t position, std::span<const float> logits) {
-    worst = std::max(worst, largest_difference(logits, expected[static_cast<size_t>(position)]));
+    worst = std::max(worst, relative_difference(logits, expected[static_cast<size_t>(position)]));
   };
   must(session.prefill(std::span(tokens).first(200), Press(), options));
   EXPECT_LE(worst, bar) << "prefill";
@@ -69,7 +77,7 @@ void expect_libllamas_logits(const std::string& path, int n_gpu_layers, CacheTyp
   worst = 0;
   for (size_t i = 270; i < tokens.size(); ++i) {
     must(session.extend(std::span(tokens).subspan(i, 1)));
-    worst = std::max(worst, largest_difference(session.logits(), expected[i]));
+    worst = std::max(worst, relative_difference(session.logits(), expected[i]));
   }
   EXPECT_LE(worst, bar) << "decode";
 }
@@ -90,52 +98,66 @@ TEST_F(Gpu, WhateverPartOfTheLayersLiesThere) {
 
 TEST_F(Gpu, EveryCacheType) {
   expect_libllamas_logits(write(shape("llama")), kAllLayers, CacheType::f32, kBar);
-  expect_libllamas_logits(write(shape("llama")), kAllLayers, CacheType::q8_0, 0.15);
+  expect_libllamas_logits(write(shape("llama")), kAllLayers, CacheType::q8_0, kQuantisedBar);
 }
 
+// Against libllama on the GPU: the CPU rounds what it multiplies them by to 8 bits, so its logits are 5 %
+// off.
 TEST_F(Gpu, QuantisedWeights) {
-  for (const ggml_type type : {GGML_TYPE_Q8_0, GGML_TYPE_Q4_K}) {
+  for (const ggml_type type : {GGML_TYPE_Q8_0, GGML_TYPE_Q4_0}) {
     SCOPED_TRACE(ggml_type_name(type));
     TinyModel s = shape("llama");
-    s.n_embd = s.n_ff = 512;
     s.type = type;
-    expect_libllamas_logits(write(s), kAllLayers, CacheType::f16, 0.3);
+    expect_libllamas_logits(write(s), kAllLayers, CacheType::f16, kQuantisedBar, kAllLayers);
   }
 }
 
-// The scores are of sums in another order, so one token may stand for another whose score is as good as the
-// same.
-TEST_F(Gpu, EveryPressKeepsWhatItKeepsOnTheCpu) {
+class GpuPress : public Gpu, public ::testing::WithParamInterface<std::string> {};
+
+// The scores are sums in another order, so one token may stand for another that is as good.
+TEST_P(GpuPress, KeepsWhatItKeepsOnTheCpu) {
   const std::string path = write(shape("llama"));
-  const Model on_cpu = load(path, 0), on_gpu = load(path, kAllLayers);
   const auto context = random_tokens(330, 256, 1), question = random_tokens(20, 256, 2);
-  Session reference = must(Session::create(on_cpu, {})), session = must(Session::create(on_gpu, {}));
-  for (const PressInfo& info : list_presses()) {
-    if (info.scorer.empty() || info.allocation.empty()) continue;
-    SCOPED_TRACE(info.name);
-    PrefillOptions options;
-    if (make_press(info.name, 0.6).needs_repeats()) {
-      for (int64_t first = 0; first < 330; first += 110)
-        options.repeats.push_back({first, 110, {context.begin() + first, context.begin() + first + 110}});
+  const Press press = make_press(GetParam(), 0.6);
+  PrefillOptions options;
+  if (press.needs_repeats()) {
+    for (int64_t first = 0; first < 330; first += 110)
+      options.repeats.push_back({first, 110, {context.begin() + first, context.begin() + first + 110}});
+  }
+  std::vector<Outcome> outcomes;
+  for (const int n_gpu_layers : {0, kAllLayers}) {
+    const Model model = load(path, n_gpu_layers);
+    Session session = must(Session::create(model, {}));
+    outcomes.push_back(answer(session, context, question, press, options));
+  }
+  const Outcome &expected = outcomes[0], &got = outcomes[1];
+  size_t n_kept = 0, n_same = 0;
+  ASSERT_EQ(got.kept.size(), expected.kept.size());
+  for (size_t il = 0; il < got.kept.size(); ++il) {
+    for (size_t h = 0; h < got.kept[il].size(); ++h) {
+      const auto &a = expected.kept[il][h], &b = got.kept[il][h];
+      std::vector<int32_t> both;
+      std::set_intersection(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(both));
+      n_kept += a.size();
+      n_same += both.size();
     }
-    const Outcome expected = answer(reference, context, question, make_press(info.name, 0.6), options);
-    const Outcome got = answer(session, context, question, make_press(info.name, 0.6), options);
-    size_t n_kept = 0, n_same = 0;
-    ASSERT_EQ(got.kept.size(), expected.kept.size());
-    for (size_t il = 0; il < got.kept.size(); ++il) {
-      for (size_t h = 0; h < got.kept[il].size(); ++h) {
-        const auto &a = expected.kept[il][h], &b = got.kept[il][h];
-        std::vector<int32_t> both;
-        std::set_intersection(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(both));
-        n_kept += a.size();
-        n_same += both.size();
-      }
-    }
-    EXPECT_GE(static_cast<double>(n_same), 0.98 * static_cast<double>(n_kept));
-    if (got.kept != expected.kept) continue;
-    EXPECT_LE(largest_difference(got.question_logits, expected.question_logits), kBar);
+  }
+  EXPECT_GE(static_cast<double>(n_same), 0.98 * static_cast<double>(n_kept));
+  if (got.kept == expected.kept) {
+    EXPECT_LE(relative_difference(got.question_logits, expected.question_logits), kBar);
   }
 }
+
+std::vector<std::string> all_presses() {
+  std::vector<std::string> names;
+  for (const PressInfo& p : list_presses()) {
+    if (!p.scorer.empty() && !p.allocation.empty()) names.push_back(p.name);
+  }
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Presses, GpuPress, ::testing::ValuesIn(all_presses()),
+                         [](const auto& i) { return i.param; });
 
 // Heads that grow past their room are moved to larger buffers, and bounded ones compacted, all on the device.
 TEST_F(Gpu, GrowsAndShrinksAsOnTheCpu) {
@@ -152,7 +174,7 @@ TEST_F(Gpu, GrowsAndShrinksAsOnTheCpu) {
     must(session.extend(std::span(more).first(1)));
     logits.emplace_back(session.logits().begin(), session.logits().end());
   }
-  EXPECT_LE(largest_difference(logits[0], logits[1]), kBar);
+  EXPECT_LE(relative_difference(logits[1], logits[0]), kBar);
 }
 
 }  // namespace
