@@ -37,7 +37,9 @@ std::string breakable(std::string_view press) {
 }
 
 std::string number(double value, int digits) {
-  return format("%.*f", digits, value);
+  const std::string text = format("%.*f", digits, value);
+  const bool minus_zero = text[0] == '-' && text.find_first_of("123456789") == std::string::npos;
+  return minus_zero ? text.substr(1) : text;
 }
 
 }  // namespace curdkv::report

@@ -8,7 +8,7 @@
 namespace curdkv::report {
 namespace {
 
-constexpr double kWidth = 360, kHeight = 250, kLeft = 46, kRight = 12, kTop = 24, kBottom = 34;
+constexpr double kWidth = 360, kHeight = 250, kLeft = 46, kRight = 18, kTop = 24, kBottom = 34;
 
 std::string mark(double value) {
   return value >= 1024 && std::fmod(value, 1024) == 0 ? format("%.0fK", value / 1024) : format("%g", value);

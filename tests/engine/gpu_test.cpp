@@ -5,6 +5,7 @@
 #include "bench/llama_cpp.h"
 #include "engine/determinism_checks.h"
 #include "support/gpu.h"
+#include "support/stages.h"
 #include "support/tiny_model.h"
 
 namespace curdkv::testing {
@@ -64,22 +65,10 @@ void expect_libllamas_logits(const std::string& path, int n_gpu_layers, CacheTyp
   params.n_batch = 128;
   params.type_k = params.type_v = type;
   Session session = must(Session::create(model, params));
-  double worst = 0;
-  PrefillOptions options;
-  options.logits = [&](int64_t position, std::span<const float> logits) {
-    worst = std::max(worst, relative_difference(logits, expected[static_cast<size_t>(position)]));
-  };
-  must(session.prefill(std::span(tokens).first(200), Press(), options));
-  EXPECT_LE(worst, bar) << "prefill";
-  worst = 0;
-  must(session.extend(std::span(tokens).subspan(200, 70), options.logits));
-  EXPECT_LE(worst, bar) << "extend";
-  worst = 0;
-  for (size_t i = 270; i < tokens.size(); ++i) {
-    must(session.extend(std::span(tokens).subspan(i, 1)));
-    worst = std::max(worst, relative_difference(session.logits(), expected[i]));
-  }
-  EXPECT_LE(worst, bar) << "decode";
+  const Stages worst = compare_stages(session, tokens, expected, relative_difference);
+  EXPECT_LE(worst.prefill, bar);
+  EXPECT_LE(worst.extend, bar);
+  EXPECT_LE(worst.decode, bar);
 }
 
 TEST_F(Gpu, LogitsEqualLibllamasOnTheCpu) {

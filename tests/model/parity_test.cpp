@@ -6,6 +6,7 @@
 #include "bench/llama_cpp.h"
 #include "support/gpu.h"
 #include "support/must.h"
+#include "support/stages.h"
 #include "support/tiny_model.h"
 
 namespace curdkv::testing {
@@ -65,22 +66,10 @@ void expect_libllamas_logits(const Case& c, ggml_type oracle_type, CacheType typ
   params.type_k = params.type_v = type;
   params.prefill_kernel = kernel;
   Session session = must(Session::create(model, params));
-  double worst = 0;
-  PrefillOptions options;
-  options.logits = [&](int64_t position, std::span<const float> logits) {
-    worst = std::max(worst, largest_difference(logits, expected[static_cast<size_t>(position)]));
-  };
-  must(session.prefill(std::span(tokens).first(200), Press(), options));
-  EXPECT_LE(worst, bar) << "prefill";
-  worst = 0;
-  must(session.extend(std::span(tokens).subspan(200, 70), options.logits));
-  EXPECT_LE(worst, bar) << "extend";
-  worst = 0;
-  for (size_t i = 270; i < tokens.size(); ++i) {
-    must(session.extend(std::span(tokens).subspan(i, 1)));
-    worst = std::max(worst, largest_difference(session.logits(), expected[i]));
-  }
-  EXPECT_LE(worst, bar) << "decode";
+  const Stages worst = compare_stages(session, tokens, expected, largest_difference);
+  EXPECT_LE(worst.prefill, bar);
+  EXPECT_LE(worst.extend, bar);
+  EXPECT_LE(worst.decode, bar);
 }
 
 TEST_P(Parity, LogitsEqualLibllamas) {
