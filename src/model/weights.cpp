@@ -51,10 +51,7 @@ Result<void> place_layers(Weights& w, int64_t n_layer, int n_gpu_layers) {
   ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
   std::vector<std::pair<ggml_backend_dev_t, double>> gpus;  // device, share of what is offloaded up to here
   double total = 0;
-  for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
-    ggml_backend_dev_t dev = ggml_backend_dev_get(i);
-    const auto type = ggml_backend_dev_type(dev);
-    if (type != GGML_BACKEND_DEVICE_TYPE_GPU && type != GGML_BACKEND_DEVICE_TYPE_IGPU) continue;
+  for (ggml_backend_dev_t dev : gpu_devices()) {
     size_t free = 0, all = 0;
     ggml_backend_dev_memory(dev, &free, &all);
     gpus.emplace_back(dev, total += std::max<double>(1.0, static_cast<double>(free)));
@@ -169,6 +166,16 @@ class Loader {
 };
 
 }  // namespace
+
+std::vector<ggml_backend_dev_t> gpu_devices() {
+  std::vector<ggml_backend_dev_t> gpus;
+  for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
+    ggml_backend_dev_t dev = ggml_backend_dev_get(i);
+    const auto type = ggml_backend_dev_type(dev);
+    if (type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU) gpus.push_back(dev);
+  }
+  return gpus;
+}
 
 Result<Weights> load_weights(const GgufFile& file, const HParams& hp, const Architecture& arch,
                              const ModelParams& params) {

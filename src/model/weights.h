@@ -30,6 +30,9 @@ struct Weights {
   std::vector<GgmlBuffer> buffers;
 };
 
+// The GPUs that this build of ggml can use.
+std::vector<ggml_backend_dev_t> gpu_devices();
+
 // Checks every tensor's presence and shape and that none is left over. Errors: bad_input naming the tensor.
 Result<void> check_tensors(const GgufFile& file, const HParams& hp, const Architecture& arch);
 

@@ -4,7 +4,7 @@
 
 #include "bench/llama_cpp.h"
 #include "engine/determinism_checks.h"
-#include "support/gpu.h"
+#include "model/weights.h"
 #include "support/stages.h"
 #include "support/tiny_model.h"
 
@@ -21,7 +21,7 @@ constexpr double kBar = 5e-3, kQuantisedBar = 3e-2;
 class Gpu : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!has_gpu()) GTEST_SKIP() << "no GPU that this build of ggml can use";
+    if (gpu_devices().empty()) GTEST_SKIP() << "no GPU that this build of ggml can use";
   }
 };
 

@@ -84,8 +84,8 @@ TEST(CurDecomposition, MoreRowsAndColumnsReconstructBetter) {
 TEST(CurDecomposition, SamplesInProportionToLeverage) {
   Matrix a = random_matrix(10, 2, 7);
   a.row(3) *= 5;
-  const Leverage leverage = svd_leverage(Svd(a));
   const Svd svd(a);
+  const Leverage leverage = svd_leverage(svd);
   std::map<int32_t, int> drawn;
   for (uint64_t seed = 0; seed < 4000; ++seed) {
     const auto cur =
