@@ -1,7 +1,6 @@
-# Provides the targets llama and ggml::ggml, from the first of:
-#   1. an installed package (find_package(llama), 0.5 or newer);
-#   2. -DCURDKV_LLAMA_DIR=DIR, a source tree of llama.cpp, built into the cache;
-#   3. the pinned source, fetched and built into the cache by scripts/get_llama.sh.
+# Provides the targets llama, ggml::ggml and llama-common (chat templates, from llama.cpp's common library) from
+# llama.cpp's source, mended (cmake/llama/) and built into the cache by scripts/get_llama.sh: the pinned one, or
+# -DCURDKV_LLAMA_DIR=DIR, a source tree that the mends fit.
 set(CURDKV_LLAMA_DIR "" CACHE PATH "llama.cpp source tree to build instead of the pinned one")
 
 # What an earlier run found in the cache is looked up anew: the script may by now want another build.
@@ -14,25 +13,26 @@ if(CURDKV_LLAMA_PREFIX)
   endforeach()
 endif()
 
-if(NOT CURDKV_LLAMA_DIR AND NOT CURDKV_SANITIZE)
-  find_package(llama 0.5 CONFIG QUIET)
+if(CURDKV_SANITIZE STREQUAL "thread")
+  set(flavour --thread-sanitizer)
+elseif(CURDKV_SANITIZE)
+  set(flavour --address-sanitizer)
 endif()
-
-if(NOT llama_FOUND)
-  if(CURDKV_SANITIZE)
-    set(flavour --address-sanitizer)
-  endif()
-  execute_process(
-    COMMAND ${CMAKE_COMMAND} -E env CC=${CMAKE_C_COMPILER} CXX=${CMAKE_CXX_COMPILER}
-            ${PROJECT_SOURCE_DIR}/scripts/get_llama.sh ${flavour} ${CURDKV_LLAMA_DIR}
-    OUTPUT_VARIABLE prefix OUTPUT_STRIP_TRAILING_WHITESPACE
-    RESULT_VARIABLE failed)
-  if(failed)
-    message(FATAL_ERROR "llama.cpp could not be fetched and built; the lines above say why")
-  endif()
-  set(CURDKV_LLAMA_PREFIX ${prefix} CACHE INTERNAL "where the fetched llama.cpp was built")
-  find_package(llama CONFIG REQUIRED PATHS ${prefix} NO_DEFAULT_PATH)
+execute_process(
+  COMMAND ${CMAKE_COMMAND} -E env CC=${CMAKE_C_COMPILER} CXX=${CMAKE_CXX_COMPILER}
+          ${PROJECT_SOURCE_DIR}/scripts/get_llama.sh ${flavour} ${CURDKV_LLAMA_DIR}
+  OUTPUT_VARIABLE prefix OUTPUT_STRIP_TRAILING_WHITESPACE
+  RESULT_VARIABLE failed)
+if(failed)
+  message(FATAL_ERROR "llama.cpp could not be fetched and built; the lines above say why")
 endif()
+set(CURDKV_LLAMA_PREFIX ${prefix} CACHE INTERNAL "where the fetched llama.cpp was built")
+find_package(llama CONFIG REQUIRED PATHS ${prefix} NO_DEFAULT_PATH)
+file(GLOB common_archives ${prefix}/lib/libllama-common*.a)
+add_library(llama-common INTERFACE)
+target_include_directories(llama-common SYSTEM INTERFACE ${prefix}/include/llama-common)
+# The two archives refer to each other.
+target_link_libraries(llama-common INTERFACE -Wl,--start-group ${common_archives} -Wl,--end-group llama)
 if(TARGET ggml::ggml-cuda)
   # ggml's package names CUDA's libraries only where those are linked statically, too, and never NCCL, which it uses
   # where it finds it.
