@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/try.h"
+#include "cpus.h"
 
 namespace curdkv::app {
 namespace {
@@ -87,8 +88,9 @@ Result<std::string> ModelOptions::resolve() const {
 }
 
 void SessionOptions::add_to(CLI::App& app) {
-  params.n_threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  app.add_option("-t,--threads", params.n_threads, "threads to compute with")
+  params.n_threads = usable_cpus().usable();
+  app.add_option("-t,--threads", params.n_threads,
+                 "threads to compute with (default: as many processors as this process may use)")
       ->type_name("N")
       ->check(CLI::Range(1, 512))
       ->capture_default_str();
@@ -123,6 +125,10 @@ SessionParams SessionOptions::resolve() const {
   p.type_v = kCacheTypes.at(type_v);
   p.prefill_kernel = kPrefillKernels.at(prefill_kernel);
   p.stop = &interrupted();
+  if (const Cpus cpus = usable_cpus(); p.n_threads > cpus.usable()) {
+    std::fprintf(stderr, "warning: %d threads share the time of fewer processors (%s); -t %d is faster\n",
+                 p.n_threads, cpus.describe().c_str(), cpus.usable());
+  }
   return p;
 }
 

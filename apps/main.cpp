@@ -6,6 +6,8 @@
 #include <map>
 
 #include "command.h"
+#include "curdkv/version.h"
+#include "version.h"
 
 namespace {
 
@@ -25,7 +27,8 @@ std::vector<std::string> spell_out(int argc, char** argv) {
 
 int run(int argc, char** argv) {
   CLI::App program("curdkv answers questions about long documents from a compressed KV cache.", "curdkv");
-  program.set_version_flag("--version", CURDKV_VERSION);
+  program.set_version_flag("--version", version_text,
+                           "what this build is, and its kernels on this processor");
   program.require_subcommand(1);
   program.footer(
       "Exit codes: 0 fine, 1 failed at work, 2 wrong usage, 130 interrupted.\n"
@@ -52,6 +55,7 @@ int main(int argc, char** argv) {
   mallopt(M_MMAP_THRESHOLD, 256 * 1024);
   install_signal_handlers();
   try {
+    if (const auto able = curdkv::check_cpu(); !able) return report(able.error());
     return run(argc, argv);
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "error: out of memory\n");

@@ -22,6 +22,9 @@ class MappedFile {
   ~MappedFile();
 
   char* data() const { return data_; }
+  // Takes the pages that lie whole within n bytes from `offset` out of the process's memory; they are read from
+  // the file again when they are next looked at.
+  void give_back(size_t offset, size_t n) const;
   size_t size() const { return size_; }
 
  private:

@@ -316,6 +316,10 @@ void AttendBlock(const AttentionBlock& b, float* out, size_t out_stride, float* 
   }
 }
 
+int64_t AttentionTarget() {
+  return HWY_TARGET;
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace curdkv
 HWY_AFTER_NAMESPACE();
@@ -325,6 +329,7 @@ namespace curdkv {
 
 HWY_EXPORT(ScratchFloats);
 HWY_EXPORT(AttendBlock);
+HWY_EXPORT(AttentionTarget);
 
 size_t attention_scratch_floats(int64_t n_q, int64_t d_k, int64_t d_v) {
   return HWY_DYNAMIC_DISPATCH(ScratchFloats)(n_q, d_k, d_v);
@@ -332,6 +337,10 @@ size_t attention_scratch_floats(int64_t n_q, int64_t d_k, int64_t d_v) {
 
 void attend_block(const AttentionBlock& block, float* out, size_t out_stride, float* scratch) {
   HWY_DYNAMIC_DISPATCH(AttendBlock)(block, out, out_stride, scratch);
+}
+
+std::string attention_kernel_name() {
+  return std::string("F32, ") + hwy::TargetName(HWY_DYNAMIC_DISPATCH(AttentionTarget)());
 }
 
 void fold_block(float* acc, const float* part, int64_t d_v) {

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace curdkv {
 
@@ -32,6 +33,9 @@ size_t attention_scratch_floats(int64_t n_q, int64_t d_k, int64_t d_v);
 // Per query: out[0] = max of the scores, out[1] = sum of exp(score - max), out[2...] = sum of exp * v.
 // A query that sees nothing gets max = -inf and zeros. out: F32 [d_v + 2, n_q], rows out_stride floats apart.
 void attend_block(const AttentionBlock& block, float* out, size_t out_stride, float* scratch);
+
+// What serves on this processor: "F32, AVX3_DL".
+std::string attention_kernel_name();
 
 // acc = acc merged with part, both as attend_block() writes them.
 void fold_block(float* acc, const float* part, int64_t d_v);

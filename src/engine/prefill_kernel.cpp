@@ -190,6 +190,14 @@ size_t PrefillScratchFloats(int64_t n_tokens, int64_t n_group, int64_t d_k, int6
   return Scratch().lay_out(nullptr, n_group * n_tokens, d_k, d_v);
 }
 
+int64_t PrefillTarget() {
+  return HWY_TARGET;
+}
+
+bool PrefillHasPairs() {
+  return kHasPairs;
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace curdkv
 HWY_AFTER_NAMESPACE();
@@ -199,6 +207,15 @@ namespace curdkv {
 
 HWY_EXPORT(AttendTile);
 HWY_EXPORT(PrefillScratchFloats);
+HWY_EXPORT(PrefillTarget);
+HWY_EXPORT(PrefillHasPairs);
+
+std::string prefill_kernel_name() {
+  return std::string(HWY_DYNAMIC_DISPATCH(PrefillHasPairs)()
+                         ? "16-bit integers where a block is seen whole, F32, "
+                         : "F32, ") +
+         hwy::TargetName(HWY_DYNAMIC_DISPATCH(PrefillTarget)());
+}
 
 size_t prefill_scratch_floats(int64_t n_tokens, int64_t n_group, int64_t d_k, int64_t d_v) {
   return HWY_DYNAMIC_DISPATCH(PrefillScratchFloats)(n_tokens, n_group, d_k, d_v);

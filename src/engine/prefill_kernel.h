@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace curdkv {
 
@@ -25,6 +26,9 @@ struct PrefillTile {
   int64_t n_group, d_k, d_v;  // query heads per KV head; dimensions, multiples of 8
   float scale;                // of Q K^T
 };
+
+// What serves on this processor: "F32, AVX2".
+std::string prefill_kernel_name();
 
 size_t prefill_scratch_floats(int64_t n_tokens, int64_t n_group, int64_t d_k, int64_t d_v);
 

@@ -152,6 +152,8 @@ class Loader {
     ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
     for (ggml_tensor* t = ggml_get_first_tensor(ctx); t; t = ggml_get_next_tensor(ctx, t)) {
       ggml_backend_tensor_set(t, data(t), 0, ggml_nbytes(t));
+      // One copy is enough: what was read is the file's alone again.
+      file_.bytes().give_back(file_.find(t->name)->offset, ggml_nbytes(t));
     }
     weights_.buffers.push_back(std::move(buffer));
     return {};

@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/cpu.h"
 #include "products/int8_unpack.h"
 
 #define CURDKV_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
@@ -190,7 +191,7 @@ class Int8Kernel : public ProductKernel {
 }  // namespace
 
 std::unique_ptr<ProductKernel> make_int8_kernel() {
-  if (!__builtin_cpu_supports("avx512vnni") || !__builtin_cpu_supports("avx512bw")) return nullptr;
+  if (!cpu_has_avx512_vnni()) return nullptr;
   return std::make_unique<Int8Kernel>();
 }
 

@@ -6,6 +6,8 @@
 // its sum (F32).
 #include "products/row_kernel.h"
 
+#include "base/cpu.h"
+
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -157,9 +159,7 @@ Multiply multiply_of(ggml_type type) {
 }  // namespace
 
 bool row_kernel_takes(ggml_type type, int64_t n_in) {
-  static const bool has_vnni = __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
-                               __builtin_cpu_supports("avx512vl");
-  return has_vnni && multiply_of(type) != nullptr && n_in % kBlock == 0;
+  return cpu_has_avx512_vnni() && multiply_of(type) != nullptr && n_in % kBlock == 0;
 }
 
 size_t row_input_bytes(int64_t n_in) {

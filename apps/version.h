@@ -1,0 +1,10 @@
+// What `curdkv --version` says.
+#pragma once
+
+#include <string>
+
+namespace curdkv::app {
+
+std::string version_text();
+
+}  // namespace curdkv::app

@@ -1,0 +1,27 @@
+// What this processor can, as far as kernels are chosen by it at run time.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "curdkv/version.h"
+
+namespace curdkv {
+
+// Micro-architecture levels of x86-64 (psABI): v2 has SSE4.2, v3 AVX2, v4 AVX-512; native is all there is.
+enum class CpuLevel { v2, v3, v4, native };
+
+// From now on kernels of this library use no more than the level has; for tests. Not to be called while
+// anything computes. What ggml was compiled for stays as it is.
+void limit_cpu(CpuLevel level);
+
+bool cpu_has_avx512_vnni();  // with BW and VL, and within the limit
+
+// The features that matter for speed, by the kernel's names ("avx2", "avx512_vnni", "asimddp"), ascending.
+std::vector<std::string> cpu_features();
+std::string cpu_name();  // as the processor calls itself, or ""
+
+// What ggml was compiled for, in its own words ("AVX2", "AVX512_VNNI").
+std::vector<std::string> ggml_features();
+
+}  // namespace curdkv

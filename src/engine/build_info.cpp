@@ -1,0 +1,46 @@
+#include <ggml.h>
+
+#include "base/cpu.h"
+#include "base/format.h"
+#include "curdkv/version.h"
+#include "engine/attention_kernel.h"
+#include "engine/prefill_kernel.h"
+#include "model/weights.h"
+#include "products/kernel.h"
+#include "products/row_kernel.h"
+
+namespace curdkv {
+namespace {
+
+std::string compiler() {
+#if defined(__clang__)
+  return format("Clang %d.%d.%d", __clang_major__, __clang_minor__, __clang_patchlevel__);
+#elif defined(__GNUC__)
+  return format("GCC %d.%d.%d", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
+#else
+  return "unknown";
+#endif
+}
+
+}  // namespace
+
+BuildInfo build_info() {
+  BuildInfo b;
+  b.version = CURDKV_VERSION;
+  b.compiler = compiler();
+  b.llama_cpp = format("llama.cpp %s, ggml %s", CURDKV_LLAMA_VERSION, ggml_version());
+  b.ggml_features = ggml_features();
+  b.cpu = cpu_name();
+  b.cpu_features = cpu_features();
+  for (ggml_backend_dev_t gpu : gpu_devices()) b.gpus.emplace_back(ggml_backend_dev_description(gpu));
+  b.prefill_products =
+      make_int8_kernel() ? "8-bit integers, AVX-512 VNNI (quantised weights); ggml's (others)" : "ggml's";
+  b.prefill_attention = prefill_kernel_name();
+  b.decoding_products = row_kernel_takes(GGML_TYPE_Q8_0, 32)
+                            ? "8-bit integers, AVX-512 VNNI (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0); ggml's (others)"
+                            : "ggml's";
+  b.attention = attention_kernel_name();
+  return b;
+}
+
+}  // namespace curdkv
