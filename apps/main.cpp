@@ -6,6 +6,7 @@
 #include <map>
 
 #include "command.h"
+#include "faults.h"
 
 namespace {
 
@@ -51,6 +52,7 @@ int main(int argc, char** argv) {
   // gives up leaves the process.
   mallopt(M_MMAP_THRESHOLD, 256 * 1024);
   install_signal_handlers();
+  catch_mapped_file_faults();
   try {
     return run(argc, argv);
   } catch (const std::bad_alloc&) {
