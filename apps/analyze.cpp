@@ -7,7 +7,7 @@
 #include "command.h"
 #include "curdkv/text.h"
 #include "document.h"
-#include "eval/files.h"
+#include "io/output_file.h"
 #include "terminal.h"
 
 namespace curdkv::app {
@@ -39,15 +39,19 @@ Result<void> run(const AnalyzeOptions& o) {
                        (name == "ablation" ? "eval --press ablation" : "bench") + "' measures"};
     }
   }
-  if (o.out != "-") CURDKV_CHECK(eval::check_writable(o.out));
   CURDKV_TRY(std::vector<Press> presses, o.press.resolve_all());
   std::erase_if(presses, [](const Press& p) { return p.is_none(); });
   for (const std::string& name : o.figures) {
     if (presses.empty() && name != "attention-vs-loss")
       return Error{ErrorCode::bad_argument, "figure '" + name + "' needs a press that evicts (--press NAME)"};
   }
-  CURDKV_TRY(const std::string document, o.document.read());
   CURDKV_TRY(const std::string path, o.model.resolve());
+  if (o.out != "-") {
+    std::vector<std::string> inputs = o.document.files();
+    inputs.push_back(path);
+    CURDKV_CHECK(check_output(o.out, inputs));
+  }
+  CURDKV_TRY(const std::string document, o.document.read());
   CURDKV_TRY(const Model model, Model::load(path, o.model.params));
   CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(path));
   CURDKV_TRY(const Prompt prompt, Prompt::create(tokenizer, !tokenizer.chat_template().empty()));
@@ -79,7 +83,7 @@ Result<void> run(const AnalyzeOptions& o) {
   for (const analysis::Json& figure : figures) {
     text += figure.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   }
-  return o.out == "-" ? write_out(text) : eval::write_file(o.out, text);
+  return o.out == "-" ? write_out(text) : write_file(o.out, text);
 }
 
 std::string figure_help() {

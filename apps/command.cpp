@@ -11,6 +11,7 @@
 
 #include "base/try.h"
 #include "cpus.h"
+#include "io/output_file.h"
 
 namespace curdkv::app {
 namespace {
@@ -18,8 +19,14 @@ namespace {
 std::atomic<bool> interrupted_flag{false};
 std::atomic<bool> in_scope{false};
 
-void on_signal(int) {  // nothing but what is safe in a signal handler
-  if (in_scope && !interrupted_flag.exchange(true)) return;
+constexpr unsigned kPatience = 2;  // seconds that the work in hand may take to end in order
+
+void on_signal(int number) {  // nothing but what is safe in a signal handler
+  if (in_scope && number != SIGALRM && !interrupted_flag.exchange(true)) {
+    alarm(kPatience);  // some steps are long, and some are other libraries'
+    return;
+  }
+  remove_unfinished_files();
   constexpr char kText[] = "\ninterrupted\n";
   [[maybe_unused]] const auto written = write(STDERR_FILENO, kText, sizeof kText - 1);
   _exit(kInterrupted);
@@ -65,7 +72,9 @@ InterruptScope::~InterruptScope() {
 void install_signal_handlers() {
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
+  std::signal(SIGALRM, on_signal);
   std::signal(SIGPIPE, SIG_IGN);  // writing to a closed pipe is an error like any other
+  std::signal(SIGXFSZ, SIG_IGN);  // and so is a file that becomes larger than is allowed
 }
 
 void ModelOptions::add_to(CLI::App& app) {

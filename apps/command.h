@@ -27,7 +27,7 @@ int report(const Error& error);
 void install_signal_handlers();
 
 // While one of these lives, Ctrl-C raises interrupted() instead, and the work in hand ends in order; a second
-// one ends the process.
+// one ends the process, and so do two seconds without an end.
 class InterruptScope {
  public:
   InterruptScope();

@@ -1,31 +1,24 @@
 #include "document.h"
 
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <memory>
+#include <unistd.h>
 
+#include "base/try.h"
 #include "base/utf8.h"
+#include "io/input_file.h"
 
 namespace curdkv::app {
 namespace {
 
-Result<std::string> read_file(const std::string& path) {
-  const auto fail = [&](const char* why) {
-    return Error{ErrorCode::bad_input, (path == "-" ? "standard input" : path) + ": " + why};
-  };
-  std::unique_ptr<FILE, int (*)(FILE*)> file(path == "-" ? stdin : std::fopen(path.c_str(), "rb"),
-                                             [](FILE* f) { return f == stdin ? 0 : std::fclose(f); });
-  if (!file) return fail(std::strerror(errno));
-  std::string text;
-  char buffer[1 << 16];
-  size_t n = 0;
-  while ((n = std::fread(buffer, 1, sizeof buffer, file.get())) > 0) text.append(buffer, n);
-  if (std::ferror(file.get())) return fail(std::strerror(errno));
-  if (text.empty()) return fail("is empty");
-  if (text.find('\0') != std::string::npos) return fail("is a binary file, not text");
-  if (const size_t at = find_invalid_utf8(text); at != std::string::npos) {
-    return fail(("is not UTF-8 text: byte " + std::to_string(at) + " is malformed").c_str());
+Result<std::string> read_document(const std::string& path) {
+  const std::string name = path == "-" ? "standard input" : path;
+  CURDKV_TRY(std::string bytes, path == "-" ? read_descriptor(STDIN_FILENO, name, kMostDocumentBytes)
+                                            : read_file(path, kMostDocumentBytes));
+  const auto fail = [&](const std::string& why) { return Error{ErrorCode::bad_input, name + ": " + why}; };
+  if (bytes.empty()) return fail("is empty");
+  CURDKV_TRY(std::string text, as_text(std::move(bytes), name));
+  if (const size_t at = find_invalid_utf8(text); at != std::string_view::npos) {
+    return fail("is not UTF-8 text: byte " + std::to_string(at) +
+                " is malformed; convert it first (iconv -f LATIN1 -t UTF-8 FILE, or from what it is)");
   }
   return text;
 }
@@ -57,9 +50,7 @@ Result<std::string> DocumentOptions::read() const {
   for (const Part& part : parts_) {
     std::string text = part.text;
     if (part.is_file) {
-      auto read = read_file(part.text);
-      if (!read) return read.error();
-      text = std::move(*read);
+      CURDKV_TRY(text, read_document(part.text));
     } else if (const size_t at = find_invalid_utf8(text); at != std::string::npos) {
       return Error{ErrorCode::bad_input, "-p: not UTF-8 text: byte " + std::to_string(at) + " is malformed"};
     }
@@ -70,6 +61,14 @@ Result<std::string> DocumentOptions::read() const {
     return Error{ErrorCode::bad_input, "the document is empty: it holds nothing but white space"};
   }
   return whole;
+}
+
+std::vector<std::string> DocumentOptions::files() const {
+  std::vector<std::string> out;
+  for (const Part& part : parts_) {
+    if (part.is_file) out.push_back(part.text == "-" ? "/dev/stdin" : part.text);
+  }
+  return out;
 }
 
 }  // namespace curdkv::app

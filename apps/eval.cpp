@@ -14,6 +14,7 @@
 #include "eval/runner.h"
 #include "eval/summary.h"
 #include "eval_samples.h"
+#include "io/output_file.h"
 #include "sha256.h"
 #include "terminal.h"
 
@@ -77,6 +78,9 @@ class Eval {
     CURDKV_TRY(const std::vector<const TaskInfo*> tasks, o_.samples.resolve_tasks());
     CURDKV_CHECK(collect_presses());
     CURDKV_TRY(const std::string path, o_.model.resolve());
+    std::vector<std::string> inputs = o_.samples.files(tasks);
+    inputs.push_back(path);
+    CURDKV_CHECK(ResultFile::check(o_.out, inputs));
     CURDKV_TRY(const Model model, Model::load(path, o_.model.params));
     CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(path));
     CURDKV_TRY(const Prompt prompt, Prompt::create(tokenizer, !o_.raw));
@@ -202,8 +206,9 @@ const std::map<std::string, ExportFormat> kFormats = {
     {"jsonl", ExportFormat::jsonl}, {"kvpress", ExportFormat::kvpress}, {"lm-eval", ExportFormat::lm_eval}};
 
 Result<void> run_merge(const EvalOptions& o) {
+  if (o.format == "jsonl") CURDKV_CHECK(check_output(o.out, o.merged));
   CURDKV_TRY(const std::vector<Prediction> all, merge_predictions(o.merged));
-  CURDKV_CHECK(export_predictions(all, kFormats.at(o.format), o.out));
+  CURDKV_CHECK(export_predictions(all, kFormats.at(o.format), o.out, o.merged));
   std::fprintf(stderr, "%zu predictions in %s\n", all.size(), o.out.c_str());
   return {};
 }

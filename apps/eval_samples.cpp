@@ -4,10 +4,11 @@
 #include <limits>
 
 #include "base/try.h"
+#include "command.h"
 #include "eval/builtin.h"
 #include "eval/dataset.h"
-#include "eval/files.h"
 #include "eval/ruler.h"
+#include "io/input_file.h"
 
 namespace curdkv::app {
 
@@ -21,8 +22,8 @@ bool is_generated(const TaskInfo& task) {
 
 Result<WordList> load_words(const std::string& folder) {
   if (folder.empty()) return WordList(kBuiltinAdjectives, kBuiltinNouns);
-  CURDKV_TRY(const std::string adjectives, read_file(folder + "/adjectivelist.txt"));
-  CURDKV_TRY(const std::string nouns, read_file(folder + "/nounlist.txt"));
+  CURDKV_TRY(const std::string adjectives, read_text(folder + "/adjectivelist.txt"));
+  CURDKV_TRY(const std::string nouns, read_text(folder + "/nounlist.txt"));
   WordList out(adjectives, nouns);
   if (out.size() == 0) return Error{ErrorCode::bad_input, "the word lists in " + folder + " are empty"};
   return out;
@@ -120,6 +121,7 @@ Result<std::vector<Sample>> SampleOptions::generate(const TaskInfo& task, const 
   CURDKV_TRY(const Haystack hay, load_haystack(haystack));
   CURDKV_TRY(const WordList list, load_words(words));
   const CountTokens count = [&](const std::string& text) -> Result<int64_t> {
+    if (interrupted()) return Error{ErrorCode::cancelled, "stopped"};
     CURDKV_TRY(const std::vector<Token> tokens, tokenizer.tokenize(text, false, false));
     return std::ssize(tokens);
   };
@@ -133,6 +135,12 @@ Result<std::vector<Sample>> SampleOptions::generate(const TaskInfo& task, const 
     CURDKV_TRY(Sample sample, generator.next());
     out.push_back(std::move(sample));
   }
+  return out;
+}
+
+std::vector<std::string> SampleOptions::files(const std::vector<const TaskInfo*>& of) const {
+  std::vector<std::string> out = {haystack, words + "/adjectivelist.txt", words + "/nounlist.txt", data};
+  for (const TaskInfo* task : of) out.push_back(data + "/" + std::string(task->name) + ".jsonl");
   return out;
 }
 

@@ -7,9 +7,9 @@
 
 #include "curdkv/result.h"
 #include "curdkv/text.h"
-#include "eval/jsonl.h"
 #include "eval/sample.h"
 #include "eval/task.h"
+#include "io/jsonl.h"
 
 namespace curdkv::app {
 
@@ -26,7 +26,9 @@ struct SampleOptions {
   // read_samples' and RulerGenerator's; bad_argument if the task needs a file.
   Result<std::vector<eval::Sample>> load(const eval::TaskInfo& task, const Tokenizer& tokenizer,
                                          uint64_t seed) const;
-  eval::Json describe() const;  // what the samples depend on
+  // The files that load() may read for these tasks.
+  std::vector<std::string> files(const std::vector<const eval::TaskInfo*>& tasks) const;
+  Json describe() const;  // what the samples depend on
 
  private:
   Result<std::vector<eval::Sample>> generate(const eval::TaskInfo& task, const Tokenizer& tokenizer,

@@ -7,6 +7,7 @@
 
 #include "command.h"
 #include "curdkv/version.h"
+#include "faults.h"
 #include "version.h"
 
 namespace {
@@ -54,6 +55,7 @@ int main(int argc, char** argv) {
   // gives up leaves the process.
   mallopt(M_MMAP_THRESHOLD, 256 * 1024);
   install_signal_handlers();
+  catch_mapped_file_faults();
   try {
     if (const auto able = curdkv::check_cpu(); !able) return report(able.error());
     return run(argc, argv);

@@ -3,7 +3,7 @@
 
 #include "base/try.h"
 #include "command.h"
-#include "eval/files.h"
+#include "io/output_file.h"
 
 namespace curdkv::app {
 namespace {
@@ -14,8 +14,9 @@ struct ReportOptions {
 };
 
 Result<void> run(const ReportOptions& o) {
+  CURDKV_CHECK(check_output(o.out, o.inputs));
   CURDKV_TRY(const std::string page, curdkv::report::make_report(o.inputs));
-  return eval::write_file(o.out, page);
+  return write_file(o.out, page);
 }
 
 }  // namespace

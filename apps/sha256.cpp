@@ -2,27 +2,26 @@
 
 #include <openssl/evp.h>
 
-#include <cerrno>
+#include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <vector>
+
+#include "base/mapped_file.h"
+#include "base/try.h"
 
 namespace curdkv::app {
 
 Result<std::string> sha256_of_file(const std::string& path) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+  CURDKV_TRY(const MappedFile file, MappedFile::open(path));
   const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-  const auto failed = [&] {
-    return Error{ErrorCode::bad_input, "cannot read " + path + ": " + std::strerror(errno)};
-  };
-  if (!file) return failed();
   EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr);
   std::vector<char> block(size_t{1} << 20);
-  while (const size_t n = std::fread(block.data(), 1, block.size(), file.get())) {
+  for (size_t at = 0; at < file.size(); at += block.size()) {
+    const size_t n = std::min(block.size(), file.size() - at);
+    CURDKV_CHECK(file.read(block.data(), at, n));
     EVP_DigestUpdate(context.get(), block.data(), n);
   }
-  if (std::ferror(file.get())) return failed();
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned int n_bytes = 0;
   EVP_DigestFinal_ex(context.get(), digest, &n_bytes);

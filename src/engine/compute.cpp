@@ -12,6 +12,7 @@ Result<std::unique_ptr<Compute>> Compute::create(const Weights& weights, int n_t
   std::unique_ptr<Compute> c(new Compute);
   c->max_nodes_ = max_nodes;
   c->stop_ = stop;
+  c->weights_file_ = weights.file;
   std::vector<ggml_backend_dev_t> devices = weights.layer_device;
   devices.push_back(weights.output_device);
   ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
@@ -74,6 +75,9 @@ Result<void> Compute::run() {
   if (cancelled()) return Error{ErrorCode::cancelled, "stopped"};
   const ggml_status status = ggml_backend_sched_graph_compute(sched_.get(), graph_);
   if (status == GGML_STATUS_ABORTED || cancelled()) return Error{ErrorCode::cancelled, "stopped"};
+  if (weights_file_ != nullptr) {
+    if (auto whole = weights_file_->check(); !whole) return whole.error();
+  }
   if (status == GGML_STATUS_ALLOC_FAILED)
     return Error{ErrorCode::out_of_memory, "not enough memory to compute"};
   if (status != GGML_STATUS_SUCCESS) {

@@ -60,6 +60,7 @@ class Compute {
   std::vector<std::shared_ptr<void>> kept_;
   uint64_t epoch_ = 0;
   const std::atomic<bool>* stop_ = nullptr;
+  const MappedFile* weights_file_ = nullptr;  // null: nothing is read from a mapping
 };
 
 }  // namespace curdkv

@@ -1,8 +1,8 @@
 #include "eval/dataset.h"
 
 #include "base/try.h"
-#include "eval/jsonl.h"
 #include "eval/longbench.h"
+#include "io/jsonl.h"
 
 namespace curdkv::eval {
 namespace {

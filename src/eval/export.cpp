@@ -7,16 +7,22 @@
 
 #include "base/format.h"
 #include "base/try.h"
-#include "eval/files.h"
 #include "eval/task.h"
+#include "io/output_file.h"
 
 namespace curdkv::eval {
 namespace {
 
+struct File {
+  std::string path, text;
+};
 using OfTask = std::map<std::string, std::vector<const Prediction*>>;
 
+std::string text_of(const Json& j, int indent) {
+  return j.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
+}
 std::string line_of(const Json& j) {
-  return j.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return text_of(j, -1);
 }
 
 std::string csv(const std::string& field) {
@@ -71,7 +77,7 @@ double mean_score(const std::vector<const Prediction*>& of_task) {
   return sum / static_cast<double>(of_task.size());
 }
 
-Result<void> write_kvpress(const OfTask& tasks, const Prediction& any, const std::string& folder) {
+std::vector<File> kvpress_files(const OfTask& tasks, const Prediction& any, const std::string& folder) {
   std::string rows = "task,sample,answer,predicted_answer,compression_ratio\n";
   Json metrics;
   for (const auto& [task, of_task] : tasks) {
@@ -88,12 +94,13 @@ Result<void> write_kvpress(const OfTask& tasks, const Prediction& any, const std
   if (any.run.is_object()) {
     for (const auto& [name, value] : any.run.items()) config += name + ": " + value.dump() + "\n";
   }
-  CURDKV_CHECK(write_file(folder + "/predictions.csv", rows));
-  CURDKV_CHECK(write_file(folder + "/metrics.json", metrics.dump(4) + "\n"));
-  return write_file(folder + "/config.yaml", config);
+  return {{folder + "/predictions.csv", rows},
+          {folder + "/metrics.json", text_of(metrics, 4)},
+          {folder + "/config.yaml", config}};
 }
 
-Result<void> write_lm_eval(const OfTask& tasks, const Prediction& any, const std::string& folder) {
+std::vector<File> lm_eval_files(const OfTask& tasks, const Prediction& any, const std::string& folder) {
+  std::vector<File> files;
   Json results, counts;
   for (const auto& [task, of_task] : tasks) {
     const std::string metric = metric_name(task);
@@ -113,7 +120,7 @@ Result<void> write_lm_eval(const OfTask& tasks, const Prediction& any, const std
                      {metric + ",none", mean},
                      {metric + "_stderr,none", n > 1 ? std::sqrt(squares / (n - 1) / n) : 0}};
     counts[task] = {{"original", of_task.size()}, {"effective", of_task.size()}};
-    CURDKV_CHECK(write_file(folder + "/samples_" + task + "_curdkv.jsonl", lines));
+    files.push_back({folder + "/samples_" + task + "_curdkv.jsonl", lines});
   }
   const Json whole = {
       {"results", results},
@@ -122,7 +129,8 @@ Result<void> write_lm_eval(const OfTask& tasks, const Prediction& any, const std
        {{"model", "curdkv"},
         {"model_args", format("press=%s,compression_ratio=%g", any.press.c_str(), any.compression_ratio)},
         {"run", any.run}}}};
-  return write_file(folder + "/results_curdkv.json", whole.dump(2) + "\n");
+  files.push_back({folder + "/results_curdkv.json", text_of(whole, 2)});
+  return files;
 }
 
 // "curdkv:sinks=9" at 0.5: "curdkv-sinks=9__0.50".
@@ -136,22 +144,31 @@ std::string folder_name(const Prediction& p) {
 }  // namespace
 
 Result<void> export_predictions(std::span<const Prediction> predictions, ExportFormat as,
-                                const std::string& out) {
+                                const std::string& out, std::span<const std::string> inputs) {
   if (as == ExportFormat::jsonl) {
+    CURDKV_CHECK(check_output(out, inputs));
     std::string lines;
     for (const Prediction& p : predictions) lines += line_of(to_json(p));
     return write_file(out, lines);
   }
+  std::vector<File> files;
   std::map<std::string, OfTask> folders;
   for (const Prediction& p : predictions) folders[folder_name(p)][p.task].push_back(&p);
   for (const auto& [name, tasks] : folders) {
     const std::string folder = out + "/" + name;
+    const Prediction& any = *tasks.begin()->second[0];
+    const auto files_of = as == ExportFormat::kvpress ? kvpress_files : lm_eval_files;
+    for (File& f : files_of(tasks, any, folder)) files.push_back(std::move(f));
+  }
+  for (const File& f : files) CURDKV_CHECK(check_is_no_input(f.path, inputs));
+  for (const File& f : files) {
+    const std::filesystem::path folder = std::filesystem::path(f.path).parent_path();
     std::error_code failed;
     std::filesystem::create_directories(folder, failed);
-    if (failed) return Error{ErrorCode::bad_input, "cannot make folder " + folder + ": " + failed.message()};
-    const Prediction& any = *tasks.begin()->second[0];
-    const auto write = as == ExportFormat::kvpress ? write_kvpress : write_lm_eval;
-    CURDKV_CHECK(write(tasks, any, folder));
+    if (failed) {
+      return Error{ErrorCode::bad_input, "cannot make folder " + folder.string() + ": " + failed.message()};
+    }
+    CURDKV_CHECK(write_file(f.path, f.text));
   }
   return {};
 }

@@ -14,8 +14,9 @@ enum class ExportFormat {
             // (lm-evaluation-harness)
 };
 
-// `out` is a file for jsonl, otherwise a folder, made if need be. Errors: bad_input with the system's reason.
+// `out` is a file for jsonl, otherwise a folder, made if need be. Errors: bad_input with the system's reason,
+// or if one of `inputs` would be overwritten; then nothing is.
 Result<void> export_predictions(std::span<const Prediction> predictions, ExportFormat as,
-                                const std::string& out);
+                                const std::string& out, std::span<const std::string> inputs);
 
 }  // namespace curdkv::eval

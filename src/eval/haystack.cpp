@@ -4,7 +4,7 @@
 
 #include "base/try.h"
 #include "base/utf8.h"
-#include "eval/files.h"
+#include "io/input_file.h"
 
 namespace curdkv::eval {
 
@@ -60,7 +60,7 @@ Result<Haystack> Haystack::from_text(std::string_view text) {
 }
 
 Result<Haystack> Haystack::read(const std::string& path) {
-  CURDKV_TRY(const std::string text, read_file(path));
+  CURDKV_TRY(const std::string text, read_text(path));
   if (find_invalid_utf8(text) != std::string_view::npos) {
     return Error{ErrorCode::bad_input, path + " is not UTF-8 text"};
   }

@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "eval/jsonl.h"
+#include "io/jsonl.h"
 
 namespace curdkv::eval {
 

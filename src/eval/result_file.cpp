@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,8 +11,9 @@
 #include <map>
 
 #include "base/try.h"
-#include "eval/files.h"
 #include "eval/task.h"
+#include "io/input_file.h"
+#include "io/output_file.h"
 
 namespace curdkv::eval {
 namespace {
@@ -39,26 +41,35 @@ Error differs(const std::string& path, const Json& a, const Json& b) {
   return {ErrorCode::bad_input, path + " holds results of another run (" + what + "); name another file"};
 }
 
+// Lines are appended, and what a killed run left is cut off: neither is for what is no regular file.
+Result<void> check_kind(const std::string& path, const struct stat& status) {
+  if (S_ISREG(status.st_mode)) return {};
+  const char* what = S_ISDIR(status.st_mode) ? "a folder" : S_ISFIFO(status.st_mode) ? "a pipe" : "a device";
+  return Error{ErrorCode::bad_input, "cannot write " + path + ": it is " + what +
+                                         ", and results are kept in a file, to which a run can come back"};
+}
+
 }  // namespace
 
 Error ResultFile::failed(const char* doing) const {
   return {ErrorCode::bad_input, std::string("cannot ") + doing + " " + path_ + ": " + std::strerror(errno)};
 }
 
-ResultFile::ResultFile(ResultFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      file_(std::exchange(other.file_, -1)),
-      predictions_(std::move(other.predictions_)),
-      done_(std::move(other.done_)) {}
-
-ResultFile::~ResultFile() {
-  if (file_ >= 0) ::close(file_);
+Result<void> ResultFile::check(const std::string& path, std::span<const std::string> inputs) {
+  struct stat status = {};
+  if (::stat(path.c_str(), &status) != 0) return check_output(path, inputs);
+  CURDKV_CHECK(check_kind(path, status));
+  return check_is_no_input(path, inputs);
 }
 
 Result<ResultFile> ResultFile::open(const std::string& path, const Json& run) {
-  ResultFile out(path, ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
-  if (out.file_ < 0) return out.failed("write");
-  if (flock(out.file_, LOCK_EX | LOCK_NB) != 0) {
+  // Not blocking: a pipe is looked at, not waited for.
+  constexpr int kHow = O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+  ResultFile out(path, Descriptor(::open(path.c_str(), kHow, 0666)));
+  struct stat status = {};
+  if (!out.file_ || fstat(out.file_.get(), &status) != 0) return out.failed("write");
+  CURDKV_CHECK(check_kind(path, status));
+  if (flock(out.file_.get(), LOCK_EX | LOCK_NB) != 0) {
     return Error{ErrorCode::bad_input, path + " is being written by another process"};
   }
   CURDKV_CHECK(out.load(run));
@@ -66,7 +77,7 @@ Result<ResultFile> ResultFile::open(const std::string& path, const Json& run) {
 }
 
 Result<void> ResultFile::load(const Json& run) {
-  CURDKV_TRY(const std::string text, read_file(path_));
+  CURDKV_TRY(const std::string text, read_descriptor(file_.get(), path_, kMostDataBytes));
   const size_t end = text.rfind('\n') + 1;  // npos + 1 is 0
   CURDKV_TRY(predictions_, parse(path_, std::string_view(text).substr(0, end)));
   for (const Prediction& p : predictions_) {
@@ -74,35 +85,37 @@ Result<void> ResultFile::load(const Json& run) {
     done_.insert(key_of(p));
   }
   if (end == text.size()) return {};
-  const std::string_view torn = std::string_view(text).substr(end);
+  std::string_view torn = std::string_view(text).substr(end);
+  torn = torn.substr(0, torn.find_last_not_of('\0') + 1);  // what a crash of the machine may leave
   if (!torn.starts_with(kLineStart.substr(0, torn.size()))) {
     return Error{ErrorCode::bad_input, path_ + " is no file of results; name another"};
   }
-  if (ftruncate(file_, static_cast<off_t>(end)) != 0) return failed("write");
+  if (ftruncate(file_.get(), static_cast<off_t>(end)) != 0) return failed("write");
   return {};
 }
 
 Result<void> ResultFile::append(const Prediction& prediction) {
   const std::string line = to_json(prediction).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  const off_t before = lseek(file_, 0, SEEK_END);
+  const off_t before = lseek(file_.get(), 0, SEEK_END);
   size_t n_written = 0;
   while (n_written < line.size()) {
-    const ssize_t n = ::write(file_, line.data() + n_written, line.size() - n_written);
+    const ssize_t n = ::write(file_.get(), line.data() + n_written, line.size() - n_written);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) {
       const Error error = failed("write");
-      [[maybe_unused]] const int cut = ftruncate(file_, before);
+      [[maybe_unused]] const int cut = ftruncate(file_.get(), before);
       return error;
     }
     n_written += static_cast<size_t>(n);
   }
+  if (fdatasync(file_.get()) != 0 && errno != EINVAL && errno != ENOTSUP) return failed("write");
   predictions_.push_back(prediction);
   done_.insert(key_of(prediction));
   return {};
 }
 
 Result<std::vector<Prediction>> read_predictions(const std::string& path) {
-  CURDKV_TRY(const std::string text, read_file(path));
+  CURDKV_TRY(const std::string text, read_text(path));
   CURDKV_TRY(std::vector<Prediction> out, parse(path, text));
   if (out.empty()) return Error{ErrorCode::bad_input, path + " holds no predictions"};
   return out;

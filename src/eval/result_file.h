@@ -5,19 +5,20 @@
 #include <set>
 #include <span>
 
+#include "base/descriptor.h"
 #include "eval/prediction.h"
 
 namespace curdkv::eval {
 
 class ResultFile {
  public:
+  // Whether open() may make or go on with this file, for who does long work first. Errors: bad_input if it is
+  // no regular file, or one of `inputs`.
+  static Result<void> check(const std::string& path, std::span<const std::string> inputs);
   // Opens or creates the file and locks it against other processes. What a killed run left of a line is cut
   // off. Errors: bad_input if it cannot be read or written, is in use, or holds anything but predictions of
   // runs that agree with `run`.
   static Result<ResultFile> open(const std::string& path, const Json& run);
-  ResultFile(ResultFile&& other) noexcept;
-  ResultFile& operator=(ResultFile&&) = delete;
-  ~ResultFile();
 
   bool has(const PredictionKey& key) const { return done_.contains(key); }
   const std::vector<Prediction>& predictions() const { return predictions_; }
@@ -25,12 +26,12 @@ class ResultFile {
   Result<void> append(const Prediction& prediction);
 
  private:
-  ResultFile(std::string path, int file) : path_(std::move(path)), file_(file) {}
+  ResultFile(std::string path, Descriptor file) : path_(std::move(path)), file_(std::move(file)) {}
   Result<void> load(const Json& run);
   Error failed(const char* doing) const;
 
   std::string path_;
-  int file_;
+  Descriptor file_;
   std::vector<Prediction> predictions_;
   std::set<PredictionKey> done_;
 };

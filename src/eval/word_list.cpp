@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "eval/files.h"
+#include "io/input_file.h"
 
 namespace curdkv::eval {
 namespace {

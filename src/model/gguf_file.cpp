@@ -1,9 +1,11 @@
 #include "model/gguf_file.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/format.h"
 #include "base/try.h"
+#include "io/file_kind.h"
 
 namespace curdkv {
 
@@ -11,14 +13,55 @@ Error GgufFile::error(const std::string& what) const {
   return {ErrorCode::bad_input, path_ + ": " + what};
 }
 
+namespace {
+
+// The header is read in small pieces, which come from here: a window on the file.
+class Window {
+ public:
+  explicit Window(const MappedFile& file) : file_(file) {}
+
+  static size_t read(void* self, void* into, uint64_t offset, size_t n) {
+    return static_cast<Window*>(self)->copy(static_cast<char*>(into), offset, n);
+  }
+
+ private:
+  size_t copy(char* into, uint64_t offset, size_t n) {
+    if (offset > file_.size() || n > file_.size() - offset) return 0;
+    if (n > kBytes) return file_.read(into, offset, n) ? n : 0;
+    if (offset < first_ || offset + n > first_ + bytes_.size()) {
+      bytes_.resize(std::min<size_t>(kBytes, file_.size() - offset));
+      first_ = offset;
+      if (!file_.read(bytes_.data(), offset, bytes_.size())) {
+        bytes_.clear();
+        return 0;
+      }
+    }
+    std::copy_n(bytes_.data() + (offset - first_), n, into);
+    return n;
+  }
+
+  static constexpr size_t kBytes = size_t{1} << 18;
+  const MappedFile& file_;
+  uint64_t first_ = 0;
+  std::vector<char> bytes_;
+};
+
+}  // namespace
+
 Result<GgufFile> GgufFile::open(const std::string& path) {
   GgufFile file;
   file.path_ = path;
   CURDKV_TRY(file.bytes_, MappedFile::open(path));
-  if (file.bytes_.size() < 4 || std::string(file.bytes_.data(), 4) != "GGUF") {
-    return file.error("is not a GGUF file (it does not begin with 'GGUF')");
+  std::string start(std::min<size_t>(file.bytes_.size(), size_t{1} << 16), '\0');
+  CURDKV_CHECK(file.bytes_.read(start.data(), 0, start.size()));
+  if (!start.starts_with("GGUF")) {
+    const auto kind = what_is(start);
+    return file.error("is not a GGUF file (it does not begin with 'GGUF')" +
+                      (kind ? "; it " + *kind : std::string()));
   }
-  file.gguf_.reset(gguf_init_from_buffer(file.bytes_.data(), file.bytes_.size(), {true, nullptr}));
+  Window window(file.bytes_);
+  file.gguf_.reset(gguf_init_from_callback(Window::read, &window, 0, file.bytes_.size(), {true, nullptr}));
+  CURDKV_CHECK(file.bytes_.check());
   if (!file.gguf_) return file.error("is a truncated or malformed GGUF file: its header cannot be read");
   CURDKV_CHECK(file.read_tensors());
   return file;

@@ -1,4 +1,5 @@
-// A GGUF file opened for reading: typed metadata, a checked tensor directory, and the bytes mapped.
+// A GGUF file opened for reading: typed metadata, a checked tensor directory, and the bytes, to be read or
+// mapped.
 // Nothing in the file is trusted: every offset is checked against the file's size before use.
 #pragma once
 
@@ -29,6 +30,7 @@ class GgufFile {
 
   const std::string& path() const { return path_; }
   const MappedFile& bytes() const { return bytes_; }
+  Result<void> map() { return bytes_.map(); }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
   const GgufTensor* find(const std::string& name) const;  // nullptr if the file has none of that name
 

@@ -24,6 +24,7 @@ class Keys {
     }
     return value;
   }
+  bool has(const char* key) const { return file_.has(prefix_ + key); }
   float real(const char* key, double fallback) {
     auto r = file_.real(prefix_ + key);
     if (!r) return fail(r.error()), 1.0f;
@@ -61,38 +62,34 @@ class Keys {
   std::optional<Error> error_;
 };
 
-// The magnitude correction of YaRN; ggml's rope multiplies by 1 + 0.1 ln(factor) itself, so that is divided
-// out.
-float yarn_attn_factor(float factor, float log_multiplier) {
-  const auto mscale = [factor](float m) { return factor <= 1 ? 1.0f : 0.1f * m * std::log(factor) + 1.0f; };
-  const float wanted = log_multiplier != 0 ? mscale(1) / mscale(log_multiplier) : mscale(1);
-  return wanted / (1.0f + 0.1f * std::log(factor));
-}
-
 void read_rope(Keys& keys, RopeParams& rope, const HParams& hp) {
   rope.n_rot = static_cast<int>(keys.count("rope.dimension_count", hp.d_head_k));
-  keys.require(rope.n_rot <= hp.d_head_k && rope.n_rot % 2 == 0,
-               "rope.dimension_count does not fit the head size");
+  keys.require(
+      rope.n_rot <= hp.d_head_k && rope.n_rot % 2 == 0,
+      format("rope.dimension_count = %d does not fit heads of %lld dimensions: it must be even and no "
+             "more than those",
+             rope.n_rot, (long long)hp.d_head_k));
+  keys.require(rope.n_rot == hp.d_head_k || hp.architecture != "llama",
+               format("rope.dimension_count = %d is not the head size, %lld, as architecture llama has it",
+                      rope.n_rot, (long long)hp.d_head_k));
   rope.freq_base = keys.real("rope.freq_base", 10000.0);
   keys.require(rope.freq_base > 0, "rope.freq_base must be positive");
   rope.n_ctx_orig =
       static_cast<int>(keys.count("rope.scaling.original_context_length", hp.n_ctx_train, 1 << 30));
 
   const std::string type = keys.string("rope.scaling.type", "linear");
-  float factor = keys.real("rope.scaling.factor", 0.0);
-  if (factor == 0) factor = keys.real("rope.scale_linear", 0.0);
+  float factor = keys.has("rope.scaling.factor") ? keys.real("rope.scaling.factor", 0.0)
+                                                 : keys.real("rope.scale_linear", 0.0);
   if (factor == 0 || type == "none") factor = 1;
   keys.require(factor > 0, "rope.scaling.factor must be positive");
   keys.require(type == "none" || type == "linear" || type == "yarn",
                "RoPE scaling of type '" + type + "' is not supported (supported: none, linear, yarn)");
   rope.freq_scale = 1.0f / factor;
   if (type == "yarn") {
-    rope.ext_factor = keys.real("rope.scaling.yarn_ext_factor", 1.0);
-    if (rope.ext_factor != 0) {
-      rope.attn_factor = yarn_attn_factor(factor, keys.real("rope.scaling.yarn_log_multiplier", 0.0));
-    }
-    rope.beta_fast = keys.real("rope.scaling.yarn_beta_fast", 32.0);
-    rope.beta_slow = keys.real("rope.scaling.yarn_beta_slow", 1.0);
+    rope.ext_factor = 1;
+    // The magnitude correction of YaRN, 1 + 0.1 ln(factor), is what ggml's RoPE multiplies by itself; below a
+    // factor of 1 libllama takes it for none.
+    if (factor < 1) rope.attn_factor = 1.0f / (1.0f + 0.1f * std::log(factor));
   }
   rope.attn_factor *= keys.real("rope.scaling.attn_factor", 1.0);
 }
@@ -105,7 +102,7 @@ Result<HParams> read_hparams(const GgufFile& file, RopePairing pairing) {
   hp.architecture = architecture.value_or("");
   Keys keys(file, hp.architecture);
   keys.refuse("expert_count", "mixture-of-experts models");
-  keys.refuse("attention.sliding_window", "sliding-window layers");
+  keys.refuse("nextn_predict_layers", "layers that predict several tokens");
   keys.refuse_encoder();
   hp.n_layer = keys.count("block_count", 0, 1 << 12);
   hp.n_embd = keys.count("embedding_length", 0);
@@ -119,8 +116,12 @@ Result<HParams> read_hparams(const GgufFile& file, RopePairing pairing) {
   hp.d_head_v = keys.count("attention.value_length", hp.n_embd / hp.n_head, 1 << 14);
   hp.rms_eps = keys.real("attention.layer_norm_rms_epsilon", -1);
   keys.require(hp.rms_eps >= 0, "lacks attention.layer_norm_rms_epsilon, or it is negative");
-  hp.kq_scale = keys.real("attention.scale", 0);
-  if (hp.kq_scale == 0) hp.kq_scale = 1.0f / std::sqrt(static_cast<float>(hp.d_head_k));
+  // ggml's RoPE writes the dimensions it does not rotate two at a time.
+  keys.require(hp.d_head_k % 2 == 0 && hp.d_head_v % 2 == 0,
+               format("heads of an odd size are not supported (attention.key_length = %lld, "
+                      "attention.value_length = %lld)",
+                      (long long)hp.d_head_k, (long long)hp.d_head_v));
+  hp.kq_scale = 1.0f / std::sqrt(static_cast<float>(hp.d_head_k));
   hp.rope.pairing = pairing;
   read_rope(keys, hp.rope, hp);
   if (keys.error()) return *keys.error();

@@ -1,5 +1,6 @@
-// The numbers of a decoder, read from GGUF metadata and checked. What this engine cannot run
-// (MoE, sliding windows, encoders, per-layer head counts) is refused here, by name.
+// The numbers of a decoder, read from GGUF metadata and checked: the keys that libllama reads for these
+// architectures (so neither attention.scale nor attention.sliding_window nor YaRN's own), to the same effect.
+// What this engine cannot run (MoE, encoders, per-layer head counts) is refused here, by name.
 #pragma once
 
 #include <cstdint>

@@ -85,7 +85,9 @@ Result<Model> Model::load(const std::string& path, const ModelParams& params) {
   CURDKV_TRY(Impl impl, read(path));
   impl.params = params;
   auto shared = std::make_shared<Impl>(std::move(impl));
+  if (params.use_mmap) CURDKV_CHECK(shared->file.map());
   CURDKV_TRY(shared->weights, load_weights(shared->file, shared->hp, *shared->arch, params));
+  CURDKV_CHECK(shared->file.bytes().check());  // whole all the while
   return Model(std::move(shared));
 }
 

@@ -11,7 +11,7 @@ namespace curdkv {
 
 struct Model::Impl {
   ModelParams params;
-  GgufFile file;  // its mapping outlives the weights below
+  GgufFile file;  // its mapping, if there is one, outlives the weights below
   ModelInfo info;
   const Architecture* arch = nullptr;
   HParams hp;

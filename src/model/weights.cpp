@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <memory>
+#include <new>
 
 #include "base/format.h"
 #include "base/try.h"
@@ -78,8 +80,7 @@ Result<void> place_layers(Weights& w, int64_t n_layer, int n_gpu_layers) {
 // Collects tensors by buffer type, then allocates and fills one buffer for each.
 class Loader {
  public:
-  Loader(const GgufFile& file, const ModelParams& params, Weights& weights)
-      : file_(file), params_(params), weights_(weights) {
+  Loader(const GgufFile& file, Weights& weights) : file_(file), weights_(weights) {
     cpu_ = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
     cpu_types_ = cpu_buffer_types(cpu_);
   }
@@ -98,7 +99,7 @@ class Loader {
 
   Result<void> fill() {
     for (auto& [buft, ctx] : contexts_) {
-      if (buft == cpu_types_.back() && params_.use_mmap && mappable()) {
+      if (buft == cpu_types_.back() && file_.bytes().data() != nullptr && mappable()) {
         CURDKV_CHECK(map(ctx.get()));
       } else {
         CURDKV_CHECK(copy(buft, ctx.get()));
@@ -151,16 +152,29 @@ class Loader {
     }
     ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
     for (ggml_tensor* t = ggml_get_first_tensor(ctx); t; t = ggml_get_next_tensor(ctx, t)) {
-      ggml_backend_tensor_set(t, data(t), 0, ggml_nbytes(t));
-      // One copy is enough: what was read is the file's alone again.
-      file_.bytes().give_back(file_.find(t->name)->offset, ggml_nbytes(t));
+      CURDKV_CHECK(fill_tensor(t));
     }
     weights_.buffers.push_back(std::move(buffer));
     return {};
   }
 
+  // From the mapping if there is one, else read: in place where the host can write the buffer.
+  Result<void> fill_tensor(ggml_tensor* t) {
+    const size_t offset = file_.find(t->name)->offset, n = ggml_nbytes(t);
+    if (file_.bytes().data() != nullptr) {
+      ggml_backend_tensor_set(t, data(t), 0, n);
+      file_.bytes().give_back(offset, n);  // one copy is enough
+      return {};
+    }
+    if (ggml_backend_buffer_is_host(t->buffer)) return file_.bytes().read(t->data, offset, n);
+    std::unique_ptr<char[]> staged(new (std::nothrow) char[n]);
+    if (!staged) return Error{ErrorCode::out_of_memory, "not enough memory to load the weights"};
+    CURDKV_CHECK(file_.bytes().read(staged.get(), offset, n));
+    ggml_backend_tensor_set(t, staged.get(), 0, n);
+    return {};
+  }
+
   const GgufFile& file_;
-  const ModelParams& params_;
   Weights& weights_;
   ggml_backend_dev_t cpu_;
   BufferTypes cpu_types_;
@@ -184,7 +198,7 @@ Result<Weights> load_weights(const GgufFile& file, const HParams& hp, const Arch
   Weights w;
   CURDKV_CHECK(place_layers(w, hp.n_layer, params.n_gpu_layers));
   ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-  Loader loader(file, params, w);
+  Loader loader(file, w);
   w.token_embd = loader.add("token_embd.weight", cpu, Use::rows);
   w.output_norm = loader.add("output_norm.weight", w.output_device, Use::elementwise);
   w.output = loader.add("output.weight", w.output_device, Use::product);
@@ -201,6 +215,7 @@ Result<Weights> load_weights(const GgufFile& file, const HParams& hp, const Arch
     }
   }
   CURDKV_CHECK(loader.fill());
+  if (file.bytes().data() != nullptr) w.file = &file.bytes();
   return w;
 }
 

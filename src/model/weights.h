@@ -26,6 +26,7 @@ struct Weights {
   std::vector<ggml_backend_dev_t> layer_device;  // where layer il and its cache live
   ggml_backend_dev_t output_device = nullptr;
 
+  const MappedFile* file = nullptr;  // the mapping that weights lie in; null if they all were read
   std::vector<GgmlContext> contexts;
   std::vector<GgmlBuffer> buffers;
 };
@@ -36,7 +37,8 @@ std::vector<ggml_backend_dev_t> gpu_devices();
 // Checks every tensor's presence and shape and that none is left over. Errors: bad_input naming the tensor.
 Result<void> check_tensors(const GgufFile& file, const HParams& hp, const Architecture& arch);
 
-// The file's bytes must outlive the weights. Errors: out_of_memory; bad_argument if there is
+// The weights lie in the file's mapping, if it is mapped and that will do, and the mapping must outlive them;
+// else they are read. Errors: out_of_memory; bad_input if the file cannot be read; bad_argument if there is
 // no GPU for layers that are to lie on one.
 Result<Weights> load_weights(const GgufFile& file, const HParams& hp, const Architecture& arch,
                              const ModelParams& params);

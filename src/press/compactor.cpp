@@ -59,9 +59,10 @@ Result<Scores> sketched_key_leverage(LayerView& layer, int64_t first, int64_t n,
     return ggml_mul_mat(g.ctx(), g.constant(sketch, layer.d_head_k, rank, layer.n_head_kv), x);
   };
   CURDKV_TRY(const std::vector<double> sum,
-             sum_slices(layer, first, n, [&](ScoreGraph& g, int64_t at, int64_t m) {
-               return sum_columns(g, sketched(g, at, m));
-             }));
+             sum_slices(
+                 layer, first, n,
+                 [&](ScoreGraph& g, int64_t at, int64_t m) { return sum_columns(g, sketched(g, at, m)); },
+                 static_cast<double>(layer.d_head_k * rank * layer.n_head_kv)));
   std::vector<float> mean;
   for (double x : sum) mean.push_back(static_cast<float>(x / static_cast<double>(n)));
   CURDKV_TRY(Scores scores, leverage_scores(layer, first, n, rank, layer.n_head_kv, {.absolute = 1e-2},

@@ -18,13 +18,18 @@ int64_t slice_of(const LayerView& layer) {
 }
 
 // Runs `build` on slices of tokens [first, first + n), several in one graph, as starting one takes its time;
-// hands over each result with the slice's first token.
-Result<void> run_slices(LayerView& layer, int64_t first, int64_t n, const SliceGraph& build,
+// hands over each result with the slice's first token. A slice whose operations would take seconds is made
+// smaller, and runs alone: the stop flag is looked at between them.
+Result<void> run_slices(LayerView& layer, int64_t first, int64_t n, double token_work,
+                        const SliceGraph& build,
                         const std::function<void(int64_t at, const std::vector<float>& part)>& take) {
-  constexpr int64_t kSlicesAtOnce = 16;
-  const int64_t slice = slice_of(layer), end = first + n;
-  for (int64_t from = first; from < end; from += kSlicesAtOnce * slice) {
-    const int64_t to = std::min(end, from + kSlicesAtOnce * slice);
+  constexpr double kMostWork = 1e9;  // multiplications of an operation
+  const int64_t usual = slice_of(layer), end = first + n;
+  const bool heavy = token_work * static_cast<double>(usual) > kMostWork;
+  const int64_t slice = heavy ? std::max<int64_t>(1, static_cast<int64_t>(kMostWork / token_work)) : usual;
+  const int64_t n_at_once = heavy ? 1 : 16;
+  for (int64_t from = first; from < end; from += n_at_once * slice) {
+    const int64_t to = std::min(end, from + n_at_once * slice);
     CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& graph) {
       std::vector<ggml_tensor*> out;
       for (int64_t at = from; at < to; at += slice) out.push_back(build(graph, at, std::min(slice, to - at)));
@@ -42,21 +47,23 @@ ggml_tensor* as_f32(ScoreGraph& graph, ggml_tensor* rows) {
   return ggml_is_contiguous(rows) ? rows : ggml_cont(graph.ctx(), rows);
 }
 
-Result<Scores> per_token(LayerView& layer, int64_t first, int64_t n, int64_t n_head,
-                         const SliceGraph& build) {
+Result<Scores> per_token(LayerView& layer, int64_t first, int64_t n, int64_t n_head, const SliceGraph& build,
+                         double token_work) {
   Scores out(n, n_head);
-  CURDKV_CHECK(run_slices(layer, first, n, build, [&](int64_t at, const std::vector<float>& part) {
-    const int64_t m = std::ssize(part) / n_head;
-    for (int64_t h = 0; h < n_head; ++h) {
-      std::copy_n(part.begin() + h * m, m, out.row(h).begin() + at - first);
-    }
-  }));
+  CURDKV_CHECK(
+      run_slices(layer, first, n, token_work, build, [&](int64_t at, const std::vector<float>& part) {
+        const int64_t m = std::ssize(part) / n_head;
+        for (int64_t h = 0; h < n_head; ++h) {
+          std::copy_n(part.begin() + h * m, m, out.row(h).begin() + at - first);
+        }
+      }));
   return out;
 }
 
-Result<std::vector<double>> sum_slices(LayerView& layer, int64_t first, int64_t n, const SliceGraph& build) {
+Result<std::vector<double>> sum_slices(LayerView& layer, int64_t first, int64_t n, const SliceGraph& build,
+                                       double token_work) {
   std::vector<double> sum;
-  CURDKV_CHECK(run_slices(layer, first, n, build, [&](int64_t, const std::vector<float>& part) {
+  CURDKV_CHECK(run_slices(layer, first, n, token_work, build, [&](int64_t, const std::vector<float>& part) {
     sum.resize(part.size(), 0.0);
     std::transform(sum.begin(), sum.end(), part.begin(), sum.begin(), std::plus<>());
   }));

@@ -14,11 +14,14 @@ ggml_tensor* as_f32(ScoreGraph& graph, ggml_tensor* rows);
 using SliceGraph = std::function<ggml_tensor*(ScoreGraph&, int64_t first, int64_t n)>;
 
 // Runs `build` on slices of tokens [first, first + n) and puts its results, F32 [slice, n_head], side by
-// side: [n, n_head]. Slices keep F32 copies small.
-Result<Scores> per_token(LayerView& layer, int64_t first, int64_t n, int64_t n_head, const SliceGraph& build);
+// side: [n, n_head]. Slices keep F32 copies small, and, where token_work is told, the multiplications that
+// the largest operation takes for a token, the time of one within a second or so.
+Result<Scores> per_token(LayerView& layer, int64_t first, int64_t n, int64_t n_head, const SliceGraph& build,
+                         double token_work = 0);
 
 // Adds up `build`'s results, all of one shape, over slices of tokens [first, first + n).
-Result<std::vector<double>> sum_slices(LayerView& layer, int64_t first, int64_t n, const SliceGraph& build);
+Result<std::vector<double>> sum_slices(LayerView& layer, int64_t first, int64_t n, const SliceGraph& build,
+                                       double token_work = 0);
 
 // Sum over ne0 of the squares of F32 [d, n, heads]: F32 [n, heads].
 ggml_tensor* squared_norms(ScoreGraph& graph, ggml_tensor* rows);

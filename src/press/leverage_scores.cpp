@@ -9,13 +9,19 @@ namespace {
 
 using Matrix = Eigen::MatrixXd;  // column-major: [d, d] in ggml order is its transpose
 
+// Multiplications a token takes in products with [d, d] matrices.
+double work_of(int64_t d, int64_t n_head) {
+  return static_cast<double>(d) * static_cast<double>(d) * static_cast<double>(n_head);
+}
+
 // Gram matrices of all heads, rows multiplied by `whiten` first when there is any.
 Result<std::vector<Matrix>> gram(LayerView& layer, int64_t begin, int64_t count, int64_t d, int64_t n_head,
                                  const SliceGraph& rows) {
   CURDKV_TRY(const std::vector<double> flat,
-             sum_slices(layer, begin, count, [&](ScoreGraph& g, int64_t first, int64_t n) {
-               return gram_matrix(g, rows(g, first, n));
-             }));
+             sum_slices(
+                 layer, begin, count,
+                 [&](ScoreGraph& g, int64_t first, int64_t n) { return gram_matrix(g, rows(g, first, n)); },
+                 work_of(d, n_head)));
   std::vector<Matrix> out;
   for (int64_t h = 0; h < n_head; ++h) {
     const Matrix m = Eigen::Map<const Matrix>(flat.data() + h * d * d, d, d);
@@ -70,9 +76,10 @@ Result<Scores> leverage_scores(LayerView& layer, int64_t begin, int64_t count, i
     }
   }
   const SliceGraph whitened = times(whiten, rows);
-  return per_token(layer, begin, count, n_head, [&](ScoreGraph& g, int64_t first, int64_t n) {
-    return squared_norms(g, whitened(g, first, n));
-  });
+  return per_token(
+      layer, begin, count, n_head,
+      [&](ScoreGraph& g, int64_t first, int64_t n) { return squared_norms(g, whitened(g, first, n)); },
+      work_of(d, n_head));
 }
 
 }  // namespace curdkv

@@ -70,8 +70,8 @@ Result<void> LayerProducts::load(int64_t il) {
   };
   size_t total = 0;
   for (const ggml_tensor* t : {w.wq, w.wk, w.wv, w.wo, w.w_gate, w.w_up, w.w_down}) {
-    const GgufTensor& stored = *model_.file.find(t->name);  // as in the file: ggml may have repacked its own
-    const WeightMatrix m = {stored.type, model_.file.bytes().data() + stored.offset, t->ne[0], t->ne[1]};
+    const WeightMatrix m = {t->type, stored(t), t->ne[0], t->ne[1]};
+    if (m.data == nullptr) continue;
     const ProductKernel* kernel = kernel_for(m);
     if (kernel == nullptr) continue;
     total += n_bytes(weights_.emplace(t, UnpackedMatrix{kernel, m, nullptr}).first->second);
@@ -87,7 +87,21 @@ Result<void> LayerProducts::load(int64_t il) {
                                                                unpack_panels, GGML_N_TASKS_MAX, &u));
   }
   CURDKV_CHECK(compute_.allocate());
-  return compute_.run();
+  CURDKV_CHECK(compute_.run());
+  // Where ggml has a repacked copy, the file's pages were looked at for this alone.
+  for (const auto& [tensor, u] : weights_) {
+    if (ggml_backend_buffer_is_host(tensor->buffer)) continue;
+    const GgufTensor& stored = *model_.file.find(tensor->name);
+    model_.file.bytes().give_back(stored.offset, stored.n_bytes);
+  }
+  return {};
+}
+
+// A matrix as it is in the file: ggml may have repacked its own copy. Null if that is the only one.
+const char* LayerProducts::stored(const ggml_tensor* t) const {
+  if (ggml_backend_buffer_is_host(t->buffer)) return static_cast<const char*>(t->data);
+  const char* file = model_.file.bytes().data();
+  return file == nullptr ? nullptr : file + model_.file.find(t->name)->offset;
 }
 
 const ProductKernel* LayerProducts::kernel_for(const WeightMatrix& w) const {

@@ -57,7 +57,8 @@ std::string heat_map(const Selection& s, double n_tokens) {
       out += format(
           "<rect class=heat x=%.0f y=%.0f width=10 height=10 style=\"fill-opacity:%.2f\"><title>layer %zu, "
           "KV head %zu: %.0f tokens</title></rect>",
-          kLeft + kCell * static_cast<double>(il), kTop + kCell * static_cast<double>(h), n / most, il, h, n);
+          kLeft + kCell * static_cast<double>(il), kTop + kCell * static_cast<double>(h),
+          most > 0 ? std::clamp(n / most, 0.0, 1.0) : 0.0, il, h, n);
     }
   }
   for (size_t h = 0; h < s.n_kept[0].size(); ++h)

@@ -1,5 +1,6 @@
 #include "report/plot.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/format.h"
@@ -10,6 +11,13 @@ namespace {
 
 constexpr double kWidth = 360, kHeight = 250, kLeft = 46, kRight = 18, kTop = 24, kBottom = 34;
 
+// Numbers that a scale can reach: beyond them sums and powers of ten overflow.
+constexpr double kMost = 1e300, kLeast = 1e-300;
+
+double within(double x, double low, double high) {
+  return x >= low ? std::min(x, high) : low;  // NaN is low
+}
+
 std::string mark(double value) {
   return value >= 1024 && std::fmod(value, 1024) == 0 ? format("%.0fK", value / 1024) : format("%g", value);
 }
@@ -17,14 +25,19 @@ std::string mark(double value) {
 }  // namespace
 
 Scale Scale::linear(double low, double high) {
-  if (!(high > low)) high = low + 1;
+  low = within(low, -kMost, kMost);
+  high = within(high, -kMost, kMost);
+  if (!(high - low > 1e-9 * std::max(std::abs(low), std::abs(high)))) {  // too near for marks between them
+    high = low + std::max(1.0, 1e-6 * std::abs(low));
+  }
   const double rough = (high - low) / 4, power = std::pow(10, std::floor(std::log10(rough)));
   const double step = power * (rough / power < 1.5   ? 1
                                : rough / power < 3.5 ? 2
                                : rough / power < 7.5 ? 5
                                                      : 10);
   Scale s = {false, std::floor(low / step + 1e-9) * step, std::ceil(high / step - 1e-9) * step, {}};
-  for (int i = 0; s.low + i * step <= s.high + step / 2; ++i) {
+  constexpr int kMostMarks = 12;
+  for (int i = 0; i < kMostMarks && s.low + i * step <= s.high + step / 2; ++i) {
     const double x = s.low + i * step;
     s.marks.push_back(std::abs(x) < step / 1e6 ? 0 : x);
   }
@@ -32,21 +45,27 @@ Scale Scale::linear(double low, double high) {
 }
 
 Scale Scale::decades(double low, double high) {
-  Scale s = {true,
-             std::pow(10, std::floor(std::log10(low))),
-             std::pow(10, std::ceil(std::log10(high * 1.0001))),
-             {}};
-  const double step = std::pow(10, std::ceil(std::log10(s.high / s.low) / 8));  // not too many marks
-  for (double x = s.low; x <= s.high * 1.001; x *= step) s.marks.push_back(x);
+  low = within(low, kLeast, kMost);
+  high = within(high, low, kMost);
+  const double first = std::floor(std::log10(low)), last = std::ceil(std::log10(high * 1.0001));
+  Scale s = {true, std::pow(10, first), std::pow(10, last), {}};
+  const double step = std::max(1.0, std::ceil((last - first) / 8));  // not too many marks
+  for (double power = first; power <= last; power += step) s.marks.push_back(std::pow(10, power));
   return s;
 }
 
 Scale Scale::logarithmic_at(const std::vector<double>& x) {
-  return {true, x.front(), x.front() == x.back() ? 2 * x.front() : x.back(), x};
+  Scale s = {true, within(x.front(), kLeast, kMost), within(x.back(), kLeast, kMost), {}};
+  if (!(s.high > s.low)) s.high = 2 * s.low;
+  const size_t step = (x.size() + 11) / 12;
+  for (size_t i = 0; i < x.size(); i += step) s.marks.push_back(x[i]);
+  return s;
 }
 
 double Scale::share(double x) const {
-  return logarithmic ? std::log(x / low) / std::log(high / low) : (x - low) / (high - low);
+  if (!logarithmic) return within((within(x, -kMost, kMost) - low) / (high - low), -1, 2);
+  return within((std::log(within(x, kLeast, kMost)) - std::log(low)) / (std::log(high) - std::log(low)), -1,
+                2);
 }
 
 double Plot::x_of(double x) const {
@@ -101,13 +120,13 @@ std::string bars(const std::string& title, const std::vector<std::pair<std::stri
                  int digits) {
   constexpr double kNames = 136, kNumbers = 40, kBar = 15;
   double most = 0;
-  for (const auto& [name, value] : values) most = std::max(most, value);
+  for (const auto& [name, value] : values) most = std::max(most, within(value, 0, kMost));
   const double height = kTop + kBar * static_cast<double>(values.size()) + 4;
   std::string out = format("<svg viewBox=\"0 0 %.0f %.0f\" role=img aria-label=\"", kWidth, height) +
                     escaped(title) + "\"><text class=title x=0 y=14>" + escaped(title) + "</text>";
   double y = kTop;
   for (const auto& [name, value] : values) {
-    const double width = most > 0 ? value / most * (kWidth - kNames - kNumbers) : 0;
+    const double width = most > 0 ? within(value, 0, kMost) / most * (kWidth - kNames - kNumbers) : 0;
     const double size = std::min(10.0, kNames / (0.62 * static_cast<double>(name.size())));  // to fit
     out +=
         format("<text x=%.0f y=%.1f text-anchor=end style=\"font-size:%.1fpx\">", kNames - 5, y + 10, size) +

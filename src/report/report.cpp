@@ -2,8 +2,8 @@
 
 #include "base/format.h"
 #include "base/try.h"
-#include "eval/files.h"
 #include "eval/result_file.h"
+#include "io/input_file.h"
 #include "report/html.h"
 #include "report/page_texts.h"
 #include "report/sections.h"
@@ -28,7 +28,7 @@ struct Figure {
 class Report {
  public:
   Result<void> add(const std::string& path) {
-    CURDKV_TRY(const std::string text, read_file(path));
+    CURDKV_TRY(const std::string text, read_text(path));
     CURDKV_TRY(const std::vector<JsonLine> lines, parse_jsonl(path, text));
     if (lines.empty()) return Error{ErrorCode::bad_input, path + " holds no predictions"};
     for (const JsonLine& line : lines) {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "eval/jsonl.h"
 #include "eval/summary.h"
+#include "io/jsonl.h"
 
 namespace curdkv::report {
 
@@ -20,13 +20,13 @@ std::string rank_diagrams(const eval::Summary& summary);
 std::string cost_table(const eval::Summary& summary);
 // A document with each token shaded by how many heads kept it. The argument is what 'curdkv analyze --figure
 // document' writes; errors: bad_input naming the field.
-Result<std::string> document_view(const eval::JsonLine& figure);
+Result<std::string> document_view(const JsonLine& figure);
 
 // Figures of 'curdkv analyze'; what they say of their fields is in src/analysis. Errors as of
 // document_view().
-Result<std::string> attention_vs_loss_section(const eval::JsonLine& figure);
-Result<std::string> reconstruction_section(const eval::JsonLine& figure);
-Result<std::string> heads_section(const eval::JsonLine& figure);
+Result<std::string> attention_vs_loss_section(const JsonLine& figure);
+Result<std::string> reconstruction_section(const JsonLine& figure);
+Result<std::string> heads_section(const JsonLine& figure);
 // What CurDKV's scores are made of, if the predictions are those of 'curdkv eval --press ablation' or of
 // enough of it; else "".
 std::string ablation(const eval::Summary& summary);
@@ -43,12 +43,12 @@ struct SpeedRow {
   std::optional<double> share;  // of the machine's limit
 };
 struct SpeedRun {
-  eval::Json settings;  // model, threads, cache types, version
+  Json settings;  // model, threads, cache types, version
   std::vector<SpeedRow> rows;
   std::vector<std::string> names() const;  // in the order in which they first come
 };
 // Errors: bad_input naming the field.
-Result<SpeedRow> speed_row(const eval::JsonLine& line);
+Result<SpeedRow> speed_row(const JsonLine& line);
 // Tables against depth, and how time and memory grow with it.
 std::string speed_section(const SpeedRun& run);
 

@@ -1,6 +1,7 @@
 // What 'curdkv bench' measured: tables against depth, and growth with fitted exponents.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "base/format.h"
@@ -59,7 +60,7 @@ std::vector<Curve> curves_of(const SpeedRun& run, const Measure& m) {
     for (const SpeedRow& r : run.rows) {
       if (r.name != name || r.test != m.test || r.depth <= 0) continue;
       const auto value = m.of(r);
-      if (value && *value > 0) c.points.emplace_back(r.depth, *value);
+      if (value && *value > 0 && std::isfinite(*value)) c.points.emplace_back(r.depth, *value);
     }
     std::sort(c.points.begin(), c.points.end());
     if (!c.points.empty()) out.push_back(std::move(c));
@@ -69,7 +70,7 @@ std::vector<Curve> curves_of(const SpeedRun& run, const Measure& m) {
 
 std::string growth_plot(const char* title, const std::vector<Curve>& curves) {
   std::set<double> depths;
-  double low = 1e30, high = 0;
+  double low = std::numeric_limits<double>::infinity(), high = 0;
   for (const Curve& c : curves) {
     for (const auto& [x, y] : c.points) depths.insert(x), low = std::min(low, y), high = std::max(high, y);
   }
@@ -134,14 +135,14 @@ std::string against_ratio(const SpeedRun& run, const std::string& press) {
       for (const SpeedRow& r : run.rows) {
         const auto value = m.of(r);
         const bool ours = r.press == press || r.name == kFullCacheName;
-        if (!ours || r.test != m.test || r.depth != depth || !value) continue;
+        if (!ours || r.test != m.test || r.depth != depth || !value || !std::isfinite(*value)) continue;
         points.emplace_back(r.compression_ratio, *value);
         most = std::max(most, *value);
       }
       std::sort(points.begin(), points.end());
       lines.push_back(std::move(points));
     }
-    if (most == 0) continue;
+    if (most <= 0) continue;
     Plot plot(m.title, "fraction removed", Scale::linear(0, std::max(0.9, *ratios.rbegin())),
               Scale::linear(0, most));
     for (size_t i = 0; i < lines.size(); ++i) plot.line(names[i], lines[i], i);
@@ -202,7 +203,7 @@ std::vector<std::string> SpeedRun::names() const {
   return out;
 }
 
-Result<SpeedRow> speed_row(const eval::JsonLine& line) {
+Result<SpeedRow> speed_row(const JsonLine& line) {
   SpeedRow row;
   CURDKV_TRY(const std::string engine, line.text("engine"));
   CURDKV_TRY(row.test, line.text("test"));

@@ -26,7 +26,7 @@ class Case(unittest.TestCase):
 
     def curdkv(self, *args, code=0, **kwargs):
         """Runs curdkv; returns (stdout, stderr). No run may end by a signal or print a stack."""
-        done = subprocess.run([CURDKV, *args], capture_output=True, text=True, timeout=600, **kwargs)
+        done = subprocess.run([CURDKV, *args], capture_output=True, text=True, **{"timeout": 600, **kwargs})
         self.assertEqual(done.returncode, code, f"{args}\n{done.stdout}\n{done.stderr}")
         for word in ("Sanitizer", "terminate called", "GGML_ASSERT", "#0 "):
             self.assertNotIn(word, done.stderr)

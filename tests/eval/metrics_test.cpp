@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "eval/code_similarity.h"
-#include "eval/files.h"
-#include "eval/jsonl.h"
+#include "io/input_file.h"
+#include "io/jsonl.h"
 #include "support/eval_data.h"
 #include "support/must.h"
 

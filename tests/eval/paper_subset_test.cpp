@@ -3,11 +3,11 @@
 #include <gtest/gtest.h>
 
 #include "engine/layer_scoring.h"
-#include "eval/files.h"
-#include "eval/jsonl.h"
 #include "eval/metrics.h"
 #include "eval/python_text.h"
 #include "eval/ruler.h"
+#include "io/input_file.h"
+#include "io/jsonl.h"
 #include "support/eval_data.h"
 #include "support/must.h"
 

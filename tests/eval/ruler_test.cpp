@@ -6,9 +6,9 @@
 #include <map>
 
 #include "eval/builtin.h"
-#include "eval/files.h"
-#include "eval/jsonl.h"
 #include "eval/python_text.h"
+#include "io/input_file.h"
+#include "io/jsonl.h"
 #include "support/eval_data.h"
 #include "support/must.h"
 

@@ -3,9 +3,9 @@
 
 #include <gtest/gtest.h>
 
-#include "eval/files.h"
-#include "eval/jsonl.h"
 #include "eval/summary.h"
+#include "io/input_file.h"
+#include "io/jsonl.h"
 #include "support/must.h"
 
 namespace curdkv::eval {

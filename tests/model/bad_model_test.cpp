@@ -1,6 +1,7 @@
 // Model files that are broken or not for us: an error that names the reason, or a model that works; never a
 // crash.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
@@ -67,6 +68,9 @@ TEST(BadModel, NotAModel) {
   expect_refused(write("empty.gguf", ""), "is empty");
   expect_refused(write("text.gguf", "hello, world, this is no model"), "is not a GGUF file");
   expect_refused("/dev/null", "not a regular file");
+  const std::string pipe = temp_path("pipe.gguf");
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  expect_refused(pipe, "not a regular file");
 }
 
 TEST(BadModel, NotSupported) {
@@ -79,10 +83,22 @@ TEST(BadModel, NotSupported) {
                  "architecture 'gemma3' is not supported (supported: llama, qwen2, qwen3)");
   expect_refused(with("b.gguf", [](TinyModel& m) { m.extra_key = "llama.expert_count", m.extra_value = 8; }),
                  "mixture-of-experts");
+  expect_refused(with("c.gguf", [](TinyModel& m) { m.d_head = 15; }), "heads of an odd size");
+  for (const uint32_t n_rot : {4u, 7u, 18u}) {
+    expect_refused(
+        with("c.gguf",
+             [&](TinyModel& m) { m.extra_key = "llama.rope.dimension_count", m.extra_value = n_rot; }),
+        "rope.dimension_count = " + std::to_string(n_rot));
+  }
+  expect_refused(with("c.gguf",
+                      [](TinyModel& m) {
+                        m.architecture = "qwen2";
+                        m.extra_key = "qwen2.rope.dimension_count", m.extra_value = 5;
+                      }),
+                 "rope.dimension_count = 5");
   expect_refused(
-      with("c.gguf",
-           [](TinyModel& m) { m.extra_key = "llama.attention.sliding_window", m.extra_value = 4096; }),
-      "sliding-window");
+      with("c.gguf", [](TinyModel& m) { m.extra_key = "llama.nextn_predict_layers", m.extra_value = 1; }),
+      "predict several tokens");
   expect_refused(with("d.gguf", [](TinyModel& m) { m.omit = "blk.1.ffn_up.weight"; }),
                  "lacks the tensor 'blk.1.ffn_up.weight'");
   expect_refused(with("e.gguf",

@@ -90,6 +90,35 @@ TEST_P(Parity, OwnPrefillAttentionToo) {
 INSTANTIATE_TEST_SUITE_P(Architectures, Parity, ::testing::ValuesIn(cases()),
                          [](const auto& i) { return std::string(i.param.name); });
 
+// Keys of other architectures: libllama reads none of them for these, and neither do we.
+TEST(ParityOfKeys, WhatLibllamaIgnoresChangesNothing) {
+  const auto tokens = random_tokens(40, 256);
+  const auto theirs = [&](const std::string& path) {
+    return LlamaCpp::load(path, 1, 256, GGML_TYPE_F32)->extend(tokens, false)[0];
+  };
+  const auto ours = [&](const std::string& path) {
+    const Model model = must(Model::load(path));
+    Session session = must(Session::create(model, {}));
+    must(session.prefill(tokens, Press()));
+    return std::vector<float>(session.logits().begin(), session.logits().end());
+  };
+  for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
+    TinyModel model;
+    model.architecture = architecture;
+    model.rope_scaling = "yarn";
+    const std::string plain = write_tiny_model(model, temp_path("plain.gguf"));
+    for (const char* key : {"attention.scale", "attention.sliding_window", "rope.scaling.yarn_beta_fast",
+                            "rope.scaling.yarn_ext_factor", "rope.scaling.yarn_log_multiplier"}) {
+      SCOPED_TRACE(std::string(architecture) + "." + key);
+      model.extra_key = std::string(architecture) + "." + key;
+      model.extra_value = 2;
+      const std::string keyed = write_tiny_model(model, temp_path("keyed.gguf"));
+      EXPECT_EQ(theirs(keyed), theirs(plain));
+      EXPECT_EQ(ours(keyed), ours(plain));
+    }
+  }
+}
+
 // Quantised activations round differently in different kernels, so the bar is what such rounding makes.
 class WeightTypes : public ::testing::TestWithParam<ggml_type> {};
 

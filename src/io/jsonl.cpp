@@ -1,9 +1,41 @@
-#include "eval/jsonl.h"
+#include "io/jsonl.h"
+
+#include <limits>
 
 #include "base/try.h"
-#include "eval/files.h"
+#include "io/input_file.h"
 
-namespace curdkv::eval {
+namespace curdkv {
+namespace {
+
+constexpr int kMostDepth = 64;
+
+// Brackets outside strings.
+bool is_nested_deeper(std::string_view text, int most) {
+  int depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      in_string = c != '"';
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '[' || c == '{') {
+      if (++depth > most) return true;
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text) {
+  if (is_nested_deeper(text, kMostDepth)) return Json(Json::value_t::discarded);
+  return Json::parse(text, nullptr, false);
+}
 
 std::string JsonLine::place() const {
   return path_ + ", line " + std::to_string(number_);
@@ -40,9 +72,10 @@ Result<std::vector<std::string>> JsonLine::texts(const char* name) const {
 
 Result<int64_t> JsonLine::integer(const char* name) const {
   CURDKV_TRY(const Json* value, field(name));
-  if (!value->is_number_integer() || *value < 0) {
-    return error(std::string("field '") + name + "' is no whole number from 0");
-  }
+  const bool fits = value->is_number_unsigned()
+                        ? value->get<uint64_t>() <= uint64_t{std::numeric_limits<int64_t>::max()}
+                        : value->is_number_integer() && value->get<int64_t>() >= 0;
+  if (!fits) return error(std::string("field '") + name + "' is no whole number from 0 to 2^63 - 1");
   return value->get<int64_t>();
 }
 
@@ -79,17 +112,20 @@ Result<std::vector<JsonLine>> parse_jsonl(const std::string& path, std::string_v
   for (const std::string_view line : lines_of(text)) {
     ++number;
     if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
-    Json object = Json::parse(line, nullptr, false);
-    JsonLine parsed(path, number, std::move(object));
-    if (!parsed.object().is_object()) return parsed.error("not a JSON object");
+    JsonLine parsed(path, number, parse_json(line));
+    if (!parsed.object().is_object()) {
+      const bool deep = is_nested_deeper(line, kMostDepth);
+      return parsed.error(deep ? "nested more than " + std::to_string(kMostDepth) + " levels deep"
+                               : std::string("not a JSON object"));
+    }
     out.push_back(std::move(parsed));
   }
   return out;
 }
 
 Result<std::vector<JsonLine>> read_jsonl(const std::string& path) {
-  CURDKV_TRY(const std::string text, read_file(path));
+  CURDKV_TRY(const std::string text, read_text(path));
   return parse_jsonl(path, text);
 }
 
-}  // namespace curdkv::eval
+}  // namespace curdkv

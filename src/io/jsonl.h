@@ -7,9 +7,13 @@
 
 #include "curdkv/result.h"
 
-namespace curdkv::eval {
+namespace curdkv {
 
 using Json = nlohmann::ordered_json;
+
+// What text says in JSON; a discarded value if it is none, or nested deeper than anything written here is:
+// copying and comparing values takes stack for every level.
+Json parse_json(std::string_view text);
 
 class JsonLine {
  public:
@@ -41,4 +45,4 @@ Result<std::vector<JsonLine>> read_jsonl(const std::string& path);
 // The same of text that came from `path`.
 Result<std::vector<JsonLine>> parse_jsonl(const std::string& path, std::string_view text);
 
-}  // namespace curdkv::eval
+}  // namespace curdkv
