@@ -6,6 +6,7 @@
 #include <map>
 
 #include "command.h"
+#include "last_net.h"
 
 namespace {
 
@@ -50,11 +51,12 @@ int main(int argc, char** argv) {
   // Large blocks go back to the system as soon as they are freed, whatever was freed before: what the cache
   // gives up leaves the process.
   mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+  take_stack();
   install_signal_handlers();
   try {
     return run(argc, argv);
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "error: out of memory\n");
+    say_out_of_memory();
   } catch (const std::exception& e) {
     std::fprintf(stderr, "error: %s\n", e.what());
   }

@@ -3,9 +3,9 @@
 // close its own turn by quoting one.
 #include <llama.h>
 
+#include "base/guard.h"
 #include "base/try.h"
 #include "curdkv/text.h"
-#include "text/guard.h"
 
 namespace curdkv {
 namespace {

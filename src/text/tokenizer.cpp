@@ -1,9 +1,9 @@
 #include <llama.h>
 
+#include "base/guard.h"
 #include "base/log_capture.h"
 #include "base/try.h"
 #include "curdkv/text.h"
-#include "text/guard.h"
 #include "text/tokenizer_impl.h"
 
 namespace curdkv {
