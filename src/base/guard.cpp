@@ -33,14 +33,6 @@ void throw_instead(const char* message) {
   if (previous != nullptr) previous(message);
 }
 
-// ggml asserts that what it allocated is there, and aborts by name where it was built to (cmake/llama).
-bool is_about_memory(std::string_view assertion) {
-  for (const char* sign : {"out of memory", "!= NULL", "mem_buffer", "failed to allocate"}) {
-    if (assertion.find(sign) != std::string_view::npos) return true;
-  }
-  return false;
-}
-
 Error out_of_memory() {
   return {ErrorCode::out_of_memory, "out of memory"};  // short enough for a string to need none
 }
@@ -59,6 +51,15 @@ ThrowingAssertions::~ThrowingAssertions() {
   const std::lock_guard lock(callback_mutex);
   throwing = false;
   if (--n_guarded == 0) ggml_set_abort_callback(previous);
+}
+
+// ggml asserts that what it allocated is there, aborts by name where it was built to (cmake/llama), and logs
+// exceptions.
+bool is_about_memory(std::string_view text) {
+  for (const char* sign : {"out of memory", "!= NULL", "mem_buffer", "failed to allocate", "bad_alloc"}) {
+    if (text.find(sign) != std::string_view::npos) return true;
+  }
+  return false;
 }
 
 Error current_exception_as_error(ErrorCode otherwise) {

@@ -8,6 +8,7 @@
 // lets go of them when the mark is still there the next time: see Compute.
 #pragma once
 
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -30,6 +31,9 @@ class ThrowingAssertions {
 // What the exception being handled says. out_of_memory if memory was short, which takes none to say; else
 // `otherwise`. Rethrows what is no std::exception.
 Error current_exception_as_error(ErrorCode otherwise);
+
+// Whether what ggml or libllama asserted or logged says that memory was short.
+bool is_about_memory(std::string_view text);
 
 // Runs the call, which returns a Result or nothing, and turns what it throws into an Error.
 template <typename Call>

@@ -3,6 +3,8 @@
 #include <cmath>
 
 #include "base/format.h"
+#include "base/guard.h"
+#include "base/log_capture.h"
 #include "base/try.h"
 
 namespace curdkv {
@@ -18,7 +20,10 @@ Result<GgufFile> GgufFile::open(const std::string& path) {
   if (file.bytes_.size() < 4 || std::string(file.bytes_.data(), 4) != "GGUF") {
     return file.error("is not a GGUF file (it does not begin with 'GGUF')");
   }
+  take_log_error();
   file.gguf_.reset(gguf_init_from_buffer(file.bytes_.data(), file.bytes_.size(), {true, nullptr}));
+  if (!file.gguf_ && is_about_memory(take_log_error()))
+    return Error{ErrorCode::out_of_memory, path + ": there is not enough memory to read its header"};
   if (!file.gguf_) return file.error("is a truncated or malformed GGUF file: its header cannot be read");
   CURDKV_CHECK(file.read_tensors());
   return file;
