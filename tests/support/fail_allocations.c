@@ -1,5 +1,6 @@
-// Preloaded into a program, lets allocations fail: FAIL_AT=N the N-th (from 1), of those of at least FAIL_FROM bytes;
-// with FAIL_ALL=1 all from there on. FAIL_COUNT=1 writes their number to standard error at exit.
+// Preloaded into a program, lets allocations fail: FAIL_AT=N the N-th (from 1), of those of at least
+// FAIL_FROM bytes; with FAIL_ALL=1 all from there on. FAIL_COUNT=1 writes their number to standard error at
+// exit.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdatomic.h>
