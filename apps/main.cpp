@@ -8,6 +8,7 @@
 #include "command.h"
 #include "curdkv/version.h"
 #include "faults.h"
+#include "last_net.h"
 #include "version.h"
 
 namespace {
@@ -54,13 +55,14 @@ int main(int argc, char** argv) {
   // Large blocks go back to the system as soon as they are freed, whatever was freed before: what the cache
   // gives up leaves the process.
   mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+  take_stack();
   install_signal_handlers();
   catch_mapped_file_faults();
   try {
     if (const auto able = curdkv::check_cpu(); !able) return report(able.error());
     return run(argc, argv);
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "error: out of memory\n");
+    say_out_of_memory();
   } catch (const std::exception& e) {
     std::fprintf(stderr, "error: %s\n", e.what());
   }

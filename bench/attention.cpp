@@ -145,14 +145,14 @@ class Graph {
   Graph(const Caches& c, Kind kind, int n_threads)
       : compute_(make_compute(n_threads)), states_(static_cast<size_t>(c.shape.n_layer)) {
     const Shape& s = c.shape;
-    ggml_context* ctx = compute_->begin();
+    ggml_context* ctx = must(compute_->begin());
     q_ = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, s.d, s.n_head_kv * s.n_group, 1);
     ggml_set_input(q_);
     for (int64_t il = 0; il < s.n_layer; ++il) {
       const RaggedLayer& l = c.cache.layer(il);
       if (kind == Kind::ours) {
         states_[static_cast<size_t>(il)] = {&l, 1, s.n_group, c.scale()};
-        out_ = ragged_attention_cpu(ctx, &states_[static_cast<size_t>(il)], q_, l.k, l.v);
+        out_ = ragged_attention_cpu(*compute_, &states_[static_cast<size_t>(il)], q_, l.k, l.v);
       } else {  // heads of equal length side by side
         const int64_t n = c.lengths[0] + 1;
         const auto view = [&](ggml_tensor* t) {

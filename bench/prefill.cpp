@@ -55,7 +55,7 @@ Rung products(Compute& compute, const Model::Impl& model, const char* name, Laye
     n_weights += static_cast<double>(ggml_nelements(t));
   return {name, 2e-9 * n_weights * kTokens, [&compute, &kernel, w] {
             must(kernel.load(0));
-            ggml_context* ctx = compute.begin();
+            ggml_context* ctx = must(compute.begin());
             const auto input = [&](int64_t n) { return ggml_new_tensor_2d(ctx, GGML_TYPE_F32, n, kTokens); };
             ggml_tensor *x = input(w.wq->ne[0]), *heads = input(w.wo->ne[0]), *ff = input(w.w_down->ne[0]);
             for (auto [weights, from] : {std::pair{w.wq, x},
@@ -78,7 +78,7 @@ Rung attention(Compute& compute, const Model::Impl& model, int64_t depth, bool o
   const double seen = static_cast<double>(depth + kTokens / 2);
   const double gflop = 2e-9 * seen * kTokens * static_cast<double>(hp.n_head * (hp.d_head_k + hp.d_head_v));
   return {own ? "attention, ours" : "attention, ggml's", gflop, [&compute, &hp, n, own] {
-            ggml_context* ctx = compute.begin();
+            ggml_context* ctx = must(compute.begin());
             ggml_tensor* q = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, hp.d_head_k, hp.n_head, kTokens);
             ggml_tensor* k_rows = ggml_new_tensor_3d(ctx, GGML_TYPE_F16, hp.d_head_k, hp.n_head_kv, n);
             ggml_tensor* v_rows = ggml_new_tensor_3d(ctx, GGML_TYPE_F16, hp.d_head_v, hp.n_head_kv, n);
@@ -86,7 +86,7 @@ Rung attention(Compute& compute, const Model::Impl& model, int64_t depth, bool o
                         *v = ggml_permute(ctx, v_rows, 0, 2, 1, 3), *out;
             std::vector<ggml_tensor*> inputs = {q, k_rows, v_rows};
             if (own) {
-              out = prefill_attention_cpu(compute, ctx, q, k, v, hp.kq_scale);
+              out = prefill_attention_cpu(compute, q, k, v, hp.kq_scale);
             } else {
               ggml_tensor* mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, n, kTokens);
               inputs.push_back(mask);

@@ -2,15 +2,18 @@
 
 #include <llama.h>
 
+#include <cstring>
 #include <mutex>
 
 namespace curdkv {
 namespace {
 
-thread_local std::string first_error;
+// Plain memory: it is written to when there is none left, and by threads that ggml starts and ends.
+thread_local char first_error[512];
 
 void on_log(ggml_log_level level, const char* text, void*) {
-  if (level == GGML_LOG_LEVEL_ERROR && first_error.empty()) first_error = text;
+  if (level == GGML_LOG_LEVEL_ERROR && first_error[0] == '\0')
+    std::strncpy(first_error, text, sizeof first_error - 1);
 }
 
 }  // namespace
@@ -21,8 +24,8 @@ void capture_logs() {
 }
 
 std::string take_log_error() {
-  std::string text;
-  std::swap(text, first_error);
+  std::string text = first_error;
+  first_error[0] = '\0';
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
   return text;
 }

@@ -15,14 +15,26 @@ int64_t RaggedLayer::longest() const {
 
 RaggedCache::RaggedCache(const CacheShape& shape, const std::vector<ggml_backend_dev_t>& layer_device)
     : shape_(shape), layer_device_(layer_device) {
-  clear();
-}
-
-void RaggedCache::clear() {
-  layers_.clear();
   layers_.resize(static_cast<size_t>(shape_.n_layer));
   const std::vector<int64_t> zero(static_cast<size_t>(shape_.n_head_kv), 0);
   for (RaggedLayer& l : layers_) l.offset = l.length = l.capacity = zero;
+}
+
+void RaggedCache::clear() noexcept {
+  for (RaggedLayer& l : layers_) {
+    for (std::vector<int64_t>* rows : {&l.offset, &l.length, &l.capacity})
+      std::fill(rows->begin(), rows->end(), 0);
+    l.k = l.v = nullptr;
+    l.id = 0;
+    l.buffer.reset();
+    l.context.reset();
+  }
+}
+
+uint64_t RaggedCache::version() const {
+  uint64_t latest = 0;
+  for (const RaggedLayer& l : layers_) latest = std::max(latest, l.id);
+  return latest;
 }
 
 Result<RaggedLayer> RaggedCache::allocate_layer(int64_t il, const std::vector<int64_t>& lengths,
@@ -76,17 +88,15 @@ Result<void> RaggedCache::grow(int64_t il, int64_t n) {
   return {};
 }
 
-Result<bool> RaggedCache::reserve(int64_t n) {
-  bool moved = false;
+Result<void> RaggedCache::reserve(int64_t n) {
   for (int64_t il = 0; il < shape_.n_layer; ++il) {
     const RaggedLayer& l = layer(il);
     bool fits = true;
     for (size_t h = 0; h < l.length.size(); ++h) fits = fits && l.length[h] + n <= l.capacity[h];
     if (fits) continue;
     CURDKV_CHECK(grow(il, n));
-    moved = true;
   }
-  return moved;
+  return {};
 }
 
 void RaggedCache::append(int64_t n) {
@@ -101,8 +111,9 @@ RaggedCache::Mark RaggedCache::mark() const {
   return mark;
 }
 
-void RaggedCache::rewind(const Mark& mark) {
-  for (size_t il = 0; il < layers_.size(); ++il) layers_[il].length = mark[il];
+void RaggedCache::rewind(const Mark& mark) noexcept {
+  for (size_t il = 0; il < layers_.size(); ++il)
+    std::copy(mark[il].begin(), mark[il].end(), layers_[il].length.begin());
 }
 
 size_t RaggedCache::n_bytes() const {

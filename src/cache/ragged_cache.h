@@ -37,7 +37,7 @@ struct RaggedLayer {
   ggml_tensor* k = nullptr;       // type_k [d_head_k, sum of capacity]
   ggml_tensor* v = nullptr;       // type_v [d_head_v, sum of capacity]
 
-  uint64_t id = 0;  // of this allocation; no other ever has it
+  uint64_t id = 0;  // of this allocation; later ones have greater ones
 
   int64_t longest() const;
 
@@ -63,14 +63,18 @@ class RaggedCache {
                                      const std::vector<int64_t>& capacity) const;
   void replace(int64_t il, RaggedLayer layer) { layers_[static_cast<size_t>(il)] = std::move(layer); }
 
-  // Makes room for n more rows in every head, moving layers that lack it. Returns whether any moved, which
-  // invalidates graphs built over the old tensors.
-  Result<bool> reserve(int64_t n);
+  // Makes room for n more rows in every head, moving layers that lack it. On error some have moved; they hold
+  // what they held before.
+  Result<void> reserve(int64_t n);
+
+  // Another one whenever any layer was moved or replaced, in whatever way: a graph serves as long as the
+  // cache has the version that it was built over. No two caches have the same, but for 0 of empty ones.
+  uint64_t version() const;
 
   void append(int64_t n);  // n rows were written behind every head's length; room must be there
   Mark mark() const;
-  void rewind(const Mark& mark);  // forgets what was appended since; the room stays
-  void clear();                   // frees everything
+  void rewind(const Mark& mark) noexcept;  // forgets what was appended since; the room stays
+  void clear() noexcept;                   // frees everything
 
   size_t n_bytes() const;                               // allocated now, as the backends report it
   size_t n_bytes_uncompressed(int64_t n_tokens) const;  // what n_tokens cost with nothing evicted

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/guard.h"
 #include "base/try.h"
 #include "engine/decoder.h"
 #include "engine/session_impl.h"
@@ -16,10 +17,10 @@ struct BatchDecoder::Impl {
   Model model;
   SessionParams params;
   std::unique_ptr<Compute> compute;
-  size_t room = 0;  // sessions that compute has room for
 
   // The graph, and what it was built over.
-  std::vector<uint64_t> built_over;  // RaggedLayer::id of all layers of all sessions
+  uint64_t epoch = 0;                // of compute
+  std::vector<uint64_t> built_over;  // RaggedCache::version() of all sessions
   int64_t n_padded = 0;
   ggml_tensor* tokens = nullptr;           // I32 [n_padded]
   ggml_tensor* positions = nullptr;        // I32 [n_padded]
@@ -30,21 +31,19 @@ struct BatchDecoder::Impl {
   const HParams& hp() const { return model.impl().hp; }
   Result<void> check(std::span<Session::Impl* const> sessions, std::span<const Token> next) const;
   bool on_cpu() const;
-  Result<void> make_room(size_t n);
   Result<void> build(std::span<Session::Impl* const> sessions);
   ggml_tensor* attend(std::span<Session::Impl* const> sessions, int64_t il, const Projections& p);
+  Result<void> decode_in_turn(std::span<Session::Impl* const> sessions, std::span<const Token> next);
   void set_inputs(std::span<Session::Impl* const> sessions, std::span<const Token> next);
   Result<void> decode(std::span<Session::Impl* const> sessions, std::span<const Token> next);
 };
 
 namespace {
 
-std::vector<uint64_t> layer_ids(std::span<Session::Impl* const> sessions) {
-  std::vector<uint64_t> ids;
-  for (const Session::Impl* s : sessions) {
-    for (int64_t il = 0; il < s->cache.shape().n_layer; ++il) ids.push_back(s->cache.layer(il).id);
-  }
-  return ids;
+std::vector<uint64_t> versions_of(std::span<Session::Impl* const> sessions) {
+  std::vector<uint64_t> versions;
+  for (const Session::Impl* s : sessions) versions.push_back(s->cache.version());
+  return versions;
 }
 
 // Joins columns, halves first, so that each is copied few times.
@@ -79,18 +78,6 @@ bool BatchDecoder::Impl::on_cpu() const {
   return std::all_of(devices.begin(), devices.end(), [&](ggml_backend_dev_t d) { return d == cpu; });
 }
 
-Result<void> BatchDecoder::Impl::make_room(size_t n) {
-  if (n <= room) return {};
-  // A layer takes about 40 nodes, and a session in it some for its rows, its attention and the joining.
-  const auto n_layer = static_cast<size_t>(hp().n_layer);
-  const size_t per_session = 16 + 8 * static_cast<size_t>(hp().n_head_kv);
-  CURDKV_TRY(compute, Compute::create(model.impl().weights, params.n_threads,
-                                      1024 + n_layer * (64 + per_session * n), params.stop));
-  room = n;
-  built_over.clear();
-  return {};
-}
-
 ggml_tensor* BatchDecoder::Impl::attend(std::span<Session::Impl* const> sessions, int64_t il,
                                         const Projections& p) {
   ggml_context* ctx = compute->context();
@@ -113,16 +100,20 @@ ggml_tensor* BatchDecoder::Impl::attend(std::span<Session::Impl* const> sessions
     ggml_tensor* v = store(layer.v, p.v);
     ggml_tensor* q =
         ggml_view_3d(ctx, p.q, p.q->ne[0], p.q->ne[1], 1, p.q->nb[1], p.q->nb[2], s * p.q->nb[2]);
-    columns.push_back(ragged_attention_cpu(ctx, &state, q, k, v));
+    columns.push_back(ragged_attention_cpu(*compute, &state, q, k, v));
   }
   ggml_tensor* out = joined(ctx, columns);
   return ggml_pad(ctx, out, 0, static_cast<int>(n_padded - out->ne[1]), 0, 0);
 }
 
 Result<void> BatchDecoder::Impl::build(std::span<Session::Impl* const> sessions) {
-  CURDKV_CHECK(make_room(sessions.size()));
   const auto n = static_cast<int64_t>(sessions.size());
-  ggml_context* ctx = compute->begin();
+  if (compute == nullptr) {
+    CURDKV_TRY(compute, Compute::create(model.impl().weights, params.n_threads, 0, params.stop));
+  }
+  // A layer takes about 40 nodes, and a session in it some for its rows, its attention and the joining.
+  compute->reserve_nodes(static_cast<size_t>(1024 + hp().n_layer * (64 + 16 * n)));
+  CURDKV_TRY(ggml_context * ctx, compute->begin());
   n_padded = round_up(n, kExtendPad);
   const auto input = [&](ggml_type type, int64_t n_elements) {
     ggml_tensor* t = ggml_new_tensor_1d(ctx, type, n_elements);
@@ -142,7 +133,8 @@ Result<void> BatchDecoder::Impl::build(std::span<Session::Impl* const> sessions)
   logits = build_logits(ctx, model.impl(), x);
   ggml_build_forward_expand(compute->graph(), logits);
   CURDKV_CHECK(compute->allocate());
-  built_over = layer_ids(sessions);
+  built_over = versions_of(sessions);
+  epoch = compute->epoch();
   return {};
 }
 
@@ -167,16 +159,16 @@ void BatchDecoder::Impl::set_inputs(std::span<Session::Impl* const> sessions, st
 Result<void> BatchDecoder::Impl::decode(std::span<Session::Impl* const> sessions,
                                         std::span<const Token> next) {
   CURDKV_CHECK(check(sessions, next));
-  if (!on_cpu()) {  // the custom attention ops are the CPU's
-    for (size_t i = 0; i < sessions.size(); ++i) CURDKV_CHECK(sessions[i]->extend(next.subspan(i, 1), {}));
-    return {};
-  }
+  if (!on_cpu()) return decode_in_turn(sessions, next);  // the custom attention ops are the CPU's
   for (Session::Impl* s : sessions) {
-    CURDKV_TRY([[maybe_unused]] const bool moved, s->cache.reserve(1));
+    CURDKV_CHECK(s->cache.reserve(1));
+    s->logits.reserve(static_cast<size_t>(hp().n_vocab));
   }
-  if (built_over != layer_ids(sessions)) CURDKV_CHECK(build(sessions));
+  if (compute == nullptr || epoch != compute->epoch() || built_over != versions_of(sessions))
+    CURDKV_CHECK(build(sessions));
   set_inputs(sessions, next);
   CURDKV_CHECK(compute->run());
+  // From here on nothing fails.
   for (size_t i = 0; i < sessions.size(); ++i) {
     Session::Impl& s = *sessions[i];
     s.logits.resize(static_cast<size_t>(hp().n_vocab));
@@ -188,21 +180,38 @@ Result<void> BatchDecoder::Impl::decode(std::span<Session::Impl* const> sessions
   return {};
 }
 
+Result<void> BatchDecoder::Impl::decode_in_turn(std::span<Session::Impl* const> sessions,
+                                                std::span<const Token> next) {
+  std::vector<Session::Mark> before;
+  for (Session::Impl* s : sessions) before.push_back(s->mark());
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    const auto done = guarded([&] { return sessions[i]->extend(next.subspan(i, 1), {}); });
+    if (done) continue;
+    for (size_t j = 0; j < i; ++j) sessions[j]->rewind(std::move(before[j]));
+    return done;
+  }
+  return {};
+}
+
 BatchDecoder::BatchDecoder(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 BatchDecoder::BatchDecoder(BatchDecoder&&) noexcept = default;
 BatchDecoder::~BatchDecoder() = default;
 
 Result<BatchDecoder> BatchDecoder::create(const Model& model, const SessionParams& params) {
-  if (params.n_threads < 1 || params.n_threads > GGML_MAX_N_THREADS) {
-    return Error{ErrorCode::bad_argument, "the number of threads is out of range"};
-  }
-  return BatchDecoder(std::make_unique<Impl>(model, params));
+  return guarded([&]() -> Result<BatchDecoder> {
+    if (params.n_threads < 1 || params.n_threads > GGML_MAX_N_THREADS) {
+      return Error{ErrorCode::bad_argument, "the number of threads is out of range"};
+    }
+    return BatchDecoder(std::make_unique<Impl>(model, params));
+  });
 }
 
 Result<void> BatchDecoder::decode(std::span<Session* const> sessions, std::span<const Token> tokens) {
-  std::vector<Session::Impl*> impls;
-  for (Session* s : sessions) impls.push_back(s->impl_.get());
-  return impl_->decode(impls, tokens);
+  return guarded([&] {
+    std::vector<Session::Impl*> impls;
+    for (Session* s : sessions) impls.push_back(s->impl_.get());
+    return impl_->decode(impls, tokens);
+  });
 }
 
 }  // namespace curdkv

@@ -9,27 +9,26 @@
 namespace curdkv {
 namespace {
 
-struct Copy {
-  const ggml_tensor *k, *v;
-  const std::vector<std::vector<int32_t>>* rows;
-  const RaggedLayer* to;
-  Tickets heads = {};
-};
-
 // dst: nothing. A head at a time, K or V.
-void copy_heads(ggml_tensor*, int, int nth, void* userdata) {
-  auto& c = *static_cast<Copy*>(userdata);
-  for (int64_t i; (i = c.heads.draw(2 * std::ssize(*c.rows), nth)) >= 0;) {
-    const auto h = static_cast<size_t>(i / 2);
-    const ggml_tensor *from = i % 2 == 0 ? c.k : c.v, *to = i % 2 == 0 ? c.to->k : c.to->v;
-    char* at = static_cast<char*>(to->data) + static_cast<size_t>(c.to->offset[h]) * to->nb[1];
-    for (const int32_t row : (*c.rows)[h]) {
-      std::memcpy(at, static_cast<const char*>(from->data) + static_cast<size_t>(row) * from->nb[1],
-                  to->nb[1]);
-      at += to->nb[1];
+struct CopyHeads {
+  const ggml_tensor *k, *v;
+  const std::vector<std::vector<int32_t>>& rows;
+  const RaggedLayer& to;
+  Tickets heads = {};
+
+  void operator()(ggml_tensor*, const OpThread& thread) {
+    for (int64_t i; (i = heads.draw(2 * std::ssize(rows), thread.nth)) >= 0;) {
+      const auto h = static_cast<size_t>(i / 2);
+      const ggml_tensor *from = i % 2 == 0 ? k : v, *into = i % 2 == 0 ? to.k : to.v;
+      char* at = static_cast<char*>(into->data) + static_cast<size_t>(to.offset[h]) * into->nb[1];
+      for (const int32_t row : rows[h]) {
+        std::memcpy(at, static_cast<const char*>(from->data) + static_cast<size_t>(row) * from->nb[1],
+                    into->nb[1]);
+        at += into->nb[1];
+      }
     }
   }
-}
+};
 
 bool copies_in_memory(const ggml_tensor* from, const ggml_tensor* to) {
   return from->type == to->type && ggml_backend_buffer_is_host(from->buffer) &&
@@ -43,11 +42,10 @@ Result<void> copy_rows(Compute& compute, ggml_tensor* k, ggml_tensor* v,
                        const ChangeKeys& change) {
   constexpr int64_t kSlice = 4096;  // rows at a time: each goes through F32
   std::vector<std::pair<ggml_tensor*, std::vector<int32_t>>> inputs;
-  ggml_context* ctx = compute.begin();
+  CURDKV_TRY(ggml_context * ctx, compute.begin());
   if (!change && copies_in_memory(k, to.k) && copies_in_memory(v, to.v)) {
     ggml_build_forward_expand(compute.graph(),
-                              ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, nullptr, 0, copy_heads,
-                                             GGML_N_TASKS_MAX, compute.keep<Copy>(k, v, &rows, &to)));
+                              compute.custom<CopyHeads>(GGML_TYPE_F32, {1, 1, 1, 1}, {}, 0, k, v, rows, to));
     CURDKV_CHECK(compute.allocate());
     return compute.run();
   }

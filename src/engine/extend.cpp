@@ -9,7 +9,8 @@ namespace curdkv {
 Result<void> Session::Impl::build_extend(int64_t n_new, bool decoding, bool all_logits) {
   DecodeGraph& d = decode;
   const HParams& hp = m().hp;
-  ggml_context* ctx = compute->begin();
+  reserve_nodes(0);
+  CURDKV_TRY(ggml_context * ctx, compute->begin());
   d.n_padded = decoding ? 1 : round_up(n_new, kExtendPad);
   const auto input = [&](ggml_type type, int64_t n) {
     ggml_tensor* t = ggml_new_tensor_1d(ctx, type, n);
@@ -47,7 +48,7 @@ Result<void> Session::Impl::build_extend(int64_t n_new, bool decoding, bool all_
       ggml_tensor* k = store(layer.k, p.k);
       ggml_tensor* v = store(layer.v, p.v);
       if (on_cpu(il) && !params.portable_attention) {
-        return ragged_attention_cpu(ctx, &d.attention[i], p.q, k, v);
+        return ragged_attention_cpu(*compute, &d.attention[i], p.q, k, v);
       }
       portable = true;
       if (n_new > 1 && d.mask == nullptr) d.mask = input(GGML_TYPE_F16, ragged_mask.n_elements());
@@ -62,6 +63,7 @@ Result<void> Session::Impl::build_extend(int64_t n_new, bool decoding, bool all_
   if (d.mask != nullptr) ragged_mask.write(d.mask);
   // The portable ops have the lengths built in; so has a graph for several tokens its shape.
   d.epoch = decoding && !portable ? compute->epoch() : 0;
+  d.cache_version = cache.version();
   return {};
 }
 
@@ -69,9 +71,9 @@ Result<void> Session::Impl::extend_chunk(std::span<const Token> tokens, bool dec
                                          const LogitsSink& sink) {
   const auto n_new = static_cast<int64_t>(tokens.size());
   const HParams& hp = m().hp;
-  CURDKV_TRY(const bool moved, cache.reserve(n_new));
+  CURDKV_CHECK(cache.reserve(n_new));
   DecodeGraph& d = decode;
-  if (!decoding || moved || d.epoch != compute->epoch())
+  if (!decoding || d.cache_version != cache.version() || d.epoch != compute->epoch())
     CURDKV_CHECK(build_extend(n_new, decoding, bool(sink)));
 
   std::vector<int32_t> ids(tokens.begin(), tokens.end()), positions;

@@ -3,6 +3,7 @@
 #include <numeric>
 #include <optional>
 
+#include "base/guard.h"
 #include "base/stopwatch.h"
 #include "base/try.h"
 #include "base/utf8.h"
@@ -60,55 +61,59 @@ Error nothing_to_start_from() {
 
 Result<Generation> generate(Session& session, const Tokenizer& tokenizer, Sampler& sampler,
                             const GenerateOptions& options) {
-  if (session.logits().empty()) return nothing_to_start_from();
-  Writer writer(tokenizer, sampler, options);
-  while (const auto token = writer.next(session.logits())) {
-    const Stopwatch watch;
-    const DecodeBudget& bound = options.decode_budget;
-    if (bound.budget > 0 && session.longest_head() >= bound.budget + bound.interval) {
-      CURDKV_CHECK(session.compress(bound.press, bound.budget, bound.interval));
+  return guarded([&]() -> Result<Generation> {
+    if (session.logits().empty()) return nothing_to_start_from();
+    Writer writer(tokenizer, sampler, options);
+    while (const auto token = writer.next(session.logits())) {
+      const Stopwatch watch;
+      const DecodeBudget& bound = options.decode_budget;
+      if (bound.budget > 0 && session.longest_head() >= bound.budget + bound.interval) {
+        CURDKV_CHECK(session.compress(bound.press, bound.budget, bound.interval));
+      }
+      CURDKV_CHECK(session.extend({&*token, 1}));
+      writer.note_decoded(watch.ms());
     }
-    CURDKV_CHECK(session.extend({&*token, 1}));
-    writer.note_decoded(watch.ms());
-  }
-  return writer.finish();
+    return writer.finish();
+  });
 }
 
 Result<std::vector<Generation>> generate_together(BatchDecoder& batch, std::span<Session* const> sessions,
                                                   const Tokenizer& tokenizer, std::span<Sampler> samplers,
                                                   int64_t n_predict) {
-  if (samplers.size() != sessions.size()) {
-    return Error{ErrorCode::bad_argument, "generating together takes a sampler for each session"};
-  }
-  GenerateOptions options;
-  options.n_predict = n_predict;
-  std::vector<Writer> writers;
-  for (size_t i = 0; i < sessions.size(); ++i) {
-    if (sessions[i]->logits().empty()) return nothing_to_start_from();
-    writers.emplace_back(tokenizer, samplers[i], options);
-  }
-  std::vector<size_t> going(sessions.size());
-  std::iota(going.begin(), going.end(), size_t{0});
-  for (;;) {
-    std::vector<size_t> still;
-    std::vector<Session*> step;
-    std::vector<Token> tokens;
-    for (const size_t i : going) {
-      const auto token = writers[i].next(sessions[i]->logits());
-      if (!token) continue;
-      still.push_back(i);
-      step.push_back(sessions[i]);
-      tokens.push_back(*token);
+  return guarded([&]() -> Result<std::vector<Generation>> {
+    if (samplers.size() != sessions.size()) {
+      return Error{ErrorCode::bad_argument, "generating together takes a sampler for each session"};
     }
-    going = std::move(still);
-    if (going.empty()) break;
-    const Stopwatch watch;
-    CURDKV_CHECK(batch.decode(step, tokens));
-    for (const size_t i : going) writers[i].note_decoded(watch.ms() / static_cast<double>(going.size()));
-  }
-  std::vector<Generation> out;
-  for (Writer& w : writers) out.push_back(w.finish());
-  return out;
+    GenerateOptions options;
+    options.n_predict = n_predict;
+    std::vector<Writer> writers;
+    for (size_t i = 0; i < sessions.size(); ++i) {
+      if (sessions[i]->logits().empty()) return nothing_to_start_from();
+      writers.emplace_back(tokenizer, samplers[i], options);
+    }
+    std::vector<size_t> going(sessions.size());
+    std::iota(going.begin(), going.end(), size_t{0});
+    for (;;) {
+      std::vector<size_t> still;
+      std::vector<Session*> step;
+      std::vector<Token> tokens;
+      for (const size_t i : going) {
+        const auto token = writers[i].next(sessions[i]->logits());
+        if (!token) continue;
+        still.push_back(i);
+        step.push_back(sessions[i]);
+        tokens.push_back(*token);
+      }
+      going = std::move(still);
+      if (going.empty()) break;
+      const Stopwatch watch;
+      CURDKV_CHECK(batch.decode(step, tokens));
+      for (const size_t i : going) writers[i].note_decoded(watch.ms() / static_cast<double>(going.size()));
+    }
+    std::vector<Generation> out;
+    for (Writer& w : writers) out.push_back(w.finish());
+    return out;
+  });
 }
 
 }  // namespace curdkv

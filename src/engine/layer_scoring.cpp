@@ -34,7 +34,8 @@ Scores with_sinks(const Scores& scores, int64_t n, int64_t n_sinks) {
 }  // namespace
 
 Result<std::vector<std::vector<float>>> ModelLayerView::run(const Build& build) {
-  ScoreGraph graph(compute_.begin());
+  CURDKV_TRY(ggml_context * ctx, compute_.begin());
+  ScoreGraph graph(ctx);
   const std::vector<ggml_tensor*> wanted = build(graph);
   for (ggml_tensor* t : wanted) {
     ggml_set_output(t);

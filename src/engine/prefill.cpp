@@ -43,6 +43,7 @@ Prefill::Prefill(std::span<const PrefillInto> into, std::span<const Token> token
 
 Result<std::vector<PrefillReport>> Prefill::run() {
   const Stopwatch all;
+  s_.reserve_nodes(n_rows_);
   CURDKV_TRY(first_, Reading::start(s_, tokens_, n_padded_, n_chunk_, 0, "the hidden states of the context"));
   CURDKV_TRY(attention_, ScratchAttention::create(s_, n_rows_, n_chunk_));
   if (second_) CURDKV_CHECK(second_->start());
@@ -134,7 +135,7 @@ Result<void> Prefill::run_layer(int64_t il, LayerKv& kv) {
 }
 
 Result<void> Prefill::run_chunk(int64_t il, LayerKv& kv, int64_t first, int64_t n) {
-  ggml_context* ctx = s_.compute->begin();
+  CURDKV_TRY(ggml_context * ctx, s_.compute->begin());
   const Attend attend = [&](const Projections& p) {
     if (kv.q != nullptr) store_queries(ctx, kv, p.q, first);
     return attention_->attend(il, kv, p, first);
@@ -212,7 +213,7 @@ Result<void> Prefill::read_logits() {
   const int64_t begin = options_.logits ? 0 : n_tokens_ - 1;
   for (int64_t first = begin; first < n_tokens_; first += kTileTokens) {
     const int64_t n = std::min(kTileTokens, n_tokens_ - first);
-    ggml_context* ctx = s_.compute->begin();
+    CURDKV_TRY(ggml_context * ctx, s_.compute->begin());
     ggml_tensor* out = build_logits(ctx, s_.m(), first_->hidden(ctx, first, n));
     ggml_build_forward_expand(s_.compute->graph(), out);
     CURDKV_CHECK(s_.compute->allocate());

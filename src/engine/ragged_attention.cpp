@@ -20,29 +20,33 @@ Slice slice_of(int64_t n, int ith, int nth) {
   return {n * ith / nth, n * (ith + 1) / nth};
 }
 
-const RaggedAttention& state_of(const void* userdata) {
-  return *static_cast<const RaggedAttention*>(userdata);
-}
-
 const char* row(const ggml_tensor* rows, int64_t i) {
   return static_cast<const char*>(rows->data) + static_cast<size_t>(i) * rows->nb[1];
 }
 
 // Queries of one KV head's group and a few consecutive tokens, scaled, and the partial results over blocks.
+// Works in memory that it is given.
 class GroupQueries {
  public:
-  GroupQueries(const RaggedAttention& s, const ggml_tensor* q, int64_t head, int64_t first_token,
-               int64_t n_tokens)
-      : s_(s), head_(head), first_(first_token), n_q_(s.n_group * n_tokens), d_k_(q->ne[0]) {
-    scaled_.resize(static_cast<size_t>(n_q_ * d_k_));
+  static void reserve(Scratch& scratch, int64_t n_q, int64_t d_k, int64_t d_v) {
+    lay_out(scratch, n_q, d_k, d_v);
+  }
+
+  GroupQueries(const RaggedAttention& s, const ggml_tensor* q, int64_t d_v, int64_t head, int64_t first_token,
+               int64_t n_tokens, Scratch& scratch)
+      : s_(s),
+        head_(head),
+        first_(first_token),
+        n_q_(s.n_group * n_tokens),
+        d_k_(q->ne[0]),
+        arrays_(lay_out(scratch, n_q_, d_k_, d_v)) {
     for (int64_t i = 0; i < n_q_; ++i) {
       const char* from = static_cast<const char*>(q->data) +
                          static_cast<size_t>(head * s.n_group + i % s.n_group) * q->nb[1] +
                          static_cast<size_t>(first_ + i / s.n_group) * q->nb[2];
-      float* to = scaled_.data() + i * d_k_;
+      float* to = arrays_.scaled + i * d_k_;
       for (int64_t d = 0; d < d_k_; ++d) to[d] = reinterpret_cast<const float*>(from)[d] * s.scale;
     }
-    visible_.resize(static_cast<size_t>(n_q_));
   }
 
   int64_t n_q() const { return n_q_; }
@@ -55,124 +59,172 @@ class GroupQueries {
     const auto h = static_cast<size_t>(head_);
     for (int64_t i = 0; i < n_q_; ++i) {
       const int64_t sees = s_.layer->length[h] + first_ + i / s_.n_group + 1 - first_row;
-      visible_[static_cast<size_t>(i)] = std::clamp<int64_t>(sees, 0, n);
+      arrays_.visible[i] = std::clamp<int64_t>(sees, 0, n);
     }
     const int64_t at = s_.layer->offset[h] + first_row;
-    scratch_.resize(attention_scratch_floats(n_q_, d_k_, v->ne[0]));
-    attend_block({scaled_.data(), visible_.data(), n_q_, row(k, at), row(v, at), k->nb[1], v->nb[1], k->type,
+    attend_block({arrays_.scaled, arrays_.visible, n_q_, row(k, at), row(v, at), k->nb[1], v->nb[1], k->type,
                   v->type, n, d_k_, v->ne[0]},
-                 out, out_stride, scratch_.data());
+                 out, out_stride, arrays_.attention);
   }
 
  private:
+  struct Arrays {
+    float* scaled;     // [n_q][d_k]
+    float* attention;  // attend_block()'s own
+    int64_t* visible;  // [n_q]
+  };
+  static Arrays lay_out(Scratch& scratch, int64_t n_q, int64_t d_k, int64_t d_v) {
+    Arrays a = {};
+    a.scaled = scratch.take<float>(n_q * d_k);
+    a.attention = scratch.take<float>(static_cast<int64_t>(attention_scratch_floats(n_q, d_k, d_v)));
+    a.visible = scratch.take<int64_t>(n_q);
+    return a;
+  }
+
   const RaggedAttention& s_;
   int64_t head_, first_, n_q_, d_k_;
-  std::vector<float> scaled_, scratch_;
-  std::vector<int64_t> visible_;
+  Arrays arrays_;
 };
 
-// Decoding, first op. dst: F32 [d_v + 2, n_group, blocks of all heads]; the blocks are shared out evenly.
-void decode_blocks(ggml_tensor* dst, int ith, int nth, void* userdata) {
-  const RaggedAttention& s = state_of(userdata);
-  const ggml_tensor *q = dst->src[0], *k = dst->src[1], *v = dst->src[2];
-  const auto n_head_kv = static_cast<int64_t>(s.layer->length.size());
-  int64_t total = 0;
-  for (int64_t length : s.layer->length) total += n_blocks(length + 1);
-  const Slice mine = slice_of(total, ith, nth);
-  int64_t first = 0;  // block 0 of head h, among all
-  for (int64_t h = 0; h < n_head_kv; ++h) {
-    const int64_t n = n_blocks(s.layer->length[static_cast<size_t>(h)] + 1);
-    const int64_t begin = std::max(mine.begin, first), end = std::min(mine.end, first + n);
-    if (begin < end) {
-      GroupQueries group(s, q, h, 0, 1);
-      for (int64_t b = begin; b < end; ++b) {
-        auto* out =
-            reinterpret_cast<float*>(static_cast<char*>(dst->data) + static_cast<size_t>(b) * dst->nb[2]);
-        group.attend(k, v, b - first, out, dst->nb[1] / sizeof(float));
-      }
-    }
-    first += n;
-  }
+// Results of so many queries over no block yet.
+void start_fold(float* acc, int64_t n_q, int64_t width) {
+  std::fill_n(acc, n_q * width, 0.0f);
+  for (int64_t i = 0; i < n_q; ++i) acc[i * width] = -std::numeric_limits<float>::infinity();
 }
+
+// Decoding, first op. dst: F32 [d_v + 2, n_group, blocks of all heads]; the blocks are shared out evenly.
+struct DecodeBlocks {
+  const RaggedAttention& s;
+
+  static size_t scratch_bytes(const RaggedAttention& s, int64_t d_k, int64_t d_v) {
+    Scratch scratch;
+    GroupQueries::reserve(scratch, s.n_group, d_k, d_v);
+    return scratch.n_bytes();
+  }
+
+  void operator()(ggml_tensor* dst, const OpThread& thread) {
+    const ggml_tensor *q = dst->src[0], *k = dst->src[1], *v = dst->src[2];
+    const auto n_head_kv = static_cast<int64_t>(s.layer->length.size());
+    int64_t total = 0;
+    for (int64_t length : s.layer->length) total += n_blocks(length + 1);
+    const Slice mine = slice_of(total, thread.ith, thread.nth);
+    int64_t first = 0;  // block 0 of head h, among all
+    for (int64_t h = 0; h < n_head_kv; ++h) {
+      const int64_t n = n_blocks(s.layer->length[static_cast<size_t>(h)] + 1);
+      const int64_t begin = std::max(mine.begin, first), end = std::min(mine.end, first + n);
+      if (begin < end) {
+        Scratch scratch(thread.scratch);
+        GroupQueries group(s, q, v->ne[0], h, 0, 1, scratch);
+        for (int64_t b = begin; b < end; ++b) {
+          auto* out =
+              reinterpret_cast<float*>(static_cast<char*>(dst->data) + static_cast<size_t>(b) * dst->nb[2]);
+          group.attend(k, v, b - first, out, dst->nb[1] / sizeof(float));
+        }
+      }
+      first += n;
+    }
+  }
+};
 
 // Decoding, second op. src[0]: the blocks; dst: F32 [d_v * n_head, n_padded].
-void decode_fold(ggml_tensor* dst, int ith, int nth, void* userdata) {
-  const RaggedAttention& s = state_of(userdata);
-  const ggml_tensor* blocks = dst->src[0];
-  const int64_t d_v = blocks->ne[0] - 2;
-  const auto n_head = static_cast<int64_t>(s.layer->length.size()) * s.n_group;
-  const Slice mine = slice_of(n_head, ith, nth);
-  std::vector<float> acc(static_cast<size_t>(d_v + 2));
-  int64_t first = 0;
-  for (int64_t head = 0; head < n_head; ++head) {
-    const int64_t n = n_blocks(s.layer->length[static_cast<size_t>(head / s.n_group)] + 1);
-    if (head >= mine.begin && head < mine.end) {
-      acc.assign(acc.size(), 0.0f);
-      acc[0] = -std::numeric_limits<float>::infinity();
-      for (int64_t b = first; b < first + n; ++b) {
-        const char* part = static_cast<const char*>(blocks->data) + static_cast<size_t>(b) * blocks->nb[2] +
-                           static_cast<size_t>(head % s.n_group) * blocks->nb[1];
-        fold_block(acc.data(), reinterpret_cast<const float*>(part), d_v);
+struct DecodeFold {
+  const RaggedAttention& s;
+
+  static size_t scratch_bytes(int64_t d_v) { return static_cast<size_t>(d_v + 2) * sizeof(float); }
+
+  void operator()(ggml_tensor* dst, const OpThread& thread) {
+    const ggml_tensor* blocks = dst->src[0];
+    const int64_t d_v = blocks->ne[0] - 2;
+    const auto n_head = static_cast<int64_t>(s.layer->length.size()) * s.n_group;
+    const Slice mine = slice_of(n_head, thread.ith, thread.nth);
+    auto* acc = reinterpret_cast<float*>(thread.scratch);
+    int64_t first = 0;
+    for (int64_t head = 0; head < n_head; ++head) {
+      const int64_t n = n_blocks(s.layer->length[static_cast<size_t>(head / s.n_group)] + 1);
+      if (head >= mine.begin && head < mine.end) {
+        start_fold(acc, 1, d_v + 2);
+        for (int64_t b = first; b < first + n; ++b) {
+          const char* part = static_cast<const char*>(blocks->data) + static_cast<size_t>(b) * blocks->nb[2] +
+                             static_cast<size_t>(head % s.n_group) * blocks->nb[1];
+          fold_block(acc, reinterpret_cast<const float*>(part), d_v);
+        }
+        finish_blocks(acc, static_cast<float*>(dst->data) + head * d_v, d_v);
       }
-      finish_blocks(acc.data(), static_cast<float*>(dst->data) + head * d_v, d_v);
+      if ((head + 1) % s.n_group == 0) first += n;
     }
-    if ((head + 1) % s.n_group == 0) first += n;
   }
-}
+};
 
 // Several new tokens: a few of them and one KV head at a time, over all blocks in order.
-void extend_groups(ggml_tensor* dst, int ith, int nth, void* userdata) {
-  constexpr int64_t kTokens = 4;
-  const RaggedAttention& s = state_of(userdata);
-  const ggml_tensor *q = dst->src[0], *k = dst->src[1], *v = dst->src[2];
-  const int64_t d_v = v->ne[0], width = d_v + 2;
-  const int64_t n_tiles = (s.n_new + kTokens - 1) / kTokens;
-  const auto n_head_kv = static_cast<int64_t>(s.layer->length.size());
-  std::vector<float> acc, part;
-  for (int64_t unit = ith; unit < n_head_kv * n_tiles; unit += nth) {
-    const int64_t h = unit % n_head_kv, first = unit / n_head_kv * kTokens;
-    GroupQueries group(s, q, h, first, std::min(kTokens, s.n_new - first));
-    acc.assign(static_cast<size_t>(group.n_q() * width), 0.0f);
-    part.resize(acc.size());
-    for (int64_t i = 0; i < group.n_q(); ++i)
-      acc[static_cast<size_t>(i * width)] = -std::numeric_limits<float>::infinity();
-    for (int64_t b = 0; b < n_blocks(group.n_rows()); ++b) {
-      group.attend(k, v, b, part.data(), static_cast<size_t>(width));
-      for (int64_t i = 0; i < group.n_q(); ++i)
-        fold_block(acc.data() + i * width, part.data() + i * width, d_v);
+struct ExtendGroups {
+  static constexpr int64_t kTokens = 4;
+  const RaggedAttention& s;
+
+  struct Results {
+    float *acc, *part;  // [n_q][d_v + 2]
+  };
+  static Results lay_out(Scratch& scratch, int64_t n_q, int64_t d_v) {
+    float* acc = scratch.take<float>(n_q * (d_v + 2));
+    return {acc, scratch.take<float>(n_q * (d_v + 2))};
+  }
+
+  static size_t scratch_bytes(const RaggedAttention& s, int64_t d_k, int64_t d_v) {
+    Scratch scratch;
+    lay_out(scratch, kTokens * s.n_group, d_v);
+    GroupQueries::reserve(scratch, kTokens * s.n_group, d_k, d_v);
+    return scratch.n_bytes();
+  }
+
+  void operator()(ggml_tensor* dst, const OpThread& thread) {
+    const ggml_tensor *q = dst->src[0], *k = dst->src[1], *v = dst->src[2];
+    const int64_t d_v = v->ne[0], width = d_v + 2;
+    const int64_t n_tiles = (s.n_new + kTokens - 1) / kTokens;
+    const auto n_head_kv = static_cast<int64_t>(s.layer->length.size());
+    for (int64_t unit = thread.ith; unit < n_head_kv * n_tiles; unit += thread.nth) {
+      const int64_t h = unit % n_head_kv, first = unit / n_head_kv * kTokens;
+      Scratch scratch(thread.scratch);
+      const Results results = lay_out(scratch, kTokens * s.n_group, d_v);
+      GroupQueries group(s, q, d_v, h, first, std::min(kTokens, s.n_new - first), scratch);
+      start_fold(results.acc, group.n_q(), width);
+      for (int64_t b = 0; b < n_blocks(group.n_rows()); ++b) {
+        group.attend(k, v, b, results.part, static_cast<size_t>(width));
+        for (int64_t i = 0; i < group.n_q(); ++i)
+          fold_block(results.acc + i * width, results.part + i * width, d_v);
+      }
+      for (int64_t i = 0; i < group.n_q(); ++i) {
+        float* out = reinterpret_cast<float*>(static_cast<char*>(dst->data) +
+                                              static_cast<size_t>(first + i / s.n_group) * dst->nb[1]) +
+                     (h * s.n_group + i % s.n_group) * d_v;
+        finish_blocks(results.acc + i * width, out, d_v);
+      }
     }
-    for (int64_t i = 0; i < group.n_q(); ++i) {
-      float* out = reinterpret_cast<float*>(static_cast<char*>(dst->data) +
-                                            static_cast<size_t>(first + i / s.n_group) * dst->nb[1]) +
-                   (h * s.n_group + i % s.n_group) * d_v;
-      finish_blocks(acc.data() + i * width, out, d_v);
+    if (thread.ith == 0) {
+      for (int64_t t = s.n_new; t < dst->ne[1]; ++t) {
+        auto* out =
+            reinterpret_cast<float*>(static_cast<char*>(dst->data) + static_cast<size_t>(t) * dst->nb[1]);
+        std::fill_n(out, dst->ne[0], 0.0f);
+      }
     }
   }
-  if (ith == 0) {
-    for (int64_t t = s.n_new; t < dst->ne[1]; ++t) {
-      auto* out =
-          reinterpret_cast<float*>(static_cast<char*>(dst->data) + static_cast<size_t>(t) * dst->nb[1]);
-      std::fill_n(out, dst->ne[0], 0.0f);
-    }
-  }
-}
+};
 
 }  // namespace
 
-ggml_tensor* ragged_attention_cpu(ggml_context* ctx, RaggedAttention* state, ggml_tensor* q, ggml_tensor* k,
-                                  ggml_tensor* v) {
-  const int64_t d_v = v->ne[0], n_head = q->ne[1];
+ggml_tensor* ragged_attention_cpu(Compute& compute, const RaggedAttention* state, ggml_tensor* q,
+                                  ggml_tensor* k, ggml_tensor* v) {
+  const RaggedAttention& s = *state;
+  const int64_t d_k = q->ne[0], d_v = v->ne[0], n_head = q->ne[1];
   ggml_tensor* args[] = {q, k, v};
-  if (state->n_new > 1 || q->ne[2] > 1) {
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, d_v * n_head, q->ne[2], 1, 1, args, 3, extend_groups,
-                          GGML_N_TASKS_MAX, state);
+  if (s.n_new > 1 || q->ne[2] > 1) {
+    return compute.custom<ExtendGroups>(GGML_TYPE_F32, {d_v * n_head, q->ne[2], 1, 1}, args,
+                                        ExtendGroups::scratch_bytes(s, d_k, d_v), s);
   }
   int64_t most = 0;  // blocks there can be before the layer must move
-  for (int64_t capacity : state->layer->capacity) most += n_blocks(capacity);
-  ggml_tensor* blocks = ggml_custom_4d(ctx, GGML_TYPE_F32, d_v + 2, state->n_group, most, 1, args, 3,
-                                       decode_blocks, GGML_N_TASKS_MAX, state);
-  return ggml_custom_4d(ctx, GGML_TYPE_F32, d_v * n_head, 1, 1, 1, &blocks, 1, decode_fold, GGML_N_TASKS_MAX,
-                        state);
+  for (int64_t capacity : s.layer->capacity) most += n_blocks(capacity);
+  ggml_tensor* blocks[] = {compute.custom<DecodeBlocks>(GGML_TYPE_F32, {d_v + 2, s.n_group, most, 1}, args,
+                                                        DecodeBlocks::scratch_bytes(s, d_k, d_v), s)};
+  return compute.custom<DecodeFold>(GGML_TYPE_F32, {d_v * n_head, 1, 1, 1}, blocks,
+                                    DecodeFold::scratch_bytes(d_v), s);
 }
 
 void RaggedMask::write(ggml_tensor* mask) const {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cache/ragged_cache.h"
+#include "engine/compute.h"
 
 namespace curdkv {
 
@@ -26,8 +27,8 @@ struct RaggedAttention {
 
 // q: F32 [d_head_k, n_head, n_padded], n_padded >= n_new, contiguous. k, v: the layer's tensors as returned
 // by the ops that wrote the new rows. Returns F32 [d_head_v * n_head, n_padded]; columns of padding are zero.
-ggml_tensor* ragged_attention_cpu(ggml_context* ctx, RaggedAttention* state, ggml_tensor* q, ggml_tensor* k,
-                                  ggml_tensor* v);
+ggml_tensor* ragged_attention_cpu(Compute& compute, const RaggedAttention* state, ggml_tensor* q,
+                                  ggml_tensor* k, ggml_tensor* v);
 
 // One causal mask for heads of any length: row i is `width` zeros, i + 1 more zeros, then -inf up to the
 // row's end; a head with `length` rows starts reading at column width - length. Needs width >= every length.

@@ -56,7 +56,7 @@ Result<void> Reading::allocate_inputs(std::span<const Token> tokens, int64_t fir
 Result<void> Reading::embed(int64_t n_chunk) {
   for (int64_t first = 0; first < n_padded(); first += n_chunk) {
     const int64_t n = std::min(n_chunk, n_padded() - first);
-    ggml_context* ctx = s_->compute->begin();
+    CURDKV_TRY(ggml_context * ctx, s_->compute->begin());
     ggml_tensor* ids = ggml_view_1d(ctx, ids_, n, static_cast<size_t>(first) * sizeof(int32_t));
     ggml_tensor* rows = ggml_get_rows(ctx, s_->m().weights.token_embd, ids);
     ggml_build_forward_expand(s_->compute->graph(), ggml_cpy(ctx, rows, hidden(ctx, first, n)));

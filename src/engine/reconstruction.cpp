@@ -75,7 +75,7 @@ Result<void> Reconstruction::repeat(int64_t il, const LayerKv& kv, size_t index,
   const int64_t n_sinks = std::min(kSinks, r.first);
   for (int64_t at = 0; at < reading.n_padded(); at += n_chunk_) {
     const int64_t n = std::min(n_chunk_, reading.n_padded() - at);
-    ggml_context* ctx = s_.compute->begin();
+    CURDKV_TRY(ggml_context * ctx, s_.compute->begin());
     const auto rows = [&](ggml_tensor* x, int64_t first, int64_t count) {  // [d, count, n_head_kv]
       return ggml_view_3d(ctx, x, x->ne[0], count, x->ne[1], x->nb[2], x->nb[1],
                           static_cast<size_t>(first) * x->nb[2]);

@@ -42,7 +42,7 @@ ggml_tensor* ScratchAttention::attend(int64_t il, const LayerKv& kv, const Proje
   };
   store(kv.k, p.k);
   store(kv.v, p.v);
-  if (takes_kernel(il)) return prefill_attention_cpu(*s_->compute, ctx, p.q, seen(kv.k), seen(kv.v), scale);
+  if (takes_kernel(il)) return prefill_attention_cpu(*s_->compute, p.q, seen(kv.k), seen(kv.v), scale);
   ggml_tensor* mask = masks_.at(s_->device(il)).tensor;
   mask = s_->on_cpu(il) ? mask_.view(ctx, mask, row) : mask_.copy(ctx, mask, row, n);
   ggml_tensor* out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, p.q, 0, 2, 1, 3), seen(kv.k), seen(kv.v),

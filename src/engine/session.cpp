@@ -1,6 +1,7 @@
 #include "curdkv/session.h"
 
 #include "base/format.h"
+#include "base/guard.h"
 #include "base/log_capture.h"
 #include "base/try.h"
 #include "engine/prefill.h"
@@ -14,6 +15,23 @@ Result<void> check_cache_type(ggml_type type, int64_t d_head) {
   return Error{ErrorCode::bad_argument,
                format("a %s cache needs head sizes that are multiples of %lld, not %lld",
                       ggml_type_name(type), (long long)ggml_blck_size(type), (long long)d_head)};
+}
+
+Result<void> check_params(const SessionParams& p) {
+  constexpr int64_t kMostTokens = int64_t{1} << 30;  // positions and rows are 32-bit integers
+  if (p.n_threads < 1 || p.n_threads > GGML_MAX_N_THREADS) {
+    return Error{ErrorCode::bad_argument,
+                 format("the number of threads must be 1 to %d", GGML_MAX_N_THREADS)};
+  }
+  if (p.n_batch < 1 || p.n_batch > kMostTokens) {
+    return Error{ErrorCode::bad_argument,
+                 format("the batch must hold 1 to %lld tokens", (long long)kMostTokens)};
+  }
+  if (p.n_ctx < 0 || p.n_ctx > kMostTokens) {
+    return Error{ErrorCode::bad_argument,
+                 format("the context must hold 1 to %lld tokens", (long long)kMostTokens)};
+  }
+  return {};
 }
 
 Result<ProductKernels> make_product_kernels(PrefillKernel choice) {
@@ -45,28 +63,21 @@ ggml_type to_ggml(CacheType type) {
 }
 
 Result<Session> Session::create(const Model& model, const SessionParams& params) {
-  capture_logs();
-  const HParams& hp = model.impl().hp;
-  if (params.n_threads < 1 || params.n_threads > GGML_MAX_N_THREADS) {
-    return Error{ErrorCode::bad_argument,
-                 format("the number of threads must be 1 to %d", GGML_MAX_N_THREADS)};
-  }
-  if (params.n_batch < 1) return Error{ErrorCode::bad_argument, "the batch must hold at least 1 token"};
-  if (params.n_ctx < 0) return Error{ErrorCode::bad_argument, "the context must hold at least 1 token"};
-  const CacheShape shape = {hp.n_layer,  hp.n_head_kv,           hp.d_head_k,
-                            hp.d_head_v, to_ggml(params.type_k), to_ggml(params.type_v)};
-  CURDKV_CHECK(check_cache_type(shape.type_k, hp.d_head_k));
-  CURDKV_CHECK(check_cache_type(shape.type_v, hp.d_head_v));
-  auto impl = std::make_unique<Impl>(model, params);
-  impl->n_ctx = params.n_ctx > 0 ? params.n_ctx : hp.n_ctx_train;
-  // A layer takes about 40 nodes and portable attention some per KV head; scoring and compacting take some
-  // per slice of tokens and of cache rows.
-  const size_t max_nodes = static_cast<size_t>(1024 + hp.n_layer * (64 + 8 * hp.n_head_kv) +
-                                               impl->n_ctx / 64 + impl->n_ctx * hp.n_head_kv / 256);
-  CURDKV_TRY(impl->compute, Compute::create(model.impl().weights, params.n_threads, max_nodes, params.stop));
-  impl->cache = RaggedCache(shape, model.impl().weights.layer_device);
-  CURDKV_TRY(impl->product_kernels, make_product_kernels(params.prefill_kernel));
-  return Session(std::move(impl));
+  return guarded([&]() -> Result<Session> {
+    capture_logs();
+    const HParams& hp = model.impl().hp;
+    CURDKV_CHECK(check_params(params));
+    const CacheShape shape = {hp.n_layer,  hp.n_head_kv,           hp.d_head_k,
+                              hp.d_head_v, to_ggml(params.type_k), to_ggml(params.type_v)};
+    CURDKV_CHECK(check_cache_type(shape.type_k, hp.d_head_k));
+    CURDKV_CHECK(check_cache_type(shape.type_v, hp.d_head_v));
+    auto impl = std::make_unique<Impl>(model, params);
+    impl->n_ctx = params.n_ctx > 0 ? params.n_ctx : hp.n_ctx_train;
+    CURDKV_TRY(impl->compute, Compute::create(model.impl().weights, params.n_threads, 0, params.stop));
+    impl->cache = RaggedCache(shape, model.impl().weights.layer_device);
+    CURDKV_TRY(impl->product_kernels, make_product_kernels(params.prefill_kernel));
+    return Session(std::move(impl));
+  });
 }
 
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -121,7 +132,17 @@ Result<void> Session::Impl::check_prefill(std::span<const Token> tokens, const P
   return {};
 }
 
-void Session::Impl::clear() {
+void Session::Impl::reserve_nodes(int64_t n) {
+  const HParams& hp = m().hp;
+  bool portable = params.portable_attention;
+  for (int64_t il = 0; il < hp.n_layer; ++il) portable = portable || !on_cpu(il);
+  const int64_t per_layer = 64 + (portable ? 8 * hp.n_head_kv : 0);
+  const int64_t n_tiles = std::min(params.n_batch, n) / kTileTokens;
+  compute->reserve_nodes(static_cast<size_t>(1024 + hp.n_layer * per_layer + 8 * hp.n_head_kv +
+                                             n / 64 + n * hp.n_head_kv / 256 + 16 * n_tiles));
+}
+
+void Session::Impl::clear() noexcept {
   cache.clear();
   n_tokens = next_position = 0;
   logits.clear();
@@ -132,49 +153,65 @@ void Session::Impl::clear() {
 Result<PrefillReport> Session::prefill(std::span<const Token> tokens, const Press& press,
                                        const PrefillOptions& options) {
   const PrefillTarget target = {this, press};
-  CURDKV_TRY(const auto reports, prefill_together({&target, 1}, tokens, options));
-  return reports[0];
+  CURDKV_TRY(auto reports, prefill_together({&target, 1}, tokens, options));
+  return std::move(reports[0]);
 }
 
 Result<std::vector<PrefillReport>> prefill_together(std::span<const PrefillTarget> targets,
                                                     std::span<const Token> tokens,
                                                     const PrefillOptions& options) {
-  if (targets.empty()) return Error{ErrorCode::bad_argument, "there is no session to read the context into"};
-  std::vector<PrefillInto> into;
-  for (const PrefillTarget& t : targets) {
-    Session::Impl& s = *t.session->impl_;
-    const Session::Impl& first = *targets[0].session->impl_;
-    const CacheShape &a = s.cache.shape(), &b = first.cache.shape();
-    if (&s.m() != &first.m() || a.type_k != b.type_k || a.type_v != b.type_v) {
-      return Error{ErrorCode::bad_argument,
-                   "sessions that read together must be of one model and one cache type"};
+  bool begun = false;
+  auto reports = guarded([&]() -> Result<std::vector<PrefillReport>> {
+    if (targets.empty())
+      return Error{ErrorCode::bad_argument, "there is no session to read the context into"};
+    std::vector<PrefillInto> into;
+    for (const PrefillTarget& t : targets) {
+      Session::Impl& s = *t.session->impl_;
+      const Session::Impl& first = *targets[0].session->impl_;
+      const CacheShape &a = s.cache.shape(), &b = first.cache.shape();
+      if (&s.m() != &first.m() || a.type_k != b.type_k || a.type_v != b.type_v) {
+        return Error{ErrorCode::bad_argument,
+                     "sessions that read together must be of one model and one cache type"};
+      }
+      CURDKV_CHECK(s.check_prefill(tokens, t.press, options));
+      into.push_back({&s, &t.press});
     }
-    CURDKV_CHECK(s.check_prefill(tokens, t.press, options));
-    into.push_back({&s, &t.press});
-  }
-  auto reports = Prefill(into, tokens, options).run();
-  if (!reports) {
-    for (const PrefillInto& i : into) i.session->clear();
+    begun = true;
+    return Prefill(into, tokens, options).run();
+  });
+  if (!reports && begun) {
+    for (const PrefillTarget& t : targets) t.session->clear();
   }
   return reports;
 }
 
 Result<void> Session::extend(std::span<const Token> tokens, const LogitsSink& sink) {
-  return impl_->extend(tokens, sink);
+  return guarded([&] { return impl_->extend(tokens, sink); });
 }
 
 std::span<const float> Session::logits() const {
   return impl_->logits;
 }
 
-Session::Mark Session::mark() const {
+Session::Mark Session::Impl::mark() const {
   Mark mark;
-  mark.lengths_ = impl_->cache.mark();
-  mark.n_tokens_ = impl_->n_tokens;
-  mark.next_position_ = impl_->next_position;
-  mark.n_compressed_ = impl_->n_compressed;
-  mark.logits_ = impl_->logits;
+  mark.lengths_ = cache.mark();
+  mark.n_tokens_ = n_tokens;
+  mark.next_position_ = next_position;
+  mark.n_compressed_ = n_compressed;
+  mark.logits_ = logits;
   return mark;
+}
+
+void Session::Impl::rewind(Mark mark) noexcept {
+  cache.rewind(mark.lengths_);
+  n_tokens = mark.n_tokens_;
+  next_position = mark.next_position_;
+  logits.swap(mark.logits_);
+}
+
+Session::Mark Session::mark() const {
+  return impl_->mark();
 }
 
 Result<void> Session::rewind(const Mark& mark) {
@@ -186,15 +223,11 @@ Result<void> Session::rewind(const Mark& mark) {
   if (mark.n_compressed_ != impl_->n_compressed) {
     return Error{ErrorCode::bad_argument, "the cache was compressed since the mark was taken"};
   }
-  impl_->cache.rewind(mark.lengths_);
-  impl_->n_tokens = mark.n_tokens_;
-  impl_->next_position = mark.next_position_;
-  impl_->logits = mark.logits_;
-  return {};
+  return guarded([&] { impl_->rewind(mark); });
 }
 
 Result<void> Session::compress(const Press& press, int64_t budget, int64_t room) {
-  auto done = impl_->compress(press, budget, room);
+  auto done = guarded([&] { return impl_->compress(press, budget, room); });
   if (!done && done.error().code != ErrorCode::bad_argument) impl_->clear();
   return done;
 }

@@ -29,7 +29,8 @@ ggml_type to_ggml(CacheType type);
 
 // The graph that decodes one token, kept from step to step.
 struct DecodeGraph {
-  uint64_t epoch = 0;  // of Compute when it was built; 0: none
+  uint64_t epoch = 0;          // of Compute when it was built; 0: none
+  uint64_t cache_version = 0;  // likewise
   int64_t n_padded = 0;
   ggml_tensor* tokens = nullptr;           // I32 [n_padded]
   ggml_tensor* positions = nullptr;        // I32 [n_padded]
@@ -68,7 +69,14 @@ struct Session::Impl {
   Result<void> check_prefill(std::span<const Token> tokens, const Press& press,
                              const PrefillOptions& options) const;
   Result<void> check_tokens(std::span<const Token> tokens) const;
-  void clear();
+  Mark mark() const;
+  void rewind(Mark mark) noexcept;  // of this session, and not void
+  void clear() noexcept;
+
+  // Room in graphs for what is done with so many tokens. A layer takes about 40 nodes, and some per KV head
+  // where attention is made of standard operations; scoring and compacting take some per slice of tokens and
+  // per head's rows, a second reading some per tile of a chunk.
+  void reserve_nodes(int64_t n);
 
   LayerModel layer_model(int64_t il) const {
     return {m().hp, m().weights.rope_freqs, m().weights.layers[static_cast<size_t>(il)].wo, il};

@@ -42,12 +42,14 @@ Result<void> Session::Impl::compress(const Press& press, int64_t budget, int64_t
     x = rotate_keeping_length(ctx, m().hp.rope, m().weights.rope_freqs, x, shift, 1);
     return ggml_reshape_2d(ctx, x, x->ne[0], n);
   };
+  int64_t longest = 0;
+  for (int64_t il = 0; il < m().hp.n_layer; ++il) longest = std::max(longest, cache.layer(il).longest());
+  reserve_nodes(longest);
   for (int64_t il = 0; il < m().hp.n_layer; ++il) {
     CURDKV_CHECK(shrink_layer(il, press, budget, room, n_back > 0 ? turn_back : ChangeKeys()));
   }
   next_position -= n_back;
   ++n_compressed;
-  decode.epoch = 0;
   return {};
 }
 

@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "base/format.h"
+#include "base/guard.h"
+#include "base/log_capture.h"
 #include "base/try.h"
 #include "io/file_kind.h"
 
@@ -60,8 +62,11 @@ Result<GgufFile> GgufFile::open(const std::string& path) {
                       (kind ? "; it " + *kind : std::string()));
   }
   Window window(file.bytes_);
+  take_log_error();
   file.gguf_.reset(gguf_init_from_callback(Window::read, &window, 0, file.bytes_.size(), {true, nullptr}));
   CURDKV_CHECK(file.bytes_.check());
+  if (!file.gguf_ && is_about_memory(take_log_error()))
+    return Error{ErrorCode::out_of_memory, path + ": there is not enough memory to read its header"};
   if (!file.gguf_) return file.error("is a truncated or malformed GGUF file: its header cannot be read");
   CURDKV_CHECK(file.read_tensors());
   return file;

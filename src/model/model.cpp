@@ -3,6 +3,7 @@
 #include <map>
 
 #include "base/format.h"
+#include "base/guard.h"
 #include "base/log_capture.h"
 #include "base/try.h"
 #include "model/model_impl.h"
@@ -75,20 +76,24 @@ std::vector<std::string> supported_architectures() {
 }
 
 Result<ModelInfo> Model::inspect(const std::string& path) {
-  capture_logs();
-  CURDKV_TRY(const Impl impl, read(path));
-  return impl.info;
+  return guarded([&]() -> Result<ModelInfo> {
+    capture_logs();
+    CURDKV_TRY(const Impl impl, read(path));
+    return impl.info;
+  });
 }
 
 Result<Model> Model::load(const std::string& path, const ModelParams& params) {
-  capture_logs();
-  CURDKV_TRY(Impl impl, read(path));
-  impl.params = params;
-  auto shared = std::make_shared<Impl>(std::move(impl));
-  if (params.use_mmap) CURDKV_CHECK(shared->file.map());
-  CURDKV_TRY(shared->weights, load_weights(shared->file, shared->hp, *shared->arch, params));
-  CURDKV_CHECK(shared->file.bytes().check());  // whole all the while
-  return Model(std::move(shared));
+  return guarded([&]() -> Result<Model> {
+    capture_logs();
+    CURDKV_TRY(Impl impl, read(path));
+    impl.params = params;
+    auto shared = std::make_shared<Impl>(std::move(impl));
+    if (params.use_mmap) CURDKV_CHECK(shared->file.map());
+    CURDKV_TRY(shared->weights, load_weights(shared->file, shared->hp, *shared->arch, params));
+    CURDKV_CHECK(shared->file.bytes().check());  // whole all the while
+    return Model(std::move(shared));
+  });
 }
 
 const ModelInfo& Model::info() const {

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "base/format.h"
+#include "base/guard.h"
 #include "base/try.h"
 #include "press/entry.h"
 
@@ -210,42 +211,44 @@ std::vector<PressInfo> list_presses() {
 }
 
 Result<Press> Press::make(const PressRequest& asked) {
-  PressRequest request = asked;
-  CURDKV_CHECK(split_spec(request));
-  if (!(request.compression_ratio >= 0 && request.compression_ratio < 1)) {
-    return Error{ErrorCode::bad_argument,
-                 "the compression ratio is the fraction removed and must lie in [0, 1)"};
-  }
-  if (request.budget && *request.budget < 1) {
-    return Error{ErrorCode::bad_argument, "the budget is in tokens per KV head and must be at least 1"};
-  }
-  if (request.protect_last < 0) {
-    return Error{ErrorCode::bad_argument, "the number of protected tokens cannot be negative"};
-  }
-  Press press;
-  press.name_ = press.spec_ = request.name;
-  for (const auto& [name, text] : request.params) press.spec_ += ":" + name + "=" + text;
-  press.compression_ratio_ = request.compression_ratio;
-  press.budget_ = request.budget;
-  press.protect_last_ = request.protect_last;
-  press.seed_ = request.seed;
-  if (request.name == "none") {
-    CURDKV_TRY([[maybe_unused]] const auto unused, ParamValues::parse({}, request.params, "none"));
-    press.compression_ratio_ = 0;
-    press.budget_.reset();
+  return guarded([&]() -> Result<Press> {
+    PressRequest request = asked;
+    CURDKV_CHECK(split_spec(request));
+    if (!(request.compression_ratio >= 0 && request.compression_ratio < 1)) {
+      return Error{ErrorCode::bad_argument,
+                   "the compression ratio is the fraction removed and must lie in [0, 1)"};
+    }
+    if (request.budget && *request.budget < 1) {
+      return Error{ErrorCode::bad_argument, "the budget is in tokens per KV head and must be at least 1"};
+    }
+    if (request.protect_last < 0) {
+      return Error{ErrorCode::bad_argument, "the number of protected tokens cannot be negative"};
+    }
+    Press press;
+    press.name_ = press.spec_ = request.name;
+    for (const auto& [name, text] : request.params) press.spec_ += ":" + name + "=" + text;
+    press.compression_ratio_ = request.compression_ratio;
+    press.budget_ = request.budget;
+    press.protect_last_ = request.protect_last;
+    press.seed_ = request.seed;
+    if (request.name == "none") {
+      CURDKV_TRY([[maybe_unused]] const auto unused, ParamValues::parse({}, request.params, "none"));
+      press.compression_ratio_ = 0;
+      press.budget_.reset();
+      return press;
+    }
+    CURDKV_TRY(const Recipe recipe, resolve(request.name));
+    CURDKV_TRY(const std::vector<PressParam> table, recipe.params(request.params));
+    CURDKV_TRY(const auto values, ParamValues::parse(table, request.params, request.name));
+    press.settings_ = values.texts();
+    auto scoring = press.settings_;
+    for (const PressParam& p : recipe.allocation->params()) scoring.erase(p.name);
+    press.scoring_ = recipe.scorer->name + format(" %llu", (unsigned long long)request.seed);
+    for (const auto& [name, text] : scoring) press.scoring_ += ":" + name + "=" + text;
+    press.scorer_ = recipe.scorer->make(values);
+    press.allocation_ = recipe.allocation->make(values);
     return press;
-  }
-  CURDKV_TRY(const Recipe recipe, resolve(request.name));
-  CURDKV_TRY(const std::vector<PressParam> table, recipe.params(request.params));
-  CURDKV_TRY(const auto values, ParamValues::parse(table, request.params, request.name));
-  press.settings_ = values.texts();
-  auto scoring = press.settings_;
-  for (const PressParam& p : recipe.allocation->params()) scoring.erase(p.name);
-  press.scoring_ = recipe.scorer->name + format(" %llu", (unsigned long long)request.seed);
-  for (const auto& [name, text] : scoring) press.scoring_ += ":" + name + "=" + text;
-  press.scorer_ = recipe.scorer->make(values);
-  press.allocation_ = recipe.allocation->make(values);
-  return press;
+  });
 }
 
 }  // namespace curdkv

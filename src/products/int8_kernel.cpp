@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "base/cpu.h"
+#include "base/scratch.h"
 #include "products/int8_unpack.h"
 
 #define CURDKV_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
@@ -129,11 +130,19 @@ class Int8Kernel : public ProductKernel {
     return static_cast<size_t>(w.n_in / kInt8Block) * panel_block(has_minima(w.type));
   }
 
-  void unpack(const WeightMatrix& w, int64_t panel, char* to) const override {
+  size_t unpack_scratch_bytes(const WeightMatrix& w) const override {
+    Scratch scratch;
+    lay_out(scratch, w);
+    return scratch.n_bytes();
+  }
+
+  void unpack(const WeightMatrix& w, int64_t panel, char* to, char* memory) const override {
     const bool minima = has_minima(w.type);
-    std::vector<Int8Block> blocks;
+    Scratch scratch(memory);
+    const auto [first, floats] = lay_out(scratch, w);
+    const std::span blocks(first, static_cast<size_t>(w.n_in / kInt8Block));
     for (int r = 0; r < kRows; ++r) {
-      unpack_row(w, panel * kRows + r, blocks);
+      unpack_row(w, panel * kRows + r, blocks, floats);
       char* at = to;
       for (const Int8Block& b : blocks) {
         int sum = 0;
@@ -168,8 +177,10 @@ class Int8Kernel : public ProductKernel {
     }
   }
 
+  size_t multiply_scratch_bytes(const WeightMatrix&, int64_t) const override { return 0; }
+
   void multiply(const WeightMatrix& w, const char* panels, int64_t n_panels, const char* tiles,
-                int64_t n_tokens, float* out, size_t out_stride) const override {
+                int64_t n_tokens, float* out, size_t out_stride, char*) const override {
     const bool minima = has_minima(w.type);
     const int64_t n_blocks = w.n_in / kInt8Block;
     const size_t stride = panel_bytes(w), tile = tile_bytes(w.n_in);
@@ -185,6 +196,16 @@ class Int8Kernel : public ProductKernel {
           to + p * kRows, out_stride);
       }
     }
+  }
+
+ private:
+  struct Row {
+    Int8Block* blocks;
+    float* floats;
+  };
+  static Row lay_out(Scratch& scratch, const WeightMatrix& w) {
+    auto* blocks = scratch.take<Int8Block>(w.n_in / kInt8Block);
+    return {blocks, scratch.take<float>(w.n_in)};
   }
 };
 

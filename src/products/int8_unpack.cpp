@@ -28,7 +28,7 @@ void subtract(int8_t* q, int n) {
   for (int j = 0; j < 32; ++j) q[j] = static_cast<int8_t>(q[j] - n);
 }
 
-void unpack_q4_0(const uint8_t* row, std::vector<Int8Block>& to) {
+void unpack_q4_0(const uint8_t* row, std::span<Int8Block> to) {
   for (Int8Block& b : to) {
     read_nibbles(row + 2, b.q.data());
     subtract(b.q.data(), 8);
@@ -38,7 +38,7 @@ void unpack_q4_0(const uint8_t* row, std::vector<Int8Block>& to) {
   }
 }
 
-void unpack_q4_1(const uint8_t* row, std::vector<Int8Block>& to) {
+void unpack_q4_1(const uint8_t* row, std::span<Int8Block> to) {
   for (Int8Block& b : to) {
     read_nibbles(row + 4, b.q.data());
     b.scale = half_at(row);
@@ -47,7 +47,7 @@ void unpack_q4_1(const uint8_t* row, std::vector<Int8Block>& to) {
   }
 }
 
-void unpack_q5_0(const uint8_t* row, std::vector<Int8Block>& to) {
+void unpack_q5_0(const uint8_t* row, std::span<Int8Block> to) {
   for (Int8Block& b : to) {
     read_nibbles(row + 6, b.q.data());
     add_fifth_bits(row + 2, b.q.data());
@@ -58,7 +58,7 @@ void unpack_q5_0(const uint8_t* row, std::vector<Int8Block>& to) {
   }
 }
 
-void unpack_q5_1(const uint8_t* row, std::vector<Int8Block>& to) {
+void unpack_q5_1(const uint8_t* row, std::span<Int8Block> to) {
   for (Int8Block& b : to) {
     read_nibbles(row + 8, b.q.data());
     add_fifth_bits(row + 4, b.q.data());
@@ -68,7 +68,7 @@ void unpack_q5_1(const uint8_t* row, std::vector<Int8Block>& to) {
   }
 }
 
-void unpack_q8_0(const uint8_t* row, std::vector<Int8Block>& to) {
+void unpack_q8_0(const uint8_t* row, std::span<Int8Block> to) {
   for (Int8Block& b : to) {
     std::memcpy(b.q.data(), row + 2, sizeof b.q);
     b.scale = half_at(row);
@@ -96,14 +96,14 @@ void read_k_nibbles(const uint8_t* at, Int8Block* blocks) {
   }
 }
 
-void unpack_q4_k(const uint8_t* row, std::vector<Int8Block>& to) {
+void unpack_q4_k(const uint8_t* row, std::span<Int8Block> to) {
   for (size_t b = 0; b < to.size(); b += 8, row += 144) {
     read_k_scales(row, &to[b]);
     read_k_nibbles(row + 16, &to[b]);
   }
 }
 
-void unpack_q5_k(const uint8_t* row, std::vector<Int8Block>& to) {
+void unpack_q5_k(const uint8_t* row, std::span<Int8Block> to) {
   for (size_t b = 0; b < to.size(); b += 8, row += 176) {
     read_k_scales(row, &to[b]);
     read_k_nibbles(row + 48, &to[b]);
@@ -124,7 +124,7 @@ void quantise(const float* x, Int8Block& b) {
   for (size_t i = 0; i < kInt8Block; ++i) b.q[i] = static_cast<int8_t>(std::lrintf(x[i] * inverse));
 }
 
-using Unpack = void (*)(const uint8_t* row, std::vector<Int8Block>& to);
+using Unpack = void (*)(const uint8_t* row, std::span<Int8Block> to);
 
 Unpack exact_unpack(ggml_type type) {
   switch (type) {
@@ -157,14 +157,11 @@ bool unpacks_exactly(ggml_type type) {
   return exact_unpack(type) != nullptr;
 }
 
-void unpack_row(const WeightMatrix& w, int64_t row, std::vector<Int8Block>& to) {
-  to.resize(static_cast<size_t>(w.n_in / kInt8Block));
+void unpack_row(const WeightMatrix& w, int64_t row, std::span<Int8Block> to, float* floats) {
   if (const Unpack unpack = exact_unpack(w.type))
     return unpack(reinterpret_cast<const uint8_t*>(w.row(row)), to);
-  thread_local std::vector<float> floats;
-  floats.resize(static_cast<size_t>(w.n_in));
-  ggml_get_type_traits(w.type)->to_float(w.row(row), floats.data(), w.n_in);
-  for (size_t b = 0; b < to.size(); ++b) quantise(floats.data() + b * kInt8Block, to[b]);
+  ggml_get_type_traits(w.type)->to_float(w.row(row), floats, w.n_in);
+  for (size_t b = 0; b < to.size(); ++b) quantise(floats + b * kInt8Block, to[b]);
 }
 
 }  // namespace curdkv

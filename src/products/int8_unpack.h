@@ -2,7 +2,7 @@
 #pragma once
 
 #include <array>
-#include <vector>
+#include <span>
 
 #include "products/kernel.h"
 
@@ -23,7 +23,7 @@ bool has_minima(ggml_type type);
 // Whether the blocks are exactly the type's; other quantised types are quantised anew, to 8 bits.
 bool unpacks_exactly(ggml_type type);
 
-// A row's blocks; w's type is a quantised one.
-void unpack_row(const WeightMatrix& w, int64_t row, std::vector<Int8Block>& to);
+// A row's n_in / kInt8Block blocks; w's type is a quantised one. floats: room for n_in.
+void unpack_row(const WeightMatrix& w, int64_t row, std::span<Int8Block> to, float* floats);
 
 }  // namespace curdkv

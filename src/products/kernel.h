@@ -23,7 +23,9 @@ struct WeightMatrix {
 };
 
 // Panels are runs of rows of the weights, tiles are runs of tokens; work is shared between threads by panel.
-// Every function may be called by several threads at once, on different panels and tiles.
+// unpack, pack and multiply may be called by several threads at once, on different panels and tiles; they run
+// inside graphs and allocate nothing themselves (what a library they call allocates, it may fail at, by an
+// exception).
 class ProductKernel {
  public:
   virtual ~ProductKernel() = default;
@@ -31,8 +33,9 @@ class ProductKernel {
 
   virtual int64_t panel_rows() const = 0;  // n_out of what it takes is a multiple of this
   virtual size_t panel_bytes(const WeightMatrix& w) const = 0;  // a multiple of 64
-  // to: aligned to 64 bytes.
-  virtual void unpack(const WeightMatrix& w, int64_t panel, char* to) const = 0;
+  // to, scratch: aligned to 64 bytes; scratch: unpack_scratch_bytes(w) that nobody else uses.
+  virtual size_t unpack_scratch_bytes(const WeightMatrix& w) const = 0;
+  virtual void unpack(const WeightMatrix& w, int64_t panel, char* to, char* scratch) const = 0;
 
   virtual int64_t tile_tokens() const = 0;
   virtual size_t tile_bytes(int64_t n_in) const = 0;
@@ -40,9 +43,10 @@ class ProductKernel {
   virtual void pack(const float* x, size_t x_stride, int64_t n_in, int64_t n_tokens, char* to) const = 0;
 
   // out: F32 [n_out, n_tokens], rows out_stride floats apart; writes columns [0, n_panels * panel_rows()) of
-  // it.
+  // it. scratch: as above.
+  virtual size_t multiply_scratch_bytes(const WeightMatrix& w, int64_t n_tokens) const = 0;
   virtual void multiply(const WeightMatrix& w, const char* panels, int64_t n_panels, const char* tiles,
-                        int64_t n_tokens, float* out, size_t out_stride) const = 0;
+                        int64_t n_tokens, float* out, size_t out_stride, char* scratch) const = 0;
 };
 
 // Products in 8 bits: weights with a scale for each 32 as GGUF has them, inputs quantised likewise. Needs

@@ -11,42 +11,47 @@ namespace {
 constexpr int64_t kPanelsAtOnce = 8;  // that a thread takes
 
 // dst: nothing. Panels are dealt out to the threads one by one.
-void unpack_panels(ggml_tensor*, int ith, int nth, void* userdata) {
-  const auto& u = *static_cast<const UnpackedMatrix*>(userdata);
-  for (int64_t p = ith; p < u.n_panels(); p += nth) u.kernel->unpack(u.matrix, p, u.panel(p));
-}
+struct UnpackPanels {
+  const UnpackedMatrix& u;
+
+  void operator()(ggml_tensor*, const OpThread& thread) const {
+    for (int64_t p = thread.ith; p < u.n_panels(); p += thread.nth)
+      u.kernel->unpack(u.matrix, p, u.panel(p), thread.scratch);
+  }
+};
 
 // src[0]: F32 [n_in, n]; dst: I8, its tiles.
-void pack_tiles(ggml_tensor* dst, int ith, int nth, void* userdata) {
-  const auto& kernel = *static_cast<const ProductKernel*>(userdata);
-  const ggml_tensor* x = dst->src[0];
-  const int64_t n_in = x->ne[0], n = x->ne[1], tile = kernel.tile_tokens();
-  for (int64_t i = ith; i * tile < n; i += nth) {
-    kernel.pack(reinterpret_cast<const float*>(static_cast<const char*>(x->data) +
-                                               static_cast<size_t>(i * tile) * x->nb[1]),
-                x->nb[1] / sizeof(float), n_in, std::min(tile, n - i * tile),
-                static_cast<char*>(dst->data) + static_cast<size_t>(i) * kernel.tile_bytes(n_in));
-  }
-}
+struct PackTiles {
+  const ProductKernel& kernel;
 
-struct Product {
-  const UnpackedMatrix* weights;
-  Tickets runs = {};  // of kPanelsAtOnce panels
+  void operator()(ggml_tensor* dst, const OpThread& thread) const {
+    const ggml_tensor* x = dst->src[0];
+    const int64_t n_in = x->ne[0], n = x->ne[1], tile = kernel.tile_tokens();
+    for (int64_t i = thread.ith; i * tile < n; i += thread.nth) {
+      kernel.pack(reinterpret_cast<const float*>(static_cast<const char*>(x->data) +
+                                                 static_cast<size_t>(i * tile) * x->nb[1]),
+                  x->nb[1] / sizeof(float), n_in, std::min(tile, n - i * tile),
+                  static_cast<char*>(dst->data) + static_cast<size_t>(i) * kernel.tile_bytes(n_in));
+    }
+  }
 };
 
 // src[0]: tiles; dst: F32 [n_out, n]. Threads take panels as they get done with the last.
-void multiply_panels(ggml_tensor* dst, int, int nth, void* userdata) {
-  auto& product = *static_cast<Product*>(userdata);
-  const UnpackedMatrix& u = *product.weights;
-  const int64_t n_runs = (u.n_panels() + kPanelsAtOnce - 1) / kPanelsAtOnce;
-  for (int64_t run; (run = product.runs.draw(n_runs, nth)) >= 0;) {
-    const int64_t p = run * kPanelsAtOnce;
-    u.kernel->multiply(u.matrix, u.panel(p), std::min(kPanelsAtOnce, u.n_panels() - p),
-                       static_cast<const char*>(dst->src[0]->data), dst->ne[1],
-                       static_cast<float*>(dst->data) + p * u.kernel->panel_rows(),
-                       dst->nb[1] / sizeof(float));
+struct MultiplyPanels {
+  const UnpackedMatrix& u;
+  Tickets runs = {};  // of kPanelsAtOnce panels
+
+  void operator()(ggml_tensor* dst, const OpThread& thread) {
+    const int64_t n_runs = (u.n_panels() + kPanelsAtOnce - 1) / kPanelsAtOnce;
+    for (int64_t run; (run = runs.draw(n_runs, thread.nth)) >= 0;) {
+      const int64_t p = run * kPanelsAtOnce;
+      u.kernel->multiply(u.matrix, u.panel(p), std::min(kPanelsAtOnce, u.n_panels() - p),
+                         static_cast<const char*>(dst->src[0]->data), dst->ne[1],
+                         static_cast<float*>(dst->data) + p * u.kernel->panel_rows(),
+                         dst->nb[1] / sizeof(float), thread.scratch);
+    }
   }
-}
+};
 
 }  // namespace
 
@@ -78,13 +83,14 @@ Result<void> LayerProducts::load(int64_t il) {
   }
   if (weights_.empty()) return {};
   CURDKV_CHECK(reserve(total));
-  ggml_context* ctx = compute_.begin();
+  CURDKV_TRY([[maybe_unused]] ggml_context * ctx, compute_.begin());
   char* at = scratch_.get();
   for (auto& [tensor, u] : weights_) {
     u.panels = at;
     at += n_bytes(u);
-    ggml_build_forward_expand(compute_.graph(), ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, nullptr, 0,
-                                                               unpack_panels, GGML_N_TASKS_MAX, &u));
+    ggml_build_forward_expand(compute_.graph(),
+                              compute_.custom<UnpackPanels>(GGML_TYPE_F32, {1, 1, 1, 1}, {},
+                                                            u.kernel->unpack_scratch_bytes(u.matrix), u));
   }
   CURDKV_CHECK(compute_.allocate());
   CURDKV_CHECK(compute_.run());
@@ -110,14 +116,15 @@ const ProductKernel* LayerProducts::kernel_for(const WeightMatrix& w) const {
   return found == kernels_.end() ? nullptr : found->get();
 }
 
-ggml_tensor* LayerProducts::packed(ggml_context* ctx, const ProductKernel* kernel, ggml_tensor* x) {
+ggml_tensor* LayerProducts::packed(const ProductKernel* kernel, ggml_tensor* x) {
   if (epoch_ != compute_.epoch()) packed_.clear();
   epoch_ = compute_.epoch();
   ggml_tensor*& tiles = packed_[{kernel, x}];
   if (tiles == nullptr) {
     const int64_t n_tiles = (x->ne[1] + kernel->tile_tokens() - 1) / kernel->tile_tokens();
-    tiles = ggml_custom_4d(ctx, GGML_TYPE_I8, static_cast<int64_t>(kernel->tile_bytes(x->ne[0])), n_tiles, 1,
-                           1, &x, 1, pack_tiles, GGML_N_TASKS_MAX, const_cast<ProductKernel*>(kernel));
+    tiles = compute_.custom<PackTiles>(GGML_TYPE_I8,
+                                       {static_cast<int64_t>(kernel->tile_bytes(x->ne[0])), n_tiles, 1, 1},
+                                       {&x, 1}, 0, *kernel);
   }
   return tiles;
 }
@@ -125,9 +132,10 @@ ggml_tensor* LayerProducts::packed(ggml_context* ctx, const ProductKernel* kerne
 ggml_tensor* LayerProducts::multiply(ggml_context* ctx, ggml_tensor* w, ggml_tensor* x) {
   const auto found = weights_.find(w);
   if (found == weights_.end()) return ggml_mul_mat(ctx, w, x);
-  ggml_tensor* tiles = packed(ctx, found->second.kernel, x);
-  return ggml_custom_4d(ctx, GGML_TYPE_F32, w->ne[1], x->ne[1], 1, 1, &tiles, 1, multiply_panels,
-                        GGML_N_TASKS_MAX, compute_.keep<Product>(&found->second));
+  ggml_tensor* tiles = packed(found->second.kernel, x);
+  const UnpackedMatrix& u = found->second;
+  const size_t scratch = u.kernel->multiply_scratch_bytes(u.matrix, x->ne[1]);
+  return compute_.custom<MultiplyPanels>(GGML_TYPE_F32, {w->ne[1], x->ne[1], 1, 1}, {&tiles, 1}, scratch, u);
 }
 
 }  // namespace curdkv

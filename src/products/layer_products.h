@@ -48,7 +48,7 @@ class LayerProducts {
   Result<void> reserve(size_t n_bytes);
   const char* stored(const ggml_tensor* t) const;
   const ProductKernel* kernel_for(const WeightMatrix& w) const;  // null: none takes it
-  ggml_tensor* packed(ggml_context* ctx, const ProductKernel* kernel, ggml_tensor* x);
+  ggml_tensor* packed(const ProductKernel* kernel, ggml_tensor* x);
 
   Compute& compute_;
   const Model::Impl& model_;

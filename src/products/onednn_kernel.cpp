@@ -11,7 +11,8 @@
 #include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <tuple>
-#include <vector>
+
+#include "base/scratch.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -61,17 +62,21 @@ class OneDnnKernel : public ProductKernel {
 
   size_t panel_bytes(const WeightMatrix& w) const override { return (layout(w).get_size() + 63) / 64 * 64; }
 
-  void unpack(const WeightMatrix& w, int64_t panel, char* to) const override {
+  size_t unpack_scratch_bytes(const WeightMatrix& w) const override {
+    return static_cast<size_t>(kRows * w.n_in) * sizeof(float);
+  }
+
+  void unpack(const WeightMatrix& w, int64_t panel, char* to, char* scratch) const override {
     const OneThread one;
-    std::vector<float> rows(static_cast<size_t>(kRows * w.n_in));
+    auto* rows = reinterpret_cast<float*>(scratch);
     const char* from = w.row(panel * kRows);
     if (w.type == GGML_TYPE_F32) {
-      std::copy_n(reinterpret_cast<const float*>(from), rows.size(), rows.data());
+      std::copy_n(reinterpret_cast<const float*>(from), kRows * w.n_in, rows);
     } else {
-      ggml_get_type_traits(w.type)->to_float(from, rows.data(), kRows * w.n_in);
+      ggml_get_type_traits(w.type)->to_float(from, rows, kRows * w.n_in);
     }
     const memory::desc plain({w.n_in, kRows}, memory::data_type::f32, memory::format_tag::ba);
-    memory source(plain, engine_, rows.data()), target(layout(w), engine_, to);
+    memory source(plain, engine_, rows), target(layout(w), engine_, to);
     dnnl::stream stream(engine_);
     dnnl::reorder(source, target).execute(stream, source, target);
     stream.wait();
@@ -87,18 +92,27 @@ class OneDnnKernel : public ProductKernel {
     if (fast_bf16_) ggml_fp32_to_bf16_row(x, reinterpret_cast<ggml_bf16_t*>(to + n_in * 4), n_in);
   }
 
+  // Makes the product, too, before a graph runs that needs it.
+  size_t multiply_scratch_bytes(const WeightMatrix& w, int64_t n_tokens) const override {
+    const OneThread one;
+    Scratch scratch;
+    lay_out(scratch, product_of(w, n_tokens), n_tokens);
+    return scratch.n_bytes();
+  }
+
   void multiply(const WeightMatrix& w, const char* panels, int64_t n_panels, const char* tiles,
-                int64_t n_tokens, float* out, size_t out_stride) const override {
+                int64_t n_tokens, float* out, size_t out_stride, char* scratch_memory) const override {
     const OneThread one;
     const memory::desc weights_desc = layout(w), outputs_desc = dense_outputs(n_tokens);
-    const Product product = product_of(w, n_tokens, weights_desc);
-    memory scratch(product.scratch, engine_);
+    const Product& product = product_of(w, n_tokens);
+    Scratch laid_out(scratch_memory);
+    const auto [dense, its_own] = lay_out(laid_out, product, n_tokens);
+    memory scratch(product.scratch, engine_, its_own);
     dnnl::stream stream(engine_);
     memory inputs(inputs_desc(w, n_tokens), engine_,
                   const_cast<char*>(tiles) + (type_of(w) == memory::data_type::bf16 ? w.n_in * 4 : 0));
     // Rows that lie apart would keep oneDNN 2.6 from its fast path.
-    std::vector<float> dense(static_cast<size_t>(n_tokens * kRows));
-    memory outputs(outputs_desc, engine_, dense.data());
+    memory outputs(outputs_desc, engine_, dense);
     for (int64_t p = 0; p < n_panels; ++p, panels += panel_bytes(w), out += kRows) {
       memory weights(weights_desc, engine_, const_cast<char*>(panels));
       product.primitive.execute(stream, {{DNNL_ARG_SRC, inputs},
@@ -107,7 +121,7 @@ class OneDnnKernel : public ProductKernel {
                                          {DNNL_ARG_SCRATCHPAD, scratch}});
       stream.wait();
       for (int64_t t = 0; t < n_tokens; ++t)
-        std::copy_n(dense.data() + t * kRows, kRows, out + static_cast<size_t>(t) * out_stride);
+        std::copy_n(dense + t * kRows, kRows, out + static_cast<size_t>(t) * out_stride);
     }
   }
 
@@ -129,13 +143,13 @@ class OneDnnKernel : public ProductKernel {
   // How a panel's weights are laid out.
   memory::desc layout(const WeightMatrix& w) const {
     const std::lock_guard lock(mutex_);
-    const auto [at, is_new] = layouts_.try_emplace({w.n_in, type_of(w)});
-    if (is_new) {
-      const memory::desc any({w.n_in, kRows}, type_of(w), memory::format_tag::any);
-      const dnnl::matmul::desc desc(inputs_desc(w, kManyTokens), any, dense_outputs(kManyTokens));
-      at->second = dnnl::matmul::primitive_desc(desc, engine_).weights_desc();
-    }
-    return at->second;
+    const std::tuple key(w.n_in, type_of(w));
+    if (const auto at = layouts_.find(key); at != layouts_.end()) return at->second;
+    const memory::desc any({w.n_in, kRows}, type_of(w), memory::format_tag::any);
+    const dnnl::matmul::desc desc(inputs_desc(w, kManyTokens), any, dense_outputs(kManyTokens));
+    const memory::desc found = dnnl::matmul::primitive_desc(desc, engine_).weights_desc();
+    layouts_.emplace(key, found);
+    return found;
   }
 
   // Threads share a primitive, so each brings its own scratchpad: oneDNN's belongs to the thread that made
@@ -145,17 +159,25 @@ class OneDnnKernel : public ProductKernel {
     memory::desc scratch;
   };
 
-  Product product_of(const WeightMatrix& w, int64_t n_tokens, const memory::desc& weights) const {
+  const Product& product_of(const WeightMatrix& w, int64_t n_tokens) const {
+    const memory::desc weights = layout(w);
     const std::lock_guard lock(mutex_);
-    const auto [at, is_new] = products_.try_emplace({n_tokens, w.n_in, type_of(w)});
-    if (is_new) {
-      dnnl::primitive_attr attr;
-      attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-      const dnnl::matmul::primitive_desc desc({inputs_desc(w, n_tokens), weights, dense_outputs(n_tokens)},
-                                              attr, engine_);
-      at->second = {dnnl::matmul(desc), desc.scratchpad_desc()};
-    }
-    return at->second;
+    const std::tuple key(n_tokens, w.n_in, type_of(w));
+    if (const auto at = products_.find(key); at != products_.end()) return at->second;
+    dnnl::primitive_attr attr;
+    attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    const dnnl::matmul::primitive_desc desc({inputs_desc(w, n_tokens), weights, dense_outputs(n_tokens)},
+                                            attr, engine_);
+    return products_.emplace(key, Product{dnnl::matmul(desc), desc.scratchpad_desc()}).first->second;
+  }
+
+  struct Arrays {
+    float* dense;  // [n_tokens][kRows]
+    char* its_own;
+  };
+  static Arrays lay_out(Scratch& scratch, const Product& product, int64_t n_tokens) {
+    auto* dense = scratch.take<float>(n_tokens * kRows);
+    return {dense, scratch.take<char>(static_cast<int64_t>(product.scratch.get_size()))};
   }
 
   dnnl::engine engine_;

@@ -3,9 +3,9 @@
 // close its own turn by quoting one.
 #include <llama.h>
 
+#include "base/guard.h"
 #include "base/try.h"
 #include "curdkv/text.h"
-#include "text/guard.h"
 
 namespace curdkv {
 namespace {
@@ -18,10 +18,12 @@ Result<std::string> render(const std::string& source, const char* user) {
   std::string out(4096, '\0');
   for (int attempt = 0; attempt < 2; ++attempt) {
     int32_t n = -1;
-    CURDKV_CHECK(guarded([&] {
-      n = llama_chat_apply_template(source.c_str(), &message, 1, true, out.data(),
-                                    static_cast<int32_t>(out.size()));
-    }));
+    CURDKV_CHECK(guarded(
+        [&] {
+          n = llama_chat_apply_template(source.c_str(), &message, 1, true, out.data(),
+                                        static_cast<int32_t>(out.size()));
+        },
+        ErrorCode::bad_input));
     if (n < 0) break;
     const bool fits = static_cast<size_t>(n) <= out.size();
     out.resize(static_cast<size_t>(n));

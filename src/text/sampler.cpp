@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "base/guard.h"
 #include "base/log_capture.h"
 #include "curdkv/text.h"
 
@@ -13,26 +14,28 @@ struct Sampler::Impl {
 };
 
 Result<Sampler> Sampler::create(const SamplingParams& p) {
-  capture_logs();
-  const auto in_unit = [](float x) { return x >= 0 && x <= 1; };
-  if (!(p.temperature >= 0) || !std::isfinite(p.temperature) || p.top_k < 0 || !in_unit(p.top_p) ||
-      !in_unit(p.min_p)) {
-    return Error{ErrorCode::bad_argument,
-                 "temperature and top-k must be >= 0, top-p and min-p between 0 and 1"};
-  }
-  auto impl = std::make_unique<Impl>();
-  impl->chain.reset(llama_sampler_chain_init(llama_sampler_chain_default_params()));
-  const auto add = [&](llama_sampler* s) { llama_sampler_chain_add(impl->chain.get(), s); };
-  if (p.temperature == 0) {
-    add(llama_sampler_init_greedy());
-  } else {
-    if (p.top_k > 0) add(llama_sampler_init_top_k(p.top_k));
-    add(llama_sampler_init_top_p(p.top_p, 1));
-    add(llama_sampler_init_min_p(p.min_p, 1));
-    add(llama_sampler_init_temp(p.temperature));
-    add(llama_sampler_init_dist(p.seed));
-  }
-  return Sampler(std::move(impl));
+  return guarded([&]() -> Result<Sampler> {
+    capture_logs();
+    const auto in_unit = [](float x) { return x >= 0 && x <= 1; };
+    if (!(p.temperature >= 0) || !std::isfinite(p.temperature) || p.top_k < 0 || !in_unit(p.top_p) ||
+        !in_unit(p.min_p)) {
+      return Error{ErrorCode::bad_argument,
+                   "temperature and top-k must be >= 0, top-p and min-p between 0 and 1"};
+    }
+    auto impl = std::make_unique<Impl>();
+    impl->chain.reset(llama_sampler_chain_init(llama_sampler_chain_default_params()));
+    const auto add = [&](llama_sampler* s) { llama_sampler_chain_add(impl->chain.get(), s); };
+    if (p.temperature == 0) {
+      add(llama_sampler_init_greedy());
+    } else {
+      if (p.top_k > 0) add(llama_sampler_init_top_k(p.top_k));
+      add(llama_sampler_init_top_p(p.top_p, 1));
+      add(llama_sampler_init_min_p(p.min_p, 1));
+      add(llama_sampler_init_temp(p.temperature));
+      add(llama_sampler_init_dist(p.seed));
+    }
+    return Sampler(std::move(impl));
+  });
 }
 
 Token Sampler::sample(std::span<const float> logits) {

@@ -1,9 +1,11 @@
 #include <llama.h>
 
+#include <new>
+
+#include "base/guard.h"
 #include "base/log_capture.h"
 #include "base/try.h"
 #include "curdkv/text.h"
-#include "text/guard.h"
 #include "text/tokenizer_impl.h"
 
 namespace curdkv {
@@ -17,6 +19,8 @@ Result<Tokenizer> Tokenizer::load(const std::string& path) {
   const auto loaded = guarded([&] { impl->model.reset(llama_model_load_from_file(path.c_str(), params)); });
   if (!loaded || !impl->model) {
     const std::string why = loaded ? take_log_error() : loaded.error().message;
+    if (is_about_memory(why))
+      return Error{ErrorCode::out_of_memory, path + ": there is not enough memory to read its vocabulary"};
     return Error{ErrorCode::bad_input, path + ": the vocabulary cannot be read: " + why};
   }
   impl->vocab = llama_model_get_vocab(impl->model.get());
@@ -27,19 +31,21 @@ Result<std::vector<Token>> Tokenizer::tokenize(const std::string& text, bool spe
   if (text.size() > static_cast<size_t>(INT32_MAX)) {
     return Error{ErrorCode::bad_input, "a text of more than 2 GiB cannot be tokenised"};
   }
-  std::vector<Token> tokens(text.size() + 2);
+  std::vector<Token> tokens;
   const auto run = [&] {
     return llama_tokenize(impl_->vocab, text.c_str(), static_cast<int32_t>(text.size()), tokens.data(),
                           static_cast<int32_t>(tokens.size()), begin, specials);
   };
   int32_t n = 0;
   const auto done = guarded([&] {
+    tokens.resize(text.size() + 2);
     n = run();
     if (n < 0 && n != INT32_MIN) {  // more tokens than bytes: it says how many
       tokens.resize(static_cast<size_t>(-n));
       n = run();
     }
   });
+  if (!done && done.error().code == ErrorCode::out_of_memory) return done.error();
   if (!done || n < 0) {
     return Error{ErrorCode::bad_input,
                  "the text cannot be tokenised" + (done ? "" : ": " + done.error().message)};
@@ -61,6 +67,7 @@ std::string Tokenizer::piece(Token token) const {
       n = run();
     }
   });
+  if (!done && done.error().code == ErrorCode::out_of_memory) throw std::bad_alloc();  // as any string may
   out.resize(done && n > 0 ? static_cast<size_t>(n) : 0);
   return out;
 }

@@ -65,19 +65,26 @@ TEST(RaggedCache, GrowingKeepsEveryRow) {
   RaggedCache cache = make_cache(1, GGML_TYPE_F32);
   allocate(cache, {40, 1, 300});
   fill(cache.layer(0));
-  EXPECT_TRUE(must(cache.reserve(5))) << "there was no room";
+  const uint64_t full = cache.version();
+  must(cache.reserve(5));
+  const uint64_t roomy = cache.version();
+  EXPECT_NE(roomy, full) << "there was no room";
   expect_filled(cache.layer(0), {40, 1, 300});
-  EXPECT_FALSE(must(cache.reserve(5))) << "now there is";
+  must(cache.reserve(5));
+  EXPECT_EQ(cache.version(), roomy) << "now there is";
   cache.append(5);
   EXPECT_EQ(cache.layer(0).length, (std::vector<int64_t>{45, 6, 305}));
   fill(cache.layer(0));
-  EXPECT_TRUE(must(cache.reserve(5000)));
+  must(cache.reserve(5000));
+  EXPECT_NE(cache.version(), roomy);
   expect_filled(cache.layer(0), {45, 6, 305});
 }
 
 TEST(RaggedCache, GrowsFromNothing) {
   RaggedCache cache = make_cache(2);
-  EXPECT_TRUE(must(cache.reserve(1)));
+  EXPECT_EQ(cache.version(), 0u);
+  must(cache.reserve(1));
+  EXPECT_NE(cache.version(), 0u);
   for (int64_t c : cache.layer(1).capacity) EXPECT_GE(c, 1);
 }
 

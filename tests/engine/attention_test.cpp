@@ -91,7 +91,7 @@ std::vector<double> reference(const Problem& p) {
 std::vector<float> run(Problem& p, bool portable, int n_threads) {
   const int64_t n_head = p.shape.n_head_kv * p.shape.n_group;
   auto compute = make_compute(n_threads);
-  ggml_context* ctx = compute->begin();
+  ggml_context* ctx = must(compute->begin());
   ggml_tensor* q = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, p.shape.d_k, n_head, p.n_new);
   ggml_set_input(q);
   const RaggedLayer& l = p.cache.layer(0);
@@ -103,7 +103,7 @@ std::vector<float> run(Problem& p, bool portable, int n_threads) {
     ggml_set_input(mask_data);
     out = ragged_attention_portable(ctx, state, q, l.k, l.v, mask_data, mask);
   } else {
-    out = ragged_attention_cpu(ctx, &state, q, l.k, l.v);
+    out = ragged_attention_cpu(*compute, &state, q, l.k, l.v);
   }
   ggml_set_output(out);
   ggml_build_forward_expand(compute->graph(), out);

@@ -68,10 +68,10 @@ class Types : public ::testing::TestWithParam<ggml_type> {};
 
 TEST_P(Types, UnpackToTheirOwnValues) {
   const Weights w = make_weights(GetParam(), 512, 4);
-  std::vector<Int8Block> blocks;
+  std::vector<Int8Block> blocks(16);
+  std::vector<float> floats(512);
   for (int64_t r = 0; r < 4; ++r) {
-    unpack_row(w.matrix, r, blocks);
-    ASSERT_EQ(blocks.size(), 16U);
+    unpack_row(w.matrix, r, blocks, floats.data());
     for (size_t b = 0; b < blocks.size(); ++b) {
       EXPECT_TRUE(has_minima(GetParam()) || blocks[b].min == 0);
       const float* expected = &w.floats[static_cast<size_t>(r) * 512 + b * 32];
@@ -91,9 +91,10 @@ TEST_P(Types, MultiplyInPrefill) {
   const auto kernel = make_int8_kernel();
   if (!kernel) GTEST_SKIP() << "no AVX-512 VNNI";
   Weights w = make_weights(GetParam(), 768, 80);
-  std::vector<Int8Block> blocks;  // what they are worth here, see above
+  std::vector<Int8Block> blocks(24);  // what they are worth here, see above
+  std::vector<float> floats(768);
   for (size_t r = 0; r < 80; ++r) {
-    unpack_row(w.matrix, static_cast<int64_t>(r), blocks);
+    unpack_row(w.matrix, static_cast<int64_t>(r), blocks, floats.data());
     for (size_t i = 0; i < 768; ++i) {
       const Int8Block& b = blocks[i / 32];
       w.floats[r * 768 + i] = b.scale * b.q[i % 32] + b.min;
@@ -107,14 +108,17 @@ TEST_P(Types, MultiplyInPrefill) {
   std::vector<char> memory(panel * static_cast<size_t>(n_panels) + 64);
   char* panels = memory.data() + 64 - reinterpret_cast<uintptr_t>(memory.data()) % 64;
   std::vector<char> tiles(packed * static_cast<size_t>(n_tiles));
-  for (int64_t p = 0; p < n_panels; ++p) kernel->unpack(w.matrix, p, panels + static_cast<size_t>(p) * panel);
+  std::vector<char> scratch(kernel->unpack_scratch_bytes(w.matrix) +
+                            kernel->multiply_scratch_bytes(w.matrix, 13));
+  for (int64_t p = 0; p < n_panels; ++p)
+    kernel->unpack(w.matrix, p, panels + static_cast<size_t>(p) * panel, scratch.data());
   for (int64_t t = 0; t < n_tiles; ++t) {
     kernel->pack(x.data() + t * tile * 768, 768, 768, std::min(tile, 13 - t * tile),
                  tiles.data() + static_cast<size_t>(t) * packed);
   }
   constexpr float kUntouched = 1e30f;
   std::vector<float> y(100 * 14, kUntouched);  // rows 100 apart, and one more than there are tokens
-  kernel->multiply(w.matrix, panels, n_panels, tiles.data(), 13, y.data(), 100);
+  kernel->multiply(w.matrix, panels, n_panels, tiles.data(), 13, y.data(), 100, scratch.data());
   for (size_t t = 0; t < 13; ++t) {
     EXPECT_LT(relative_error(w, x.data() + t * 768, y.data() + t * 100), kBar) << "token " << t;
     EXPECT_EQ(y[t * 100 + 80], kUntouched);
