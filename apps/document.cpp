@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/utf8.h"
+#include "escapes.h"
 
 namespace curdkv::app {
 namespace {
@@ -49,6 +50,12 @@ void DocumentOptions::add_to(CLI::App& app) {
          "text to use as (part of) the document")
       ->type_name("TEXT")
       ->trigger_on_parse();
+}
+
+void DocumentOptions::unescape() {
+  for (Part& part : parts_) {
+    if (!part.is_file) part.text = unescaped(part.text);
+  }
 }
 
 Result<std::string> DocumentOptions::read() const {

@@ -16,6 +16,7 @@ struct DocumentOptions {
   // Errors: bad_input for a file that cannot be read, is empty, binary or not UTF-8; bad_argument if none is
   // given.
   Result<std::string> read() const;
+  void unescape();  // what -p gave; see unescaped()
 
  private:
   struct Part {

@@ -207,19 +207,16 @@ Result<void> Prefill::compress_into(size_t index, int64_t il, const LayerKv& kv,
 }
 
 Result<void> Prefill::read_logits() {
-  const int64_t n_vocab = s_.m().hp.n_vocab;
-  s_.logits.resize(static_cast<size_t>(n_vocab));
   const int64_t begin = options_.logits ? 0 : n_tokens_ - 1;
   for (int64_t first = begin; first < n_tokens_; first += kTileTokens) {
     const int64_t n = std::min(kTileTokens, n_tokens_ - first);
     ggml_context* ctx = s_.compute->begin();
-    ggml_tensor* out = build_logits(ctx, s_.m(), first_->hidden(ctx, first, n));
-    ggml_build_forward_expand(s_.compute->graph(), out);
+    const LogitsNodes out = build_logits(ctx, s_.m(), first_->hidden(ctx, first, n));
+    ggml_build_forward_expand(s_.compute->graph(), out.logits);
     CURDKV_CHECK(s_.compute->allocate());
     CURDKV_CHECK(s_.compute->run());
     for (int64_t i = 0; i < n; ++i) {
-      ggml_backend_tensor_get(out, s_.logits.data(), static_cast<size_t>(i) * out->nb[1],
-                              s_.logits.size() * sizeof(float));
+      CURDKV_CHECK(curdkv::read_logits(out, i, s_.logits));
       if (options_.logits) options_.logits(first + i, s_.logits);
     }
   }

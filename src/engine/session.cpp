@@ -1,5 +1,7 @@
 #include "curdkv/session.h"
 
+#include <algorithm>
+
 #include "base/format.h"
 #include "base/log_capture.h"
 #include "base/try.h"
@@ -33,15 +35,36 @@ Result<ProductKernels> make_product_kernels(PrefillKernel choice) {
 
 }  // namespace
 
+std::span<const CacheTypeName> cache_types() {
+  static constexpr CacheTypeName kNames[] = {
+      {"f32", CacheType::f32},       {"f16", CacheType::f16},   {"bf16", CacheType::bf16},
+      {"q8_0", CacheType::q8_0},     {"q4_0", CacheType::q4_0}, {"q4_1", CacheType::q4_1},
+      {"iq4_nl", CacheType::iq4_nl}, {"q5_0", CacheType::q5_0}, {"q5_1", CacheType::q5_1}};
+  return kNames;
+}
+
 ggml_type to_ggml(CacheType type) {
   switch (type) {
     case CacheType::f32:
       return GGML_TYPE_F32;
+    case CacheType::f16:
+      return GGML_TYPE_F16;
+    case CacheType::bf16:
+      return GGML_TYPE_BF16;
     case CacheType::q8_0:
       return GGML_TYPE_Q8_0;
-    default:
-      return GGML_TYPE_F16;
+    case CacheType::q4_0:
+      return GGML_TYPE_Q4_0;
+    case CacheType::q4_1:
+      return GGML_TYPE_Q4_1;
+    case CacheType::iq4_nl:
+      return GGML_TYPE_IQ4_NL;
+    case CacheType::q5_0:
+      return GGML_TYPE_Q5_0;
+    case CacheType::q5_1:
+      return GGML_TYPE_Q5_1;
   }
+  return GGML_TYPE_F16;
 }
 
 Result<Session> Session::create(const Model& model, const SessionParams& params) {
@@ -51,8 +74,14 @@ Result<Session> Session::create(const Model& model, const SessionParams& params)
     return Error{ErrorCode::bad_argument,
                  format("the number of threads must be 1 to %d", GGML_MAX_N_THREADS)};
   }
-  if (params.n_batch < 1) return Error{ErrorCode::bad_argument, "the batch must hold at least 1 token"};
-  if (params.n_ctx < 0) return Error{ErrorCode::bad_argument, "the context must hold at least 1 token"};
+  if (params.n_batch < 1 || params.n_batch > kMostTokens) {
+    return Error{ErrorCode::bad_argument,
+                 format("the batch must hold 1 to %lld tokens", (long long)kMostTokens)};
+  }
+  if (params.n_ctx < 0 || params.n_ctx > kMostTokens) {
+    return Error{ErrorCode::bad_argument,
+                 format("the context must hold 1 to %lld tokens", (long long)kMostTokens)};
+  }
   const CacheShape shape = {hp.n_layer,  hp.n_head_kv,           hp.d_head_k,
                             hp.d_head_v, to_ggml(params.type_k), to_ggml(params.type_v)};
   CURDKV_CHECK(check_cache_type(shape.type_k, hp.d_head_k));
@@ -194,7 +223,8 @@ Result<void> Session::rewind(const Mark& mark) {
 }
 
 Result<void> Session::compress(const Press& press, int64_t budget, int64_t room) {
-  auto done = impl_->compress(press, budget, room);
+  // What a head can come to hold ends where its positions do.
+  auto done = impl_->compress(press, budget, std::clamp<int64_t>(room, 0, impl_->n_ctx));
   if (!done && done.error().code != ErrorCode::bad_argument) impl_->clear();
   return done;
 }
