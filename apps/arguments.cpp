@@ -142,10 +142,10 @@ class Reader {
   Result<void> option(const std::string& word) {
     const size_t equals = word.starts_with("--") ? word.find('=') : std::string::npos;
     const std::string name = word.substr(0, equals);
-    if (const CLI::Option* own = app_->get_option_no_throw(name); own != nullptr && !own->get_positional()) {
+    if (const CLI::Option* own = app_->get_option_no_throw(name); own != nullptr) {
       return own_option(*own, word, equals != std::string::npos);
     }
-    if (name == "-?") {
+    if (name == "-?" || name == "--usage") {
       out_.words.emplace_back("--help");
       return {};
     }

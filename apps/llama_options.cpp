@@ -30,7 +30,6 @@ constexpr std::string_view kAffinity = "threads are not pinned by curdkv; start 
 constexpr std::string_view kNoChat = "there is no conversation; the questions given with -q are answered";
 
 constexpr LlamaOption kOptions[] = {
-    {"--usage", kNothing, Fate::renamed, "--help"},
     {"-ngl", kValue, Fate::renamed, "--n-gpu-layers"},
     {"-ctk", kValue, Fate::renamed, "--cache-type-k"},
     {"-ctv", kValue, Fate::renamed, "--cache-type-v"},

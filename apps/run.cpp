@@ -302,7 +302,7 @@ class Run {
                                 {"press_params", press.settings()},
                                 {"compression_ratio", press.removed(r.prefill.n_tokens)},
                                 {"budget", nullptr},
-                                {"seed", press.seed()},
+                                {"seed", o_.press.request.seed},
                                 {"threads", o_.session.params.n_threads},
                                 {"n_context_tokens", r.prefill.n_tokens},
                                 {"n_kept", r.n_kept},

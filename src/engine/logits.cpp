@@ -6,16 +6,22 @@
 #include <cstdint>
 
 namespace curdkv {
-namespace {
 
-// One pass without branches, which compilers put into vectors: what is no number has all bits of the
-// exponent.
-bool all_numbers(const std::vector<float>& x) {
+// Without branches, so that compilers put it into vectors: what is no number has all bits of the exponent.
+bool all_numbers(std::span<const float> x) {
   constexpr uint32_t kExponent = 0x7f800000;
   uint32_t any = 0;
   for (const float v : x) any |= (std::bit_cast<uint32_t>(v) & kExponent) == kExponent;
   return any == 0;
 }
+
+Error not_numbers() {
+  return {ErrorCode::bad_input,
+          "the model's outputs are not numbers (NaN or infinite): its file is damaged, or its weights "
+          "overflow; fetch or convert it anew"};
+}
+
+namespace {
 
 void read_row(const ggml_tensor* rows, int64_t row, std::vector<float>& out) {
   out.resize(static_cast<size_t>(rows->ne[0]));
@@ -32,9 +38,7 @@ Result<void> read_logits(const LogitsNodes& nodes, int64_t row, std::vector<floa
   good = good && all_numbers(out);
   if (good) return {};
   out.clear();
-  return Error{ErrorCode::bad_input,
-               "the model's outputs are not numbers (NaN or infinite): its file is damaged, or its weights "
-               "overflow; fetch or convert it anew"};
+  return not_numbers();
 }
 
 }  // namespace curdkv

@@ -4,6 +4,7 @@
 
 #include <ggml.h>
 
+#include <span>
 #include <vector>
 
 #include "curdkv/result.h"
@@ -15,6 +16,11 @@ struct LogitsNodes {
   ggml_tensor* normed = nullptr;  // F32 [n_embd, n]: what the output matrix is multiplied with
   ggml_tensor* logits = nullptr;  // F32 [n_vocab, n]
 };
+
+// Whether there is nothing among them that is none, NaN or infinite; one pass.
+bool all_numbers(std::span<const float> x);
+
+Error not_numbers();  // what is wrong if not
 
 // Row `row` into `out`. Errors: bad_input if there is anything but numbers in it, or in what it was made
 // from: products with quantised matrices may turn what is no number into one. `out` is then empty.

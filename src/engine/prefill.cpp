@@ -7,6 +7,7 @@
 #include "engine/compaction.h"
 #include "engine/decoder.h"
 #include "engine/layer_observer.h"
+#include "engine/number_check.h"
 
 namespace curdkv {
 namespace {
@@ -140,15 +141,19 @@ Result<void> Prefill::run_chunk(int64_t il, LayerKv& kv, int64_t first, int64_t 
     return attention_->attend(il, kv, p, first);
   };
   ggml_tensor* x = first_->hidden(ctx, first, n);
-  ggml_tensor* out = build_layer(ctx, s_.m(), il, x, first_->positions(ctx, first, n), nullptr, attend,
-                                 products_.multiply_by());
   // Of the last layer only keys and values are wanted, and the hidden states that become logits.
   const bool last_layer = il + 1 == s_.m().hp.n_layer, holds_last_token = first + n == n_padded_;
+  NumberCheck check(n_tokens_ - 1 - first);
+  const bool checked = holds_last_token && s_.on_cpu(il);
+  ggml_tensor* out = build_layer(
+      ctx, s_.m(), il, x, first_->positions(ctx, first, n), nullptr, attend,
+      checked ? check.watch(ctx, s_.compute->graph(), products_.multiply_by()) : products_.multiply_by());
   if (!last_layer || holds_last_token || options_.logits) {
     ggml_build_forward_expand(s_.compute->graph(), ggml_cpy(ctx, out, first_->hidden(ctx, first, n)));
   }
   CURDKV_CHECK(s_.compute->allocate());
-  return s_.compute->run();
+  CURDKV_CHECK(s_.compute->run());
+  return check.failed() ? Result<void>(not_numbers()) : Result<void>();
 }
 
 // Keeps what a scorer asked for of a chunk's queries [d_head_k, n_head, n], whose first token is `first`.
