@@ -8,6 +8,7 @@
 #include "curdkv/text.h"
 #include "document.h"
 #include "io/output_file.h"
+#include "numbers.h"
 #include "terminal.h"
 
 namespace curdkv::app {
@@ -102,7 +103,7 @@ Command add_analyze(CLI::App& program) {
   auto o = std::make_shared<AnalyzeOptions>();
   o->model.add_to(*app);
   o->document.add_to(*app);
-  o->press.add_to(*app, "adacurdkv", 0.5, true);
+  o->press.add_to(*app, kDefaultPress, kDefaultRatio, true);
   std::vector<std::string> names = {"ablation", "runtime"};
   for (const auto& f : analysis::list_figures()) names.emplace_back(f.name);
   app->add_option("--figure", o->figures, figure_help())
@@ -113,11 +114,11 @@ Command add_analyze(CLI::App& program) {
       ->capture_default_str();
   app->add_option("--sampled-layers", o->n_layers, "attention-vs-loss: layers looked at, evenly spaced")
       ->type_name("N")
-      ->check(CLI::Range(1, 1 << 16))
+      ->transform(whole_number(1, 1 << 16))
       ->capture_default_str();
   app->add_option("--sampled-heads", o->n_heads, "attention-vs-loss: query heads of each, evenly spaced")
       ->type_name("N")
-      ->check(CLI::Range(1, 1 << 16))
+      ->transform(whole_number(1, 1 << 16))
       ->capture_default_str();
   app->add_option("-o,--output", o->out, "JSON, a line for each figure (-: standard output)")
       ->type_name("FILE")

@@ -6,6 +6,7 @@
 #include "base/try.h"
 #include "bench/format.h"
 #include "command.h"
+#include "numbers.h"
 #include "terminal.h"
 
 namespace curdkv::app {
@@ -59,20 +60,20 @@ Command add_bench(CLI::App& program) {
       ->type_name("N")
       ->delimiter(',')
       ->allow_extra_args(false)
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
+      ->transform(whole_number(0, int64_t{1} << 24))
       ->capture_default_str();
   app->add_option("-p,--n-prompt", o->bench.n_prompt,
                   "tokens appended to a context at once, like a question; at depth 0, read alone")
       ->type_name("N")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
+      ->transform(whole_number(0, int64_t{1} << 20))
       ->capture_default_str();
   app->add_option("-n,--n-gen", o->bench.n_gen, "tokens decoded one by one")
       ->type_name("N")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
+      ->transform(whole_number(0, int64_t{1} << 20))
       ->capture_default_str();
   app->add_option("-r,--repetitions", o->bench.n_repeat, "times that each test is done")
       ->type_name("N")
-      ->check(CLI::Range(1, 10000))
+      ->transform(whole_number(1, 10000))
       ->capture_default_str();
   app->add_option("--tests", o->tests, "which of prefill, compress, extend and decode")
       ->type_name("TEST")
@@ -80,7 +81,7 @@ Command add_bench(CLI::App& program) {
       ->allow_extra_args(false)
       ->check(CLI::IsMember({"prefill", "compress", "extend", "decode"}))
       ->capture_default_str();
-  o->press.add_to(*app, "none", 0.5, true);
+  o->press.add_to(*app, "none", kDefaultRatio, true);
   app->add_option("--against", o->against,
                   "another engine that does the same work in the same process, in turn with ours")
       ->check(CLI::IsMember({"llama.cpp"}));

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -9,12 +10,18 @@
 #include <set>
 #include <thread>
 
+#include "base/format.h"
 #include "base/try.h"
 #include "cpus.h"
 #include "io/output_file.h"
+#include "model/weights.h"
+#include "numbers.h"
+#include "terminal.h"
 
 namespace curdkv::app {
 namespace {
+
+constexpr int64_t kAllLayers = 1 << 20;  // more than any model has
 
 std::atomic<bool> interrupted_flag{false};
 std::atomic<bool> in_scope{false};
@@ -40,8 +47,26 @@ std::string default_model_path() {
   return cache + "/SmolLM2-135M-Instruct.Q4_1.gguf";
 }
 
-const std::map<std::string, CacheType> kCacheTypes = {
-    {"f16", CacheType::f16}, {"f32", CacheType::f32}, {"q8_0", CacheType::q8_0}};
+std::map<std::string, CacheType> cache_types_by_name() {
+  std::map<std::string, CacheType> names;
+  for (const CacheTypeName& t : cache_types()) names[t.name] = t.type;
+  return names;
+}
+
+std::string cache_type_list() {
+  std::string list;
+  for (const CacheTypeName& t : cache_types()) list += (list.empty() ? "" : ", ") + std::string(t.name);
+  return list;
+}
+
+// llama.cpp's words for numbers of layers; "" and an unchanged text otherwise.
+std::string name_layers(std::string& text) {
+  if (text == "auto" || text == "all" || text == "max" || text == "-1" || text == "-2") {
+    text = std::to_string(kAllLayers);
+  }
+  return whole_number(0, kAllLayers)(text);
+}
+
 const std::map<std::string, PrefillKernel> kPrefillKernels = {{"auto", PrefillKernel::automatic},
                                                               {"ggml", PrefillKernel::ggml},
                                                               {"int8", PrefillKernel::int8},
@@ -54,7 +79,7 @@ int report(const Error& error) {
     std::fprintf(stderr, "\ninterrupted\n");
     return kInterrupted;
   }
-  std::fprintf(stderr, "error: %s\n", error.message.c_str());
+  write_err("error: " + error.message + "\n");
   return error.code == ErrorCode::bad_argument ? kWrongUsage : kFailed;
 }
 
@@ -77,14 +102,25 @@ void install_signal_handlers() {
   std::signal(SIGXFSZ, SIG_IGN);  // and so is a file that becomes larger than is allowed
 }
 
-void ModelOptions::add_to(CLI::App& app) {
-  app.add_option("-m,--model", path, "GGUF model file (default: the one 'make demo' fetches)")
-      ->type_name("FILE");
-  app.add_option("--gpu-layers,--n-gpu-layers", params.n_gpu_layers,
-                 "layers to keep on GPUs, from the last (-ngl N)")
+void ModelOptions::add_to(CLI::App& app, bool positional) {
+  app.add_option(positional ? "-m,--model,MODEL" : "-m,--model", path,
+                 "GGUF model file (default: the one 'make demo' fetches)")
+      ->type_name("FILE")
+      ->check([](const std::string& name) { return std::string(name.empty() ? "the name is empty" : ""); });
+  app.add_option_function<int>(
+         "--gpu-layers,--n-gpu-layers",
+         [this](const int& n) {
+           const bool possible = !gpu_devices().empty();
+           if (n > 0 && !possible) {
+             note("-ngl has no effect: this build finds no GPU, so that all layers stay on the CPU");
+           }
+           params.n_gpu_layers = possible ? n : 0;
+         },
+         "layers to keep on GPUs, from the last: a number, all or auto (-ngl N)")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
-  app.add_flag("!--no-mmap", params.use_mmap, "copy the weights into memory instead of mapping the file");
+      ->transform(CLI::Validator(name_layers, ""));
+  app.add_flag("--mmap,!--no-mmap", params.use_mmap,
+               "map the file (default), or copy the weights into memory");
 }
 
 Result<std::string> ModelOptions::resolve() const {
@@ -101,16 +137,16 @@ void SessionOptions::add_to(CLI::App& app) {
   app.add_option("-t,--threads", params.n_threads,
                  "threads to compute with (default: as many processors as this process may use)")
       ->type_name("N")
-      ->check(CLI::Range(1, 512))
+      ->transform(whole_number(1, 512))
       ->capture_default_str();
   app.add_option("-c,--ctx-size", params.n_ctx,
                  "most tokens of document, question and answer (0: the model's own limit)")
       ->type_name("N")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
+      ->transform(whole_number(0, int64_t{1} << 24))
       ->capture_default_str();
   app.add_option("-b,--batch-size", params.n_batch, "tokens computed at a time; does not change results")
       ->type_name("N")
-      ->check(CLI::Range(1, 1 << 16))
+      ->transform(whole_number(1, kMostTokens))
       ->capture_default_str();
   app.add_option("--prefill-kernel", prefill_kernel,
                  "what reads the context on the CPU: auto, ggml (libllama's very bits), int8 (needs AVX-512 "
@@ -118,25 +154,27 @@ void SessionOptions::add_to(CLI::App& app) {
       ->check(CLI::IsMember(kPrefillKernels))
       ->type_name("NAME")
       ->capture_default_str();
-  app.add_option("--cache-type-k", type_k, "type of cached keys: f16, f32 or q8_0 (-ctk TYPE)")
-      ->check(CLI::IsMember(kCacheTypes))
+  const auto types = cache_types_by_name();
+  app.add_option("--cache-type-k", type_k, "type of cached keys: " + cache_type_list() + " (-ctk TYPE)")
+      ->check(CLI::IsMember(types).description(""))
       ->type_name("TYPE")
       ->capture_default_str();
-  app.add_option("--cache-type-v", type_v, "type of cached values: f16, f32 or q8_0 (-ctv TYPE)")
-      ->check(CLI::IsMember(kCacheTypes))
+  app.add_option("--cache-type-v", type_v, "type of cached values, likewise (-ctv TYPE)")
+      ->check(CLI::IsMember(types).description(""))
       ->type_name("TYPE")
       ->capture_default_str();
 }
 
 SessionParams SessionOptions::resolve() const {
   SessionParams p = params;
-  p.type_k = kCacheTypes.at(type_k);
-  p.type_v = kCacheTypes.at(type_v);
+  const auto types = cache_types_by_name();
+  p.type_k = types.at(type_k);
+  p.type_v = types.at(type_v);
   p.prefill_kernel = kPrefillKernels.at(prefill_kernel);
   p.stop = &interrupted();
   if (const Cpus cpus = usable_cpus(); p.n_threads > cpus.usable()) {
-    std::fprintf(stderr, "warning: %d threads share the time of fewer processors (%s); -t %d is faster\n",
-                 p.n_threads, cpus.describe().c_str(), cpus.usable());
+    write_err(format("warning: %d threads share the time of fewer processors (%s); -t %d is faster\n",
+                     p.n_threads, cpus.describe().c_str(), cpus.usable()));
   }
   return p;
 }
@@ -172,6 +210,7 @@ Result<std::vector<Press>> PressOptions::resolve_all() const {
 
 void PressOptions::add_to(CLI::App& app, const char* default_press, double default_ratio, bool several) {
   names = {default_press};
+  about_compression_.clear();
   ratios = {default_ratio};
   takes_several = several;
   const char* list = several ? "; several, separated by commas, are compared" : "";
@@ -186,6 +225,7 @@ void PressOptions::add_to(CLI::App& app, const char* default_press, double defau
       app.add_option("--compression-ratio", ratios,
                      std::string("fraction of the cache that is removed, 0 to below 1") + list)
           ->type_name("R")
+          ->transform(real_number("a number in [0, 1)"))
           ->capture_default_str();
   for (CLI::Option* o : {press_option, ratio_option}) {
     if (several) {
@@ -194,16 +234,20 @@ void PressOptions::add_to(CLI::App& app, const char* default_press, double defau
       o->expected(1);
     }
   }
-  app.add_option("--budget", request.budget, "tokens kept per KV head (on average), instead of a ratio")
-      ->type_name("TOKENS")
-      ->excludes(ratio_option);
-  app.add_option("--protect-last", request.protect_last,
-                 "last tokens of the context that are kept in any case")
+  about_compression_ = {press_option, ratio_option};
+  about_compression_.push_back(
+      app.add_option("--budget", request.budget, "tokens kept per KV head (on average), instead of a ratio")
+          ->type_name("TOKENS")
+          ->transform(whole_number(1, kMostTokens))
+          ->excludes(ratio_option));
+  about_compression_.push_back(app.add_option("--protect-last", request.protect_last,
+                                              "last tokens of the context that are kept in any case")
+                                   ->type_name("N")
+                                   ->transform(whole_number(0, kMostTokens))
+                                   ->capture_default_str());
+  app.add_option("-s,--seed", request.seed, "seed of random projections and of sampling (-1: draw one)")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  app.add_option("--seed", request.seed, "seed of random projections and of sampling")
-      ->type_name("N")
+      ->transform(seed_number())
       ->capture_default_str();
   struct Flag {
     std::string kind, help;
@@ -227,12 +271,18 @@ void PressOptions::add_to(CLI::App& app, const char* default_press, double defau
   for (const auto& [name, flag] : flags) {
     const std::string usual = flag.defaults.size() == 1 ? *flag.defaults.begin() : "the press's own";
     const std::string key = name;
-    app.add_option_function<std::string>(
-           "--" + key, [this, key](const std::string& text) { request.params[key] = text; },
-           flag.help + " (default: " + usual + ")")
-        ->type_name(flag.kind)
-        ->group("Press parameters");
+    about_compression_.push_back(app.add_option_function<std::string>(
+                                        "--" + key,
+                                        [this, key](const std::string& text) { request.params[key] = text; },
+                                        flag.help + " (default: " + usual + ")")
+                                     ->type_name(flag.kind)
+                                     ->group("Press parameters"));
   }
+}
+
+bool PressOptions::asked_for_compression() const {
+  return std::any_of(about_compression_.begin(), about_compression_.end(),
+                     [](const CLI::Option* o) { return o->count() > 0; });
 }
 
 std::string press_label(const Press& press) {

@@ -14,6 +14,10 @@
 
 namespace curdkv::app {
 
+// What is done when nothing is said of compression.
+inline constexpr const char* kDefaultPress = "mixkv";
+inline constexpr double kDefaultRatio = 0.5;
+
 inline constexpr int kOk = 0;
 inline constexpr int kFailed = 1;         // a file that cannot be read, a model that is not supported, ...
 inline constexpr int kWrongUsage = 2;     // options that make no sense
@@ -39,7 +43,8 @@ const std::atomic<bool>& interrupted();  // for SessionParams::stop
 struct ModelOptions {
   std::string path;
   ModelParams params;
-  void add_to(CLI::App& app);
+  // positional: the file may also stand alone.
+  void add_to(CLI::App& app, bool positional = false);
   Result<std::string> resolve() const;
 };
 
@@ -62,6 +67,11 @@ struct PressOptions {
   void add_to(CLI::App& app, const char* default_press, double default_ratio, bool several = false);
   Result<Press> resolve() const;
   Result<std::vector<Press>> resolve_all() const;  // every press at every ratio, each once
+  // Whether any of these options was given but the seed.
+  bool asked_for_compression() const;
+
+ private:
+  std::vector<const CLI::Option*> about_compression_;
 };
 
 std::string press_label(const Press& press);  // "adacurdkv 0.70"

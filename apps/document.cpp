@@ -4,6 +4,7 @@
 
 #include "base/try.h"
 #include "base/utf8.h"
+#include "escapes.h"
 #include "io/input_file.h"
 
 namespace curdkv::app {
@@ -42,6 +43,12 @@ void DocumentOptions::add_to(CLI::App& app) {
          "text to use as (part of) the document")
       ->type_name("TEXT")
       ->trigger_on_parse();
+}
+
+void DocumentOptions::unescape() {
+  for (Part& part : parts_) {
+    if (!part.is_file) part.text = unescaped(part.text);
+  }
 }
 
 Result<std::string> DocumentOptions::read() const {

@@ -17,6 +17,7 @@ struct DocumentOptions {
   // given.
   Result<std::string> read() const;
   std::vector<std::string> files() const;  // those named with -f
+  void unescape();                         // what -p gave; see unescaped()
 
  private:
   struct Part {

@@ -15,6 +15,7 @@
 #include "eval/summary.h"
 #include "eval_samples.h"
 #include "io/output_file.h"
+#include "numbers.h"
 #include "sha256.h"
 #include "terminal.h"
 
@@ -102,7 +103,7 @@ class Eval {
         return results.append(p);
       }));
     }
-    std::fprintf(stderr, "%zu predictions in %s\n", results.predictions().size(), o_.out.c_str());
+    write_err(format("%zu predictions in %s\n", results.predictions().size(), o_.out.c_str()));
     return write_out(averages_as_text(results.predictions()));
   }
 
@@ -175,8 +176,8 @@ class Eval {
     for (const TaskInfo* task : tasks) {
       CURDKV_TRY(std::vector<Sample> samples, o_.samples.load(*task, tokenizer, o_.press.request.seed));
       if (std::ssize(samples) < o_.samples.n_samples) {
-        std::fprintf(stderr, "note: %s has %zu samples, fewer than the %lld asked for\n",
-                     std::string(task->name).c_str(), samples.size(), (long long)o_.samples.n_samples);
+        note(format("%s has %zu samples, fewer than the %lld asked for", std::string(task->name).c_str(),
+                    samples.size(), (long long)o_.samples.n_samples));
       }
       for (Sample& sample : samples) {
         // A sample's shard does not depend on how many there are, so that more can be asked for later.
@@ -209,7 +210,7 @@ Result<void> run_merge(const EvalOptions& o) {
   if (o.format == "jsonl") CURDKV_CHECK(check_output(o.out, o.merged));
   CURDKV_TRY(const std::vector<Prediction> all, merge_predictions(o.merged));
   CURDKV_CHECK(export_predictions(all, kFormats.at(o.format), o.out, o.merged));
-  std::fprintf(stderr, "%zu predictions in %s\n", all.size(), o.out.c_str());
+  write_err(format("%zu predictions in %s\n", all.size(), o.out.c_str()));
   return {};
 }
 
@@ -236,11 +237,11 @@ Command add_eval(CLI::App& program) {
   auto o = std::make_shared<EvalOptions>();
   o->model.add_to(*app);
   o->samples.add_to(*app);
-  o->press.add_to(*app, "adacurdkv", 0.5, true);
-  app->add_option("-n,--predict", o->n_predict,
-                  "most tokens of an answer, where the task allows more (0: what the task allows)")
+  o->press.add_to(*app, kDefaultPress, kDefaultRatio, true);
+  app->add_option("-n,--predict,--n-predict", o->n_predict,
+                  "most tokens of an answer, where the task allows more (0 or -1: what the task allows)")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber)
+      ->transform(whole_number(-2, kMostTokens))
       ->capture_default_str();
   app->add_option("-o,--output", o->out,
                   "results, a JSON line per prediction; a run that was stopped goes on where it was")
@@ -261,6 +262,7 @@ Command add_eval(CLI::App& program) {
   o->session.add_to(*app);
   const CLI::App* merge = add_merge(*app, *o);
   return [o, merge] {
+    o->n_predict = std::max<int64_t>(o->n_predict, 0);
     const auto done = merge->parsed() ? run_merge(*o) : Eval(*o).run();
     return done ? kOk : report(done.error());
   };

@@ -9,6 +9,7 @@
 #include "eval/dataset.h"
 #include "eval/ruler.h"
 #include "io/input_file.h"
+#include "numbers.h"
 
 namespace curdkv::app {
 
@@ -47,14 +48,14 @@ void SampleOptions::add_to(CLI::App& app) {
       ->allow_extra_args(false);
   app.add_option("--samples", n_samples, "samples of each task")
       ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
+      ->transform(whole_number(1, int64_t{1} << 24))
       ->capture_default_str();
   app.add_option(
          "--context-tokens", n_context,
          "RULER: tokens of a prompt and its answer (0: 4096); LongBench: documents that have more lose "
          "their middle (0: no limit)")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber)
+      ->transform(whole_number(0, kMostTokens))
       ->capture_default_str();
   app.add_option("--data", data,
                  "folder with TASK.jsonl files as LongBench publishes them, or RULER's; or one such file")

@@ -1,7 +1,9 @@
 // curdkv inspect: what a model file is, what its cache costs, and whether it can be run.
-#include <cstdio>
+#include <unistd.h>
 
+#include "base/format.h"
 #include "command.h"
+#include "printable.h"
 #include "terminal.h"
 
 namespace curdkv::app {
@@ -11,22 +13,23 @@ size_t kv_bytes_per_token(const ModelInfo& m) {  // F16, all layers
   return static_cast<size_t>(m.n_layer * m.n_head_kv * (m.d_head_k + m.d_head_v)) * 2;
 }
 
+// On a terminal no value ends its line: what a file says of itself cannot look like what is said of it.
 std::string as_text(const ModelInfo& m) {
-  char out[1024];
-  std::snprintf(
-      out, sizeof out,
-      "model         %s\nname          %s\narchitecture  %s (supported)\nparameters    %.1f M, %s, %s\n"
-      "layers        %lld of %lld dimensions\nheads         %lld query, %lld KV (groups of %lld), %lld "
-      "dimensions\n"
-      "vocabulary    %lld\ncontext       %lld tokens\nKV cache      %s per token, %s for the whole context "
-      "(f16)\n",
-      m.path.c_str(), m.name.c_str(), m.architecture.c_str(), static_cast<double>(m.n_params) / 1e6,
-      m.quantization.c_str(), human_bytes(static_cast<size_t>(m.weights_bytes)).c_str(), (long long)m.n_layer,
-      (long long)m.n_embd, (long long)m.n_head, (long long)m.n_head_kv, (long long)(m.n_head / m.n_head_kv),
-      (long long)m.d_head_k, (long long)m.n_vocab, (long long)m.n_ctx_train,
-      human_bytes(kv_bytes_per_token(m)).c_str(),
-      human_bytes(kv_bytes_per_token(m) * static_cast<size_t>(m.n_ctx_train)).c_str());
-  return out;
+  const auto shown = [](const std::string& text) {
+    return isatty(STDOUT_FILENO) != 0 ? printable_line(text) : text;
+  };
+  const auto n = [](int64_t x) { return static_cast<long long>(x); };
+  std::string out = "model         " + shown(m.path) + "\nname          " + shown(m.name) +
+                    "\narchitecture  " + shown(m.architecture) + " (supported)\n";
+  out += format("parameters    %.1f M, %s, %s\n", static_cast<double>(m.n_params) / 1e6,
+                shown(m.quantization).c_str(), human_bytes(static_cast<size_t>(m.weights_bytes)).c_str());
+  out += format("layers        %lld of %lld dimensions\n", n(m.n_layer), n(m.n_embd));
+  out += format("heads         %lld query, %lld KV (groups of %lld), %lld dimensions\n", n(m.n_head),
+                n(m.n_head_kv), n(m.n_head / m.n_head_kv), n(m.d_head_k));
+  out += format("vocabulary    %lld\ncontext       %lld tokens\n", n(m.n_vocab), n(m.n_ctx_train));
+  return out + format("KV cache      %s per token, %s for the whole context (f16)\n",
+                      human_bytes(kv_bytes_per_token(m)).c_str(),
+                      human_bytes(kv_bytes_per_token(m) * static_cast<size_t>(m.n_ctx_train)).c_str());
 }
 
 nlohmann::ordered_json to_json(const ModelInfo& m) {
@@ -72,7 +75,7 @@ Command add_inspect(CLI::App& program) {
       program.add_subcommand("inspect", "describe a model file and say whether, or why not, it can be run");
   auto model = std::make_shared<ModelOptions>();
   auto json = std::make_shared<bool>(false);
-  model->add_to(*app);
+  model->add_to(*app, true);
   app->add_flag("--json", *json, "print JSON");
   return [model, json] {
     const auto path = model->resolve();

@@ -3,12 +3,13 @@
 // position.
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
+#include "base/format.h"
 #include "base/try.h"
 #include "command.h"
 #include "curdkv/text.h"
 #include "document.h"
+#include "numbers.h"
 #include "terminal.h"
 
 namespace curdkv::app {
@@ -97,13 +98,15 @@ class Perplexity {
                    "the document has " + std::to_string(n) + " tokens: too few for a context of " +
                        std::to_string(std::max<int64_t>(n_context, 1)) + " and a continuation"};
     }
-    const int64_t n_rest = std::min(n - n_context, o_.n_continuation);
+    const int64_t asked = o_.n_continuation < 0 ? n : std::max<int64_t>(o_.n_continuation, 1);
+    const int64_t n_rest = std::min(n - n_context, asked);
     const int64_t limit = o_.session.params.n_ctx > 0 ? o_.session.params.n_ctx : model.info().n_ctx_train;
     if (n_context + n_rest > limit) {
-      return Error{ErrorCode::bad_input, "context and continuation take " +
-                                             std::to_string(n_context + n_rest) +
-                                             " tokens, and the model's context holds " +
-                                             std::to_string(limit) + " (see --context-tokens)"};
+      const bool given = o_.session.params.n_ctx > 0 && o_.session.params.n_ctx < model.info().n_ctx_train;
+      return Error{ErrorCode::bad_input,
+                   "context and continuation take " + std::to_string(n_context + n_rest) + " tokens, and " +
+                       (given ? "-c allows " : "the model's context holds ") + std::to_string(limit) + " (" +
+                       (given ? "raise -c, or " : "") + "make --context-tokens or -n less)"};
     }
     context_.assign(tokens.begin(), tokens.begin() + n_context);
     rest_.assign(tokens.begin() + n_context, tokens.begin() + n_context + n_rest);
@@ -189,22 +192,18 @@ class Perplexity {
     }
     int width = 24;
     for (const Side& s : sides) width = std::max(width, static_cast<int>(press_label(s.press).size()));
-    char line[512];
-    std::snprintf(
-        line, sizeof line, "context %zu tokens, continuation %lld tokens\n%-*s  %10s  %9s  %8s  %6s\n",
-        context_.size(), (long long)sides[0].totals.n, width, "", "KV cache", "perplexity", "KL", "top-1");
-    std::string out = line;
+    std::string out =
+        format("context %zu tokens, continuation %lld tokens\n%-*s  %10s  %9s  %8s  %6s\n", context_.size(),
+               (long long)sides[0].totals.n, width, "", "KV cache", "perplexity", "KL", "top-1");
     const Totals& any = sides[0].totals;
-    std::snprintf(line, sizeof line, "%-*s  %10s  %10.3f\n", width, "full cache",
-                  human_bytes(kv_full).c_str(), std::exp(any.nll_full / static_cast<double>(any.n)));
-    out += line;
+    out += format("%-*s  %10s  %10.3f\n", width, "full cache", human_bytes(kv_full).c_str(),
+                  std::exp(any.nll_full / static_cast<double>(any.n)));
     for (const Side& side : sides) {
       const Totals& t = side.totals;
       const auto n = static_cast<double>(t.n);
-      std::snprintf(line, sizeof line, "%-*s  %10s  %10.3f  %8.4f  %4.1f %%\n", width,
-                    press_label(side.press).c_str(), human_bytes(side.kv_bytes).c_str(), std::exp(t.nll / n),
-                    t.kl / n, 100 * static_cast<double>(t.agree) / n);
-      out += line;
+      out += format("%-*s  %10s  %10.3f  %8.4f  %4.1f %%\n", width, press_label(side.press).c_str(),
+                    human_bytes(side.kv_bytes).c_str(), std::exp(t.nll / n), t.kl / n,
+                    100 * static_cast<double>(t.agree) / n);
     }
     return write_out(
         out +
@@ -225,15 +224,16 @@ Command add_perplexity(CLI::App& program) {
   auto o = std::make_shared<PerplexityOptions>();
   o->model.add_to(*app);
   o->document.add_to(*app);
-  o->press.add_to(*app, "adacurdkv", 0.5, true);
+  o->press.add_to(*app, kDefaultPress, kDefaultRatio, true);
   app->add_option("--context-tokens", o->n_context,
                   "tokens of the document that are the context (0: half of them)")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber)
+      ->transform(whole_number(0, kMostTokens))
       ->capture_default_str();
-  app->add_option("-n,--predict", o->n_continuation, "most tokens of the rest that are predicted")
+  app->add_option("-n,--predict,--n-predict", o->n_continuation,
+                  "most tokens of the rest that are predicted (-1: all)")
       ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
+      ->transform(whole_number(-2, kMostTokens))
       ->capture_default_str();
   o->session.add_to(*app);
   app->add_flag("--json", o->json, "print one JSON object instead of text");

@@ -1,11 +1,15 @@
 // curdkv run: a document is read once, its cache compressed, and questions are answered from what is left.
-#include <cstdio>
+#include <algorithm>
+#include <limits>
 
+#include "base/format.h"
 #include "base/stopwatch.h"
 #include "base/try.h"
 #include "command.h"
 #include "curdkv/generate.h"
 #include "document.h"
+#include "escapes.h"
+#include "numbers.h"
 #include "terminal.h"
 
 namespace curdkv::app {
@@ -23,7 +27,15 @@ struct RunOptions {
   bool json = false;
   bool compare_full = false;
   bool query_aware = false;
+  bool escapes = false;
 };
+
+// Documents of fewer tokens are kept whole unless compression was asked for: there is little to gain, and
+// small caches lose answers first.
+constexpr int64_t kWorthCompressing = 1024;
+
+// With --decode-budget, when nothing is said: the default press looks at queries, which are gone by then.
+constexpr const char* kDefaultDecodePress = "ridgekv";
 
 struct Answer {
   Generation generation;
@@ -46,6 +58,11 @@ struct Prepared {
   std::vector<Repeat> repeats;
 };
 
+// Why an answer is as long as it is.
+const char* stopped_by(const Generation& g) {
+  return g.ended ? "end" : g.context_full ? "context" : "n_predict";
+}
+
 double decode_ms(const Reading& r) {
   double sum = 0, n = 0;
   for (const Answer& a : r.answers) {
@@ -61,7 +78,7 @@ class Run {
   explicit Run(const RunOptions& options) : o_(options) {}
 
   Result<void> run() {
-    CURDKV_TRY(const Press press, o_.press.resolve());
+    CURDKV_TRY(Press press, o_.press.resolve());
     if (o_.generate.decode_budget.budget > 0) {
       CURDKV_CHECK(press.check_decode_budget(o_.generate.decode_budget.budget));
     }
@@ -70,7 +87,12 @@ class Run {
     CURDKV_TRY(Sampler sampler, Sampler::create(o_.sampling));
     CURDKV_TRY(Model model, Model::load(path, o_.model.params));
     CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(path));
-    CURDKV_CHECK(tokenise(tokenizer, document, press));
+    CURDKV_CHECK(tokenise(tokenizer, document));
+    if (is_kept_whole(press)) press = Press();
+    if (press.needs_repeats()) {
+      CURDKV_TRY(const Prompt prompt, make_prompt(tokenizer));
+      CURDKV_TRY(tokens_.repeats, prompt.repeats(tokens_.context));
+    }
     CURDKV_TRY(const int64_t n_ctx, check_length(model, press));
 
     Reading full;
@@ -85,50 +107,77 @@ class Run {
   }
 
  private:
-  Result<void> tokenise(const Tokenizer& tokenizer, const std::string& document, const Press& press) {
-    bool chat = !o_.raw;
-    if (chat && tokenizer.chat_template().empty()) {
-      std::fprintf(stderr,
-                   "note: the model has no chat template; document and question are used as they are\n");
-      chat = false;
+  // Nothing was said of compression, and the document is short.
+  bool is_kept_whole(const Press& press) const {
+    const bool asked = o_.press.asked_for_compression() || o_.query_aware || o_.compare_full ||
+                       o_.generate.decode_budget.budget > 0;
+    if (asked || press.is_none() || std::ssize(tokens_.context) >= kWorthCompressing) return false;
+    note(
+        format("the document has %zu tokens, too few to be worth compressing, and is kept whole "
+               "(--press or --compression-ratio compresses it)",
+               tokens_.context.size()));
+    return true;
+  }
+
+  Result<Prompt> make_prompt(const Tokenizer& tokenizer) const {
+    return Prompt::create(tokenizer, !o_.raw && !tokenizer.chat_template().empty());
+  }
+
+  Result<void> tokenise(const Tokenizer& tokenizer, const std::string& document) {
+    if (!o_.raw && tokenizer.chat_template().empty()) {
+      note("the model has no chat template; document and question are used as they are");
     }
-    CURDKV_TRY(const Prompt prompt, Prompt::create(tokenizer, chat));
+    CURDKV_TRY(const Prompt prompt, make_prompt(tokenizer));
     CURDKV_TRY(tokens_.context, prompt.context(document));
     for (const std::string& q : o_.questions) {
       CURDKV_TRY(auto question, prompt.question(q));
       tokens_.questions.push_back(std::move(question));
     }
-    if (press.needs_repeats()) {
-      CURDKV_TRY(tokens_.repeats, prompt.repeats(tokens_.context));
-    }
     return {};
   }
 
-  // The context limit in force; an error if document, longest question and answer exceed it.
+  // The context limit in force. Errors: document and longest question exceed it. What is left for an answer
+  // may be less than was asked for, which is said.
   Result<int64_t> check_length(const Model& model, const Press& press) const {
-    const int64_t trained = model.info().n_ctx_train;
-    const int64_t limit = o_.session.params.n_ctx > 0 ? o_.session.params.n_ctx : trained;
+    const int64_t trained = model.info().n_ctx_train, given = o_.session.params.n_ctx;
+    const int64_t limit = given > 0 ? given : trained;
     size_t longest = 0;
     for (const auto& q : tokens_.questions) longest = std::max(longest, q.size());
-    const DecodeBudget& bound = o_.generate.decode_budget;
-    int64_t n_new = o_.generate.n_predict;
-    if (bound.budget > 0 && press.bounds_positions() && !o_.compare_full) {
-      n_new = std::min(n_new, bound.budget + bound.interval);  // renumbered from there on
-    }
-    const int64_t needed = static_cast<int64_t>(tokens_.context.size() + longest) + n_new;
-    if (needed > limit) {
+    const int64_t taken = static_cast<int64_t>(tokens_.context.size() + longest), room = limit - taken;
+    if (room < 0) {
       return Error{ErrorCode::bad_input,
-                   "the document is too long: " + std::to_string(tokens_.context.size()) +
-                       " tokens, with question and answer " + std::to_string(needed) +
-                       ", and the context holds " + std::to_string(limit) +
-                       " (shorten the document, or raise -c beyond what the model was trained for)"};
+                   format("the document is too long: %zu tokens, with the question %lld, and %s %lld (%s)",
+                          tokens_.context.size(), (long long)taken,
+                          given > 0 ? "-c allows" : "the model's context holds", (long long)limit,
+                          mend_for(taken, trained).c_str())};
     }
     if (limit > trained) {
-      std::fprintf(stderr,
-                   "note: -c %lld exceeds the %lld tokens the model was trained for; expect worse answers\n",
-                   (long long)limit, (long long)trained);
+      note(format("-c %lld exceeds the %lld tokens the model was trained for; expect worse answers",
+                  (long long)limit, (long long)trained));
+    }
+    const DecodeBudget& bound = o_.generate.decode_budget;
+    const bool renumbered = bound.budget > 0 && press.bounds_positions() && !o_.compare_full &&
+                            bound.budget + bound.interval <= room;
+    const int64_t most = room + 1;  // the last token of an answer need not be read
+    if (o_.generate.n_predict > most && !renumbered) {
+      note(
+          format("there is room for %lld tokens of an answer, not for %lld: document and question take %lld "
+                 "of the %lld that %s",
+                 (long long)most, (long long)o_.generate.n_predict, (long long)taken, (long long)limit,
+                 given > 0 ? "-c allows" : "the model's context holds"));
     }
     return limit;
+  }
+
+  static std::string mend_for(int64_t taken, int64_t trained) {
+    if (taken <= trained) {
+      return format("raise -c to %lld or more; the model was trained for %lld", (long long)taken,
+                    (long long)trained);
+    }
+    return format(
+        "shorten the document, or raise -c beyond the %lld tokens the model was trained for and expect "
+        "worse answers",
+        (long long)trained);
   }
 
   Result<Reading> read(const Model& model, const Tokenizer& tokenizer, Sampler& sampler, const Press& press,
@@ -157,8 +206,9 @@ class Run {
       r.answers.push_back(std::move(answer));
       r.kv_bytes_peak = std::max(r.kv_bytes_peak, session.kv_bytes());
     }
-    if (stream)
-      std::fprintf(stderr, "decode %.1f ms per token (%.1f t/s)\n", decode_ms(r), 1e3 / decode_ms(r));
+    if (stream && decode_ms(r) > 0) {
+      write_err(format("decode %.1f ms per token (%.1f t/s)\n", decode_ms(r), 1e3 / decode_ms(r)));
+    }
     return r;
   }
 
@@ -201,17 +251,19 @@ class Run {
     CURDKV_TRY(a.generation, generate(session, tokenizer, sampler, options));
     if (stream && written) written = write_out(o_.questions.size() > 1 ? "\n\n" : "\n");
     CURDKV_CHECK(written);
+    if (a.generation.context_full) {
+      note(format("the answer ends where the context of %lld tokens is full", (long long)session.n_ctx()));
+    }
     return a;
   }
 
   void print_reading(const Reading& r) const {
-    std::fprintf(
-        stderr,
-        "%s: %lld tokens read in %.1f s (%.0f t/s, compression %.1f %%); KV cache %s of %s, peak %s\n",
-        r.label.c_str(), (long long)r.prefill.n_tokens, r.prefill.prefill_ms / 1e3,
-        static_cast<double>(r.prefill.n_tokens) * 1e3 / r.prefill.prefill_ms,
-        100 * r.prefill.compress_ms / r.prefill.prefill_ms, human_bytes(r.kv_bytes).c_str(),
-        human_bytes(kv_bytes_full_).c_str(), human_bytes(r.kv_bytes_peak).c_str());
+    write_err(
+        format("%s: %lld tokens read in %.1f s (%.0f t/s, compression %.1f %%); KV cache %s of %s, peak %s\n",
+               r.label.c_str(), (long long)r.prefill.n_tokens, r.prefill.prefill_ms / 1e3,
+               static_cast<double>(r.prefill.n_tokens) * 1e3 / r.prefill.prefill_ms,
+               100 * r.prefill.compress_ms / r.prefill.prefill_ms, human_bytes(r.kv_bytes).c_str(),
+               human_bytes(kv_bytes_full_).c_str(), human_bytes(r.kv_bytes_peak).c_str()));
   }
 
   Result<void> print_side_by_side(const Reading& full, const Reading& r) const {
@@ -226,27 +278,20 @@ class Run {
       }
       out += "\n";
     }
-    char line[256];
-    std::snprintf(line, sizeof line, "%-*s  %12s  %12s  %12s  %14s\n", width, "", "KV cache", "peak",
-                  "prefill", "decode");
-    out += line;
+    out += format("%-*s  %12s  %12s  %12s  %14s\n", width, "", "KV cache", "peak", "prefill", "decode");
     for (const Reading* side : {&full, &r}) {
-      std::snprintf(line, sizeof line, "%-*s  %12s  %12s  %8.0f t/s  %10.1f t/s\n", width,
-                    side->label.c_str(), human_bytes(side->kv_bytes).c_str(),
-                    human_bytes(side->kv_bytes_peak).c_str(),
+      out += format("%-*s  %12s  %12s  %8.0f t/s  %10.1f t/s\n", width, side->label.c_str(),
+                    human_bytes(side->kv_bytes).c_str(), human_bytes(side->kv_bytes_peak).c_str(),
                     static_cast<double>(side->prefill.n_tokens) * 1e3 / side->prefill.prefill_ms,
-                    1e3 / decode_ms(*side));
-      out += line;
+                    decode_ms(*side) > 0 ? 1e3 / decode_ms(*side) : 0.0);
     }
     return write_out(out);
   }
 
   static nlohmann::ordered_json answer_json(const Answer& a) {
-    return {{"answer", a.generation.text},
-            {"n_tokens", a.generation.tokens.size()},
-            {"ended", a.generation.ended},
-            {"question_ms", a.question_ms},
-            {"decode_ms_per_token", a.generation.decode_ms_per_token}};
+    return {{"answer", a.generation.text},  {"n_tokens", a.generation.tokens.size()},
+            {"ended", a.generation.ended},  {"stopped_by", stopped_by(a.generation)},
+            {"question_ms", a.question_ms}, {"decode_ms_per_token", a.generation.decode_ms_per_token}};
   }
 
   Result<void> print_json(const Model& model, const Press& press, const Reading& r,
@@ -257,7 +302,7 @@ class Run {
                                 {"press_params", press.settings()},
                                 {"compression_ratio", press.removed(r.prefill.n_tokens)},
                                 {"budget", nullptr},
-                                {"seed", press.seed()},
+                                {"seed", o_.press.request.seed},
                                 {"threads", o_.session.params.n_threads},
                                 {"n_context_tokens", r.prefill.n_tokens},
                                 {"n_kept", r.n_kept},
@@ -289,6 +334,20 @@ class Run {
   size_t kv_bytes_full_ = 0;
 };
 
+// What options mean together.
+void settle(RunOptions& o) {
+  o.sampling.seed = static_cast<uint32_t>(o.press.request.seed);
+  o.sampling.top_k = std::max(o.sampling.top_k, 0);         // llama.cpp: -1 is all, too
+  if (o.generate.n_predict < 0) o.generate.n_predict = -1;  // and -2 until the context is full
+  if (o.generate.decode_budget.budget > 0 && !o.press.asked_for_compression()) {
+    o.press.names = {kDefaultDecodePress};
+  }
+  if (o.escapes) {
+    o.document.unescape();
+    for (std::string& q : o.questions) q = unescaped(q);
+  }
+}
+
 }  // namespace
 
 Command add_run(CLI::App& program) {
@@ -304,39 +363,50 @@ Command add_run(CLI::App& program) {
       ->required()
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  o->press.add_to(*app, "adacurdkv", 0.5);
+  o->press.add_to(*app, kDefaultPress, kDefaultRatio);
+  app->footer(
+      format("A document of fewer than %lld tokens is kept whole unless one of the options says how to "
+             "compress it.",
+             (long long)kWorthCompressing));
   app->add_flag("--compare-full", o->compare_full, "answer from the full cache too and show both");
+  app->add_flag("-e,--escape,!--no-escape", o->escapes,
+                "take \\n, \\t, \\\", \\\\ and \\x41 in -p and -q for what they stand for");
   app->add_flag("--query-aware", o->query_aware,
                 "let the question take part in the scoring; the document is then read anew for each");
   app->add_option("--decode-budget", o->generate.decode_budget.budget,
                   "tokens per KV head to go back to while generating, so that the cache stays within "
                   "bounds (0: it grows)")
       ->type_name("TOKENS")
-      ->check(CLI::NonNegativeNumber)
+      ->transform(whole_number(0, kMostTokens))
       ->capture_default_str();
   app->add_option("--decode-interval", o->generate.decode_budget.interval,
                   "tokens beyond --decode-budget at which that happens")
       ->type_name("TOKENS")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->transform(whole_number(1, kMostTokens))
       ->capture_default_str();
   app->add_flag("--raw", o->raw, "no chat template: document and question follow each other as they are");
-  app->add_option("-n,--predict", o->generate.n_predict, "most tokens of an answer")
+  app->add_option("-n,--predict,--n-predict", o->generate.n_predict,
+                  "most tokens of an answer (-1 or -2: until the model ends its turn or the context is full)")
       ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->transform(whole_number(-2, kMostTokens))
       ->capture_default_str();
-  app->add_option("--temp", o->sampling.temperature, "temperature; 0 is greedy")
+  app->add_option("--temp,--temperature", o->sampling.temperature, "temperature; 0 is greedy")
       ->type_name("T")
+      ->transform(real_number())
       ->capture_default_str();
   app->add_option("--top-k", o->sampling.top_k, "sample among the k most likely tokens (0: all)")
+      ->transform(whole_number(-1, std::numeric_limits<int32_t>::max()))
       ->capture_default_str();
   app->add_option("--top-p", o->sampling.top_p, "sample among the likeliest tokens of this total probability")
+      ->transform(real_number())
       ->capture_default_str();
   app->add_option("--min-p", o->sampling.min_p, "drop tokens below this share of the likeliest one's")
+      ->transform(real_number())
       ->capture_default_str();
   o->session.add_to(*app);
   app->add_flag("--json", o->json, "print one JSON object instead of text");
   return [o] {
-    o->sampling.seed = static_cast<uint32_t>(o->press.request.seed);
+    settle(*o);
     const auto done = Run(*o).run();
     return done ? kOk : report(done.error());
   };

@@ -20,7 +20,7 @@ struct DecodeBudget {
 };
 
 struct GenerateOptions {
-  int64_t n_predict = 256;  // most tokens
+  int64_t n_predict = 256;  // most tokens; -1: until the model ends its turn or the context is full
   DecodeBudget decode_budget;
   // Called with whole UTF-8 sequences as they become complete; malformed bytes arrive as U+FFFD.
   std::function<void(const std::string& text)> on_text;
@@ -29,13 +29,14 @@ struct GenerateOptions {
 struct Generation {
   std::string text;
   std::vector<Token> tokens;  // without the one that ended the turn
-  bool ended = false;         // the model ended its turn, rather than n_predict the generation
+  bool ended = false;         // the model ended its turn
+  bool context_full = false;  // it had not, but the session takes no more tokens
   // Of tokens after the first; 0 if there was but one. In a batch: a token's share.
   double decode_ms_per_token = 0;
 };
 
-// Starts from session.logits(). Errors: as Session::extend and Session::compress; what was generated before
-// stays in the session.
+// Starts from session.logits(). Where the context ends, so does the generation, without an error. Errors: as
+// Session::extend and Session::compress; what was generated before stays in the session.
 Result<Generation> generate(Session& session, const Tokenizer& tokenizer, Sampler& sampler,
                             const GenerateOptions& options);
 

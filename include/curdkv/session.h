@@ -19,7 +19,15 @@ using Token = int32_t;
 
 class LayerObserver;
 
-enum class CacheType { f16, f32, q8_0 };
+// How keys and values are held: llama.cpp's list. Quantised ones need head sizes that are multiples of 32.
+enum class CacheType { f32, f16, bf16, q8_0, q4_0, q4_1, iq4_nl, q5_0, q5_1 };
+
+// A cache type by the name llama.cpp gives it.
+struct CacheTypeName {
+  const char* name;
+  CacheType type;
+};
+std::span<const CacheTypeName> cache_types();
 
 // What a context is read with on the CPU: ggml's products and attention, which give libllama's very bits; or
 // our own attention, and products in 8 bits (quantised weights, AVX-512 VNNI) or by oneDNN in BF16 or F32
@@ -116,7 +124,7 @@ class Session {
   // are void. Errors: as Press::check_decode_budget; after any other error the session is empty.
   Result<void> compress(const Press& press, int64_t budget, int64_t room);
 
-  // Of the last token, F32 [n_vocab]; empty before anything was computed.
+  // Of the last token, F32 [n_vocab], finite; empty before anything was computed and after an error.
   std::span<const float> logits() const;
 
   class Mark;

@@ -22,7 +22,7 @@ struct CacheShape {
   int64_t n_head_kv;
   int64_t d_head_k;
   int64_t d_head_v;
-  ggml_type type_k = GGML_TYPE_F16;  // F16, F32 or Q8_0
+  ggml_type type_k = GGML_TYPE_F16;  // one of cache_types()
   ggml_type type_v = GGML_TYPE_F16;
 
   size_t row_bytes() const {  // of one token of one KV head, K and V together

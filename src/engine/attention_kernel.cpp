@@ -286,13 +286,18 @@ void pad_rows(const char* in, size_t stride, ggml_type type, int64_t n_rows, int
 
 size_t ScratchFloats(int64_t n_q, int64_t d_k, int64_t d_v) {
   const int64_t scores = kMostQueries * kBlockRows, wk = padded(d_k), wv = padded(d_v);
-  if (wk == d_k && wv == d_v) return static_cast<size_t>(scores);
   return static_cast<size_t>(scores + kBlockRows * (wk + wv) + n_q * (wk + wv + 2));
+}
+
+// Types that are read as they lie; rows of others are widened first.
+bool has_reader(ggml_type type) {
+  return type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_Q8_0;
 }
 
 void AttendBlock(const AttentionBlock& b, float* out, size_t out_stride, float* scratch) {
   const int64_t wk = padded(b.d_k), wv = padded(b.d_v);
-  if (wk == b.d_k && wv == b.d_v) return attend_whole_vectors(b, out, out_stride, scratch);
+  const bool as_they_lie = wk == b.d_k && wv == b.d_v && has_reader(b.type_k) && has_reader(b.type_v);
+  if (as_they_lie) return attend_whole_vectors(b, out, out_stride, scratch);
   float* k = scratch + kMostQueries * kBlockRows;
   float* v = k + kBlockRows * wk;
   float* q = v + kBlockRows * wv;

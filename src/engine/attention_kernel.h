@@ -20,7 +20,7 @@ struct AttentionBlock {
   const char* v;    // type_v rows of d_v
   size_t k_stride;  // bytes
   size_t v_stride;
-  ggml_type type_k;  // F32, F16 or Q8_0
+  ggml_type type_k;  // F32, F16 or Q8_0 are read fastest; any other that ggml can widen
   ggml_type type_v;
   int64_t n_rows;  // 1 to kBlockRows
   int64_t d_k;

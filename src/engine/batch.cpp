@@ -25,7 +25,7 @@ struct BatchDecoder::Impl {
   ggml_tensor* tokens = nullptr;           // I32 [n_padded]
   ggml_tensor* positions = nullptr;        // I32 [n_padded]
   std::vector<ggml_tensor*> cache_rows;    // I64 [n_head_kv * sessions] per layer: where new rows go
-  ggml_tensor* logits = nullptr;           // F32 [n_vocab, n_padded]
+  LogitsNodes logits;                      // of n_padded columns
   std::vector<RaggedAttention> attention;  // per layer and session
 
   const HParams& hp() const { return model.impl().hp; }
@@ -131,7 +131,7 @@ Result<void> BatchDecoder::Impl::build(std::span<Session::Impl* const> sessions)
                     [&](const Projections& p) { return attend(sessions, il, p); });
   }
   logits = build_logits(ctx, model.impl(), x);
-  ggml_build_forward_expand(compute->graph(), logits);
+  ggml_build_forward_expand(compute->graph(), logits.logits);
   CURDKV_CHECK(compute->allocate());
   built_over = versions_of(sessions);
   epoch = compute->epoch();
@@ -170,12 +170,12 @@ Result<void> BatchDecoder::Impl::decode(std::span<Session::Impl* const> sessions
   CURDKV_CHECK(compute->run());
   // From here on nothing fails.
   for (size_t i = 0; i < sessions.size(); ++i) {
-    Session::Impl& s = *sessions[i];
-    s.logits.resize(static_cast<size_t>(hp().n_vocab));
-    ggml_backend_tensor_get(logits, s.logits.data(), i * logits->nb[1], s.logits.size() * sizeof(float));
-    s.cache.append(1);
-    ++s.n_tokens;
-    ++s.next_position;
+    CURDKV_CHECK(read_logits(logits, static_cast<int64_t>(i), sessions[i]->logits));
+  }
+  for (Session::Impl* s : sessions) {
+    s->cache.append(1);
+    ++s->n_tokens;
+    ++s->next_position;
   }
   return {};
 }

@@ -60,13 +60,15 @@ ggml_tensor* build_layer(ggml_context* ctx, const Model::Impl& model, int64_t il
   return named(ggml_add(ctx, ffn, mid), "layer_out", il);
 }
 
-ggml_tensor* build_logits(ggml_context* ctx, const Model::Impl& model, ggml_tensor* x,
-                          const Multiply& multiply) {
-  x = rms_norm(ctx, x, model.weights.output_norm, model.hp.rms_eps);
-  ggml_tensor* logits = multiply(ctx, model.weights.output, x);
-  ggml_set_name(logits, "logits");
-  ggml_set_output(logits);
-  return logits;
+LogitsNodes build_logits(ggml_context* ctx, const Model::Impl& model, ggml_tensor* x,
+                         const Multiply& multiply) {
+  LogitsNodes nodes;
+  nodes.normed = rms_norm(ctx, x, model.weights.output_norm, model.hp.rms_eps);
+  nodes.logits = multiply(ctx, model.weights.output, nodes.normed);
+  ggml_set_name(nodes.logits, "logits");
+  ggml_set_output(nodes.normed);
+  ggml_set_output(nodes.logits);
+  return nodes;
 }
 
 }  // namespace curdkv

@@ -5,6 +5,7 @@
 
 #include <functional>
 
+#include "engine/logits.h"
 #include "model/model_impl.h"
 
 namespace curdkv {
@@ -29,8 +30,8 @@ ggml_tensor* rotate(ggml_context* ctx, const RopeParams& rope, ggml_tensor* rope
 ggml_tensor* rotate_keeping_length(ggml_context* ctx, const RopeParams& rope, ggml_tensor* rope_freqs,
                                    ggml_tensor* x, ggml_tensor* positions, int times);
 
-// Final norm and output matrix: F32 [n_vocab, n].
-ggml_tensor* build_logits(ggml_context* ctx, const Model::Impl& model, ggml_tensor* x,
-                          const Multiply& multiply = ggml_mul_mat);
+// Final norm and output matrix; read_logits() gives what they come to.
+LogitsNodes build_logits(ggml_context* ctx, const Model::Impl& model, ggml_tensor* x,
+                         const Multiply& multiply = ggml_mul_mat);
 
 }  // namespace curdkv

@@ -30,11 +30,14 @@ HWY_INLINE V power_of_two(V x) {
   return hn::BitCast(df, hn::Add(hn::BitCast(di, y), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
 }
 
-// 2^x, and 0 below -126; x <= 0.
+// 2^x, and 0 below -126; x <= 0. What is no number stays so, for read_logits() to find: the product adds 0 to
+// everything else.
 template <class V>
 HWY_INLINE V power_of_two_or_zero(V x) {
   namespace hn = hwy::HWY_NAMESPACE;
-  return hn::IfThenElseZero(hn::Ge(x, hn::Set(hn::DFromV<V>(), -126.0f)), power_of_two(x));
+  const hn::DFromV<V> df;
+  const auto y = hn::MulAdd(x, hn::Zero(df), power_of_two(x));
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(df, -126.0f)), y);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -58,7 +58,7 @@ Result<void> Session::Impl::build_extend(int64_t n_new, bool decoding, bool all_
                     multiply);
   }
   d.logits = build_logits(ctx, m(), x, multiply);
-  ggml_build_forward_expand(compute->graph(), d.logits);
+  ggml_build_forward_expand(compute->graph(), d.logits.logits);
   CURDKV_CHECK(compute->allocate());
   if (d.mask != nullptr) ragged_mask.write(d.mask);
   // The portable ops have the lengths built in; so has a graph for several tokens its shape.
@@ -94,18 +94,9 @@ Result<void> Session::Impl::extend_chunk(std::span<const Token> tokens, bool dec
   }
   CURDKV_CHECK(compute->run());
 
-  logits.resize(static_cast<size_t>(hp.n_vocab));
-  const auto read = [&](int64_t row) {
-    ggml_backend_tensor_get(d.logits, logits.data(), static_cast<size_t>(row) * d.logits->nb[1],
-                            logits.size() * sizeof(float));
-  };
-  if (sink) {
-    for (int64_t i = 0; i < n_new; ++i) {
-      read(i);
-      sink(n_tokens + i, logits);
-    }
-  } else {
-    read(0);
+  for (int64_t i = 0; i < (sink ? n_new : 1); ++i) {
+    CURDKV_CHECK(read_logits(d.logits, i, logits));
+    if (sink) sink(n_tokens + i, logits);
   }
   cache.append(n_new);
   n_tokens += n_new;

@@ -19,15 +19,16 @@ class Writer {
 
   // Takes the next token; nothing when the generation is over.
   std::optional<Token> next(std::span<const float> logits) {
-    if (std::ssize(g_.tokens) >= options_.n_predict) return std::nullopt;
+    if (done()) return std::nullopt;
     const Token token = sampler_.sample(logits);
     g_.ended = tokenizer_.ends_generation(token);
     if (g_.ended) return std::nullopt;
     g_.tokens.push_back(token);
     emit(utf8_.push(tokenizer_.piece(token)));
-    if (std::ssize(g_.tokens) == options_.n_predict) return std::nullopt;
+    if (done()) return std::nullopt;
     return token;
   }
+  void note_full() { g_.context_full = true; }
   void note_decoded(double ms) {
     decode_ms_ += ms;
     ++n_decoded_;
@@ -39,6 +40,7 @@ class Writer {
   }
 
  private:
+  bool done() const { return options_.n_predict >= 0 && std::ssize(g_.tokens) >= options_.n_predict; }
   void emit(const std::string& text) {
     g_.text += text;
     if (options_.on_text && !text.empty()) options_.on_text(text);
@@ -53,6 +55,10 @@ class Writer {
   int64_t n_decoded_ = 0;
 };
 
+bool is_full(const Session& session) {
+  return session.next_position() >= session.n_ctx();
+}
+
 Error nothing_to_start_from() {
   return {ErrorCode::bad_argument, "there is nothing to generate from yet"};
 }
@@ -63,12 +69,20 @@ Result<Generation> generate(Session& session, const Tokenizer& tokenizer, Sample
                             const GenerateOptions& options) {
   return guarded([&]() -> Result<Generation> {
     if (session.logits().empty()) return nothing_to_start_from();
+    const DecodeBudget& bound = options.decode_budget;
+    if (bound.budget < 0 || bound.interval < 1) {
+      return Error{ErrorCode::bad_argument,
+                   "a budget of tokens while generating cannot be negative, nor its interval less than 1"};
+    }
     Writer writer(tokenizer, sampler, options);
     while (const auto token = writer.next(session.logits())) {
       const Stopwatch watch;
-      const DecodeBudget& bound = options.decode_budget;
-      if (bound.budget > 0 && session.longest_head() >= bound.budget + bound.interval) {
+      if (bound.budget > 0 && session.longest_head() - bound.budget >= bound.interval) {
         CURDKV_CHECK(session.compress(bound.press, bound.budget, bound.interval));
+      }
+      if (is_full(session)) {
+        writer.note_full();
+        break;
       }
       CURDKV_CHECK(session.extend({&*token, 1}));
       writer.note_decoded(watch.ms());
@@ -100,6 +114,10 @@ Result<std::vector<Generation>> generate_together(BatchDecoder& batch, std::span
       for (const size_t i : going) {
         const auto token = writers[i].next(sessions[i]->logits());
         if (!token) continue;
+        if (is_full(*sessions[i])) {
+          writers[i].note_full();
+          continue;
+        }
         still.push_back(i);
         step.push_back(sessions[i]);
         tokens.push_back(*token);

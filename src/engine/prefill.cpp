@@ -7,6 +7,7 @@
 #include "engine/compaction.h"
 #include "engine/decoder.h"
 #include "engine/layer_observer.h"
+#include "engine/number_check.h"
 
 namespace curdkv {
 namespace {
@@ -141,15 +142,19 @@ Result<void> Prefill::run_chunk(int64_t il, LayerKv& kv, int64_t first, int64_t 
     return attention_->attend(il, kv, p, first);
   };
   ggml_tensor* x = first_->hidden(ctx, first, n);
-  ggml_tensor* out = build_layer(ctx, s_.m(), il, x, first_->positions(ctx, first, n), nullptr, attend,
-                                 products_.multiply_by());
   // Of the last layer only keys and values are wanted, and the hidden states that become logits.
   const bool last_layer = il + 1 == s_.m().hp.n_layer, holds_last_token = first + n == n_padded_;
+  NumberCheck check(n_tokens_ - 1 - first);
+  const bool checked = holds_last_token && s_.on_cpu(il);
+  ggml_tensor* out = build_layer(
+      ctx, s_.m(), il, x, first_->positions(ctx, first, n), nullptr, attend,
+      checked ? check.watch(ctx, s_.compute->graph(), products_.multiply_by()) : products_.multiply_by());
   if (!last_layer || holds_last_token || options_.logits) {
     ggml_build_forward_expand(s_.compute->graph(), ggml_cpy(ctx, out, first_->hidden(ctx, first, n)));
   }
   CURDKV_CHECK(s_.compute->allocate());
-  return s_.compute->run();
+  CURDKV_CHECK(s_.compute->run());
+  return check.failed() ? Result<void>(not_numbers()) : Result<void>();
 }
 
 // Keeps what a scorer asked for of a chunk's queries [d_head_k, n_head, n], whose first token is `first`.
@@ -208,19 +213,16 @@ Result<void> Prefill::compress_into(size_t index, int64_t il, const LayerKv& kv,
 }
 
 Result<void> Prefill::read_logits() {
-  const int64_t n_vocab = s_.m().hp.n_vocab;
-  s_.logits.resize(static_cast<size_t>(n_vocab));
   const int64_t begin = options_.logits ? 0 : n_tokens_ - 1;
   for (int64_t first = begin; first < n_tokens_; first += kTileTokens) {
     const int64_t n = std::min(kTileTokens, n_tokens_ - first);
     CURDKV_TRY(ggml_context * ctx, s_.compute->begin());
-    ggml_tensor* out = build_logits(ctx, s_.m(), first_->hidden(ctx, first, n));
-    ggml_build_forward_expand(s_.compute->graph(), out);
+    const LogitsNodes out = build_logits(ctx, s_.m(), first_->hidden(ctx, first, n));
+    ggml_build_forward_expand(s_.compute->graph(), out.logits);
     CURDKV_CHECK(s_.compute->allocate());
     CURDKV_CHECK(s_.compute->run());
     for (int64_t i = 0; i < n; ++i) {
-      ggml_backend_tensor_get(out, s_.logits.data(), static_cast<size_t>(i) * out->nb[1],
-                              s_.logits.size() * sizeof(float));
+      CURDKV_CHECK(curdkv::read_logits(out, i, s_.logits));
       if (options_.logits) options_.logits(first + i, s_.logits);
     }
   }

@@ -1,5 +1,7 @@
 #include "curdkv/session.h"
 
+#include <algorithm>
+
 #include "base/format.h"
 #include "base/guard.h"
 #include "base/log_capture.h"
@@ -18,7 +20,6 @@ Result<void> check_cache_type(ggml_type type, int64_t d_head) {
 }
 
 Result<void> check_params(const SessionParams& p) {
-  constexpr int64_t kMostTokens = int64_t{1} << 30;  // positions and rows are 32-bit integers
   if (p.n_threads < 1 || p.n_threads > GGML_MAX_N_THREADS) {
     return Error{ErrorCode::bad_argument,
                  format("the number of threads must be 1 to %d", GGML_MAX_N_THREADS)};
@@ -51,15 +52,36 @@ Result<ProductKernels> make_product_kernels(PrefillKernel choice) {
 
 }  // namespace
 
+std::span<const CacheTypeName> cache_types() {
+  static constexpr CacheTypeName kNames[] = {
+      {"f32", CacheType::f32},       {"f16", CacheType::f16},   {"bf16", CacheType::bf16},
+      {"q8_0", CacheType::q8_0},     {"q4_0", CacheType::q4_0}, {"q4_1", CacheType::q4_1},
+      {"iq4_nl", CacheType::iq4_nl}, {"q5_0", CacheType::q5_0}, {"q5_1", CacheType::q5_1}};
+  return kNames;
+}
+
 ggml_type to_ggml(CacheType type) {
   switch (type) {
     case CacheType::f32:
       return GGML_TYPE_F32;
+    case CacheType::f16:
+      return GGML_TYPE_F16;
+    case CacheType::bf16:
+      return GGML_TYPE_BF16;
     case CacheType::q8_0:
       return GGML_TYPE_Q8_0;
-    default:
-      return GGML_TYPE_F16;
+    case CacheType::q4_0:
+      return GGML_TYPE_Q4_0;
+    case CacheType::q4_1:
+      return GGML_TYPE_Q4_1;
+    case CacheType::iq4_nl:
+      return GGML_TYPE_IQ4_NL;
+    case CacheType::q5_0:
+      return GGML_TYPE_Q5_0;
+    case CacheType::q5_1:
+      return GGML_TYPE_Q5_1;
   }
+  return GGML_TYPE_F16;
 }
 
 Result<Session> Session::create(const Model& model, const SessionParams& params) {
@@ -138,8 +160,8 @@ void Session::Impl::reserve_nodes(int64_t n) {
   for (int64_t il = 0; il < hp.n_layer; ++il) portable = portable || !on_cpu(il);
   const int64_t per_layer = 64 + (portable ? 8 * hp.n_head_kv : 0);
   const int64_t n_tiles = std::min(params.n_batch, n) / kTileTokens;
-  compute->reserve_nodes(static_cast<size_t>(1024 + hp.n_layer * per_layer + 8 * hp.n_head_kv +
-                                             n / 64 + n * hp.n_head_kv / 256 + 16 * n_tiles));
+  compute->reserve_nodes(static_cast<size_t>(1024 + hp.n_layer * per_layer + 8 * hp.n_head_kv + n / 64 +
+                                             n * hp.n_head_kv / 256 + 16 * n_tiles));
 }
 
 void Session::Impl::clear() noexcept {
@@ -227,7 +249,9 @@ Result<void> Session::rewind(const Mark& mark) {
 }
 
 Result<void> Session::compress(const Press& press, int64_t budget, int64_t room) {
-  auto done = guarded([&] { return impl_->compress(press, budget, room); });
+  // What a head can come to hold ends where its positions do.
+  const int64_t at_most = std::clamp<int64_t>(room, 0, impl_->n_ctx);
+  auto done = guarded([&] { return impl_->compress(press, budget, at_most); });
   if (!done && done.error().code != ErrorCode::bad_argument) impl_->clear();
   return done;
 }

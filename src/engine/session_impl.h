@@ -8,6 +8,7 @@
 #include "curdkv/session.h"
 #include "engine/compaction.h"
 #include "engine/layer_scoring.h"
+#include "engine/logits.h"
 #include "engine/ragged_attention.h"
 #include "model/model_impl.h"
 #include "press/allocation.h"
@@ -20,6 +21,10 @@ inline constexpr int64_t kTileTokens = 64;  // ggml's flash attention takes quer
 // Chunks of several tokens are padded to a multiple of this, so that the same matrix kernels, and so the same
 // rounding, serve a token wherever a chunk ends, and in whatever company.
 inline constexpr int64_t kExtendPad = 4;
+
+// A context or a batch: positions are 32-bit integers in ggml, and sums of a few such lengths stay far from
+// where 64 bits end.
+inline constexpr int64_t kMostTokens = int64_t{1} << 30;
 
 inline int64_t round_up(int64_t n, int64_t unit) {
   return (n + unit - 1) / unit * unit;
@@ -36,7 +41,7 @@ struct DecodeGraph {
   ggml_tensor* positions = nullptr;        // I32 [n_padded]
   ggml_tensor* out_rows = nullptr;         // I32 [rows wanted], null if all are
   ggml_tensor* mask = nullptr;             // F16, portable attention only
-  ggml_tensor* logits = nullptr;           // F32 [n_vocab, rows wanted]
+  LogitsNodes logits;                      // of the rows wanted
   std::vector<ggml_tensor*> cache_rows;    // I64 [n_head_kv * n_new] per layer: where new rows go
   std::vector<RaggedAttention> attention;  // per layer
 };

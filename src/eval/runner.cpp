@@ -75,7 +75,8 @@ Result<void> Runner::run(const TaskInfo& task, const Sample& sample, std::span<c
     return Error{ErrorCode::bad_input,
                  sample.origin + ": field 'context' is too long: " + std::to_string(context.size()) +
                      " tokens, with question and answer " + std::to_string(n_all) +
-                     ", and the model's context holds " + std::to_string(limit) + " (see --context-tokens)"};
+                     (settings_.session.n_ctx > 0 ? ", and -c allows " : ", and the model's context holds ") +
+                     std::to_string(limit) + " (see --context-tokens)"};
   }
   std::vector<Side> sides;
   std::vector<PrefillTarget> targets;

@@ -3,6 +3,7 @@
 #include <ggml-cpu.h>
 #include <gtest/gtest.h>
 
+#include "engine/session_impl.h"
 #include "support/must.h"
 
 namespace curdkv::testing {
@@ -45,7 +46,8 @@ void expect_filled(const RaggedLayer& l, const std::vector<int64_t>& lengths) {
 }
 
 TEST(RaggedCache, AllocatesNoMoreThanItsRows) {
-  for (ggml_type type : {GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q8_0}) {
+  for (const CacheTypeName& named : cache_types()) {
+    const ggml_type type = to_ggml(named.type);
     RaggedCache cache = make_cache(2, type);
     EXPECT_EQ(cache.n_bytes(), 0u);
     allocate(cache, {100, 7, 0});

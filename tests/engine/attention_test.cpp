@@ -7,6 +7,7 @@
 
 #include "engine/attention_kernel.h"
 #include "engine/ragged_attention.h"
+#include "engine/session_impl.h"
 #include "support/instruction_sets.h"
 #include "support/score.h"
 
@@ -131,6 +132,10 @@ std::vector<Shape> shapes() {
   list.push_back({3, 3, 64, 64, GGML_TYPE_F32, GGML_TYPE_F32});
   list.push_back({3, 3, 64, 64, GGML_TYPE_Q8_0, GGML_TYPE_Q8_0});
   list.push_back({2, 4, 64, 64, GGML_TYPE_Q8_0, GGML_TYPE_F16});
+  for (const CacheTypeName& t : cache_types()) {
+    list.push_back({1, 3, 64, 32, to_ggml(t.type), to_ggml(t.type)});
+    list.push_back({1, 2, 32, 64, to_ggml(t.type), GGML_TYPE_Q4_0});
+  }
   return list;
 }
 

@@ -3,6 +3,7 @@
 
 #include "curdkv/text.h"
 #include "engine/determinism_checks.h"
+#include "engine/session_impl.h"
 #include "support/tiny_model.h"
 
 namespace curdkv::testing {
@@ -130,9 +131,17 @@ TEST(Session, EveryCacheTypeAnswersNearlyAlike) {
   Session reference = must(Session::create(tiny_f32(), f32));
   const Outcome expected = answer(reference, context(), question(), Press());
   for (const auto& [k, v, bar] : {std::tuple{CacheType::f16, CacheType::f16, 0.02},
+                                  {CacheType::bf16, CacheType::bf16, 0.1},
                                   {CacheType::q8_0, CacheType::q8_0, 0.4},
                                   {CacheType::q8_0, CacheType::f16, 0.4},
+                                  {CacheType::q5_1, CacheType::q5_1, 2.0},
+                                  {CacheType::q5_0, CacheType::q5_0, 2.0},
+                                  {CacheType::q4_1, CacheType::q4_1, 3.0},
+                                  {CacheType::q4_0, CacheType::q4_0, 3.0},
+                                  {CacheType::iq4_nl, CacheType::iq4_nl, 3.0},
+                                  {CacheType::q8_0, CacheType::q4_0, 3.0},
                                   {CacheType::f32, CacheType::f16, 0.02}}) {
+    SCOPED_TRACE(::testing::Message() << ggml_type_name(to_ggml(k)) << " " << ggml_type_name(to_ggml(v)));
     SessionParams params;
     params.type_k = k;
     params.type_v = v;
@@ -140,6 +149,29 @@ TEST(Session, EveryCacheTypeAnswersNearlyAlike) {
     const Outcome o = answer(session, context(), question(), Press());
     EXPECT_LE(largest_difference(o.question_logits, expected.question_logits), bar);
     EXPECT_GT(largest_difference(o.question_logits, expected.question_logits), 0) << "the type must matter";
+    EXPECT_EQ(session.kv_bytes_full(700),
+              700u * 9 * (ggml_row_size(to_ggml(k), 32) + ggml_row_size(to_ggml(v), 32)));
+  }
+}
+
+TEST(Session, EveryCacheTypeKeepsItsPromises) {
+  for (const CacheTypeName& t : cache_types()) {
+    SCOPED_TRACE(t.name);
+    SessionParams params;
+    params.type_k = params.type_v = t.type;
+    Session one = must(Session::create(tiny(), params));
+    params.n_threads = 2;
+    params.n_batch = 64;
+    Session two = must(Session::create(tiny(), params));
+    const Press press = make_press("adacurdkv", 0.6);
+    EXPECT_EQ(answer(one, context(330), question(), press), answer(two, context(330), question(), press));
+    params.portable_attention = true;
+    Session portable = must(Session::create(tiny(), params));
+    const Outcome o = answer(portable, context(330), question(), press);
+    one.clear();
+    EXPECT_LE(
+        largest_difference(o.question_logits, answer(one, context(330), question(), press).question_logits),
+        1.0);
   }
 }
 

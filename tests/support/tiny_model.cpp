@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <random>
@@ -72,7 +73,16 @@ struct Writer {
     ggml_tensor* t = ggml_new_tensor_2d(ctx, type, ne0, ne1);
     ggml_set_name(t, name.c_str());
     ggml_quantize_chunk(type, data.data(), t->data, 0, ne1, ne0, nullptr);
+    if (name == m.spoiled) spoil(t);
     gguf_add_tensor(g, t);
+  }
+  void spoil(ggml_tensor* t) const {
+    const ggml_fp16_t half = ggml_fp32_to_fp16(m.spoiled_with);
+    if (t->type == GGML_TYPE_F32) {
+      std::memcpy(t->data, &m.spoiled_with, sizeof m.spoiled_with);
+    } else {
+      std::memcpy(t->data, &half, sizeof half);
+    }
   }
   void matrix(const std::string& name, int64_t in, int64_t out) {
     add(name, in, out, 0, 1.5f / std::sqrt(static_cast<float>(in)), m.type);

@@ -22,7 +22,9 @@ struct TinyModel {
   std::string rope_scaling;        // "", "linear" or "yarn"; by a factor of 4
   ggml_type type = GGML_TYPE_F32;  // of the matrices
   uint32_t seed = 1;
-  std::string omit;       // a tensor to leave out
+  std::string omit;     // a tensor to leave out
+  std::string spoiled;  // a tensor whose first number (a quantised one's first scale) becomes `spoiled_with`
+  float spoiled_with = 0;
   std::string extra_key;  // a metadata key to set to `extra_value`
   uint32_t extra_value = 0;
 };

@@ -1,0 +1,188 @@
+"""What is typed first and what llama.cpp's users type: words for help, its flags, repeated and misspelt options, numbers,
+and what happens when nothing is said of compression."""
+import os
+import subprocess
+import unittest
+
+from harness import BUILD, Case, path, write
+
+MODEL = path("tiny.gguf")
+subprocess.run([os.path.join(BUILD, "make_tiny_model"), MODEL, "4096"], check=True)
+DOCUMENT = write("document.txt", "The thing in the north is an ant. " * 60)
+SHORT = ("run", "-m", MODEL, "-t", "1", "-p", "The thing in the north is an ant.", "-q", "What?")
+ASK = ("run", "-m", MODEL, "-t", "1", "-f", DOCUMENT, "-q", "What?", "--press", "none")
+COMMANDS = ("run", "presses", "inspect", "perplexity", "eval", "analyze", "report", "bench")
+
+
+class Words(Case):
+    def test_help(self):
+        whole = self.curdkv("help")[0]
+        for command in COMMANDS:
+            self.assertIn(command, whole)
+            for words in (("help", command), (command, "help"), (command, "-h"), (command, "--help"), ("-h", command),
+                          (command, "--usage"), (command, "-?")):
+                self.assertIn("Usage: curdkv " + command, self.curdkv(*words)[0])
+        for words in (("--help",), ("-h",)):
+            self.assertEqual(self.curdkv(*words)[0], whole)
+        self.assertIn("Usage: curdkv eval merge", self.curdkv("help", "eval", "merge")[0])
+        self.fails(2, "no command 'nosuch'", "help", "nosuch")
+
+    def test_nothing_at_all(self):
+        out, err = self.curdkv(code=2)
+        self.assertEqual(out, "")
+        for command in COMMANDS:
+            self.assertIn(command, err)
+
+    def test_version(self):
+        for words in (("version",), ("--version",), ("-v",), ("-V",)):
+            self.assertRegex(self.curdkv(*words)[0], r"^curdkv \d+\.\d+\.\d+")
+
+    def test_nearly_right(self):
+        for typed, meant in (("Run", "run"), ("INSPECT", "inspect"), ("perplexty", "perplexity"), ("analyse", "analyze"),
+                             ("rnu", "run"), ("benchmark", "bench")):
+            self.fails(2, f"no command '{typed}'" + ("" if typed == "benchmark" else f" (did you mean '{meant}'?)"), typed)
+        self.fails(2, "did you mean '--compression-ratio'?", *ASK, "--compresion-ratio", "0.5")
+        self.fails(2, "did you mean '--temp'?", *ASK, "--tmep", "1")
+        self.fails(2, "no option '--nosuch'", *ASK, "--nosuch")
+        self.fails(2, "'model.gguf' stands alone", "run", "model.gguf")
+        self.fails(2, "'-m': options stand behind", "-m", MODEL, "-p", "x")
+
+    def test_inspect_takes_the_model_alone(self):
+        self.assertEqual(self.curdkv("inspect", MODEL)[0], self.curdkv("inspect", "-m", MODEL)[0])
+
+
+class LlamaCpp(Case):
+    def answer(self, *args):
+        return self.json(*ASK, "--json", *args)["answers"][0]
+
+    def test_as_many_tokens_as_there_is_room_for(self):
+        for n in ("-1", "-2"):
+            a = self.answer("-n", n, "-c", "1700")
+            self.assertIn(a["stopped_by"], ("end", "context"))
+        self.assertEqual(self.answer("-n", "0")["n_tokens"], 0)
+        self.assertEqual(self.answer("--n-predict", "2")["n_tokens"], 2)
+
+    def test_taken_in_silence(self):
+        for args in (("-s", "1"), ("-fa", "on"), ("-fa", "auto"), ("-fa", "1"), ("-fa",), ("--flash-attn", "on"),
+                     ("-c", "0"), ("-b", "2048"), ("-ub", "512"), ("--log-disable",), ("-v",), ("-co",), ("--no-warmup",),
+                     ("-lv", "1"), ("--mmap",), ("--no-mmap",), ("--temperature", "0"), ("--top-k", "-1"), ("-ngl", "0"),
+                     ("--repeat-penalty", "1.0"), ("--no-display-prompt",), ("-st",), ("--simple-io",), ("-np", "1")):
+            _, err = self.curdkv(*ASK, "-n", "2", *args)
+            self.assertNotIn("note", err, args)
+
+    def test_taken_with_a_word(self):
+        for args in (("-fa", "off"), ("-fa", "0"), ("-tb", "2"), ("--mlock",), ("-i",), ("-cnv",), ("--numa", "distribute"),
+                     ("--keep", "5"), ("-lm", "mlock")):
+            _, err = self.curdkv(*ASK, "-n", "2", *args)
+            self.assertIn(f"note: {' '.join(args)} has no effect: ", err)
+
+    def test_layers_on_a_gpu_that_is_not_there(self):
+        if os.environ.get("CURDKV_GPU"):
+            self.skipTest("there may be one")
+        for n in ("99", "all", "auto", "-1"):
+            self.assertIn("all layers stay on the CPU", self.curdkv(*ASK, "-n", "2", "-ngl", n)[1])
+        self.fails(2, "'many' is not a whole number", *ASK, "-ngl", "many")
+
+    def test_refused_by_the_name_typed(self):
+        for args, mend in ((("-hf", "org/model"), "-m FILE"), (("-hf",), "-m FILE"), (("-mu", "http://x"), "-m FILE"),
+                           (("--hf-repo", "x"), "-m FILE"), (("--hf-repo=x",), "-m FILE"), (("-r", "stop"), "-n tokens"),
+                           (("--grammar", "x"), "grammar"), (("--lora", "x"), "merge"), (("--repeat-penalty", "1.3"), "--temp"),
+                           (("-md", "x"), "speculative"), (("--host", "0.0.0.0"), "no server"), (("--mmproj", "x"), "text only")):
+            self.fails(2, f"'{args[0].split('=')[0]}' is llama.cpp's option and cannot be honoured: ", *ASK, *args)
+            self.fails(2, mend, *ASK, *args)
+        self.fails(2, "no option '-hx'", *ASK, "-hx")
+        self.fails(2, "no option '-fabc'", *ASK, "-fabc")
+        self.fails(2, "'maybe' is none of on, off and auto", *ASK, "-fa", "maybe")
+
+    def test_values_are_left_alone(self):
+        for text in ("-hf", "-fa", "--help", "-1", "--"):
+            self.assertEqual(self.json(*ASK, "-n", "1", "--json", "-q", text)["answers"][1]["question"], text)
+
+    def test_cache_types(self):
+        model = path("wide.gguf")
+        subprocess.run([os.path.join(BUILD, "make_tiny_model"), model, "4096", "2", "32"], check=True)
+        for name in "f32 f16 bf16 q8_0 q4_0 q4_1 iq4_nl q5_0 q5_1".split():
+            out = self.json("run", "-m", model, "-f", DOCUMENT, "-q", "What?", "-n", "4", "-t", "1", "--json", "-ctk", name,
+                            "-ctv", name, "--press", "mixkv", "--compression-ratio", "0.5")
+            self.assertEqual(out["answers"][0]["n_tokens"], 4, name)
+            self.assertLess(out["kv_bytes"], 0.51 * out["kv_bytes_full"])
+        self.fails(2, "q5_k", *ASK, "-ctk", "q5_k")
+
+    def test_escapes_where_they_are_asked_for(self):
+        out = self.json(*ASK, "-n", "1", "--json", "-q", r"a\nb", "-e")
+        self.assertEqual(out["answers"][1]["question"], "a\nb")
+        out = self.json(*ASK, "-n", "1", "--json", "-q", r"a\nb", "-e", "--no-escape")
+        self.assertEqual(out["answers"][1]["question"], r"a\nb")
+
+    def test_a_seed_is_drawn(self):
+        seeds = {self.json(*SHORT, "-n", "1", "--json", "-s", "-1")["seed"] for _ in range(3)}
+        self.assertGreater(len(seeds), 1)
+
+
+class Repeated(Case):
+    def test_the_last_one_wins(self):
+        out = self.json(*ASK, "--json", "-n", "5", "-n", "3", "-m", path("missing.gguf"), "-m", MODEL, "-t", "9", "-t", "1",
+                        "--seed", "1", "-s", "2", "--press", "knorm", "--press", "curdkv", "--compression-ratio", "0.1",
+                        "--compression-ratio", "0.5", "--temp", "5", "--temp", "0", "-c", "1", "-c", "4000", "--json")
+        self.assertEqual((out["answers"][0]["n_tokens"], out["seed"], out["press"]), (3, 2, "curdkv"))
+        self.assertEqual(out["compression_ratio"], 0.5)
+
+
+class Numbers(Case):
+    def test_whole_numbers_are_decimal_and_within_bounds(self):
+        for name in ("-n", "-t", "-c", "-b", "--seed", "--budget", "--protect-last", "--decode-budget", "--decode-interval",
+                     "--top-k"):
+            for value, words in (("1e9", "is not a whole number"), ("0x10", "is not a whole number"),
+                                 ("", "is not a whole number"), ("3.5", "is not a whole number"),
+                                 ("99999999999999999999", "too large"), ("-99999999999999999999", "")):
+                self.fails(2, words, *SHORT, name, value)
+            if name != "--seed":
+                for value in ("9223372036854775807", "9223372036854775000", "9223372036854775808"):
+                    self.fails(2, "too large: it must be at most", *SHORT, name, value)
+        for name in ("--temp", "--top-p", "--min-p", "--compression-ratio"):
+            for value in ("nan", "inf", "", "0x1", "half", "1e999"):
+                self.fails(2, name, *SHORT, name, value)
+        self.assertEqual(self.json(*ASK, "--json", "-n", "010")["answers"][0]["n_tokens"], 10, "not octal")
+
+    def test_press_parameters(self):
+        for value in ("9223372036854775807", "1e30", "nan", "", "-1"):
+            self.fails(2, "sinks", *ASK[:-2], "--press", "curdkv", "--sinks", value)
+
+
+class NearTheLimit(Case):
+    def test_answers_with_what_room_there_is(self):
+        n = self.json(*ASK, "-n", "1", "--json")["n_context_tokens"]
+        for n_predict in ("256", "-1", "1000000"):
+            # 40 tokens for question and answer.
+            done = self.json(*ASK, "-n", n_predict, "--json", "-c", str(n + 40))
+            a = done["answers"][0]
+            self.assertEqual(a["stopped_by"], "end" if a["ended"] else "context")
+            self.assertLess(a["n_tokens"], 41)
+        _, err = self.curdkv(*ASK, "-c", str(n + 40))
+        self.assertRegex(err, r"note: there is room for \d+ tokens of an answer, not for 256")
+        self.fails(1, "the document is too long", *ASK, "-c", str(n + 1))
+
+
+class NothingSaid(Case):
+    def test_short_documents_are_kept_whole(self):
+        out, err = self.curdkv(*SHORT, "-n", "4", "--json")
+        self.assertIn("kept whole", err)
+        self.assertEqual(err.count("\n"), 2, "one line, and one of the reading")
+        short = self.json(*SHORT, "-n", "4", "--json")
+        self.assertEqual((short["press"], short["compression_ratio"]), ("none", 0))
+        for asked in (("--press", "mixkv"), ("--compression-ratio", "0.5"), ("--budget", "20"), ("--protect-last", "3"),
+                      ("--sinks", "2", "--press", "curdkv"), ("--query-aware",), ("--compare-full",)):
+            self.assertNotEqual(self.json(*SHORT, "-n", "1", "--json", *asked)["press"], "none", asked)
+
+    def test_others_by_mixkv(self):
+        out = self.json("run", "-m", MODEL, "-t", "1", "-f", DOCUMENT, "-q", "What?", "-n", "1", "--json")
+        self.assertGreaterEqual(out["n_context_tokens"], 1024)
+        self.assertEqual((out["press"], out["compression_ratio"]), ("mixkv", 0.5))
+
+    def test_a_bound_alone(self):
+        out = self.json(*SHORT, "-n", "1", "--json", "--decode-budget", "50")
+        self.assertEqual(out["press"], "ridgekv")
+
+
+if __name__ == "__main__":
+    unittest.main()
