@@ -174,9 +174,11 @@ void Session::Impl::clear() noexcept {
 
 Result<PrefillReport> Session::prefill(std::span<const Token> tokens, const Press& press,
                                        const PrefillOptions& options) {
-  const PrefillTarget target = {this, press};
-  CURDKV_TRY(auto reports, prefill_together({&target, 1}, tokens, options));
-  return std::move(reports[0]);
+  return guarded([&]() -> Result<PrefillReport> {
+    const PrefillTarget target = {this, press};
+    CURDKV_TRY(const auto reports, prefill_together({&target, 1}, tokens, options));
+    return reports[0];
+  });
 }
 
 Result<std::vector<PrefillReport>> prefill_together(std::span<const PrefillTarget> targets,
