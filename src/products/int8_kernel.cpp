@@ -38,10 +38,10 @@ constexpr size_t panel_block(bool minima) {
 
 // out[t][p * 16...] for n_tokens <= kTokens tokens.
 template <int kPanels, bool kHasMinima>
-CURDKV_VNNI [[gnu::always_inline]] inline void multiply_tile(const char* panel, size_t panel_stride,
-                                                             const char* tile, int64_t n_blocks,
-                                                             int64_t n_tokens, float* out,
-                                                             size_t out_stride) {
+CURDKV_VNNI __attribute__((always_inline)) inline void multiply_tile(const char* panel, size_t panel_stride,
+                                                                     const char* tile, int64_t n_blocks,
+                                                                     int64_t n_tokens, float* out,
+                                                                     size_t out_stride) {
   __m512 sum[kPanels][kTokens];
   CURDKV_UNROLL for (int p = 0; p < kPanels; ++p) {
     CURDKV_UNROLL for (int t = 0; t < kTokens; ++t) sum[p][t] = _mm512_setzero_ps();
@@ -66,7 +66,7 @@ CURDKV_VNNI [[gnu::always_inline]] inline void multiply_tile(const char* panel, 
         }
       }
     }
-    const auto of_token = [&](size_t offset, int t) [[gnu::always_inline]] {
+    const auto of_token = [&](size_t offset, int t) __attribute__((always_inline)) {
       float x;
       std::memcpy(&x, tile + offset + static_cast<size_t>(t) * sizeof x, sizeof x);
       return x;

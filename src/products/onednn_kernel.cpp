@@ -126,8 +126,10 @@ class OneDnnKernel : public ProductKernel {
   }
 
  private:
+  // F16 says more of a weight than BF16 can.
   memory::data_type type_of(const WeightMatrix& w) const {
-    return fast_bf16_ && w.type != GGML_TYPE_F32 ? memory::data_type::bf16 : memory::data_type::f32;
+    const bool fits = w.type != GGML_TYPE_F32 && w.type != GGML_TYPE_F16;
+    return fast_bf16_ && fits ? memory::data_type::bf16 : memory::data_type::f32;
   }
 
   memory::desc inputs_desc(const WeightMatrix& w, int64_t n_tokens) const {
