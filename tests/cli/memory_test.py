@@ -4,6 +4,7 @@ CURDKV_EVERY_ALLOCATION=1 lets each of the first 300 allocations fail (minutes);
 import os
 import resource
 import subprocess
+import tempfile
 import unittest
 
 from harness import BUILD, CURDKV, Case, path, write
@@ -14,8 +15,9 @@ subprocess.run([MAKE_MODEL, MODEL, "2048"], check=True)
 SHIM = os.path.join(BUILD, "libfail_allocations.so")
 DOCUMENT = write("document.txt", "The thing in the north is an ant. " * 12)
 RUN = ("run", "-m", MODEL, "-f", DOCUMENT, "-q", "What?", "-n", "3", "-t", "2", "--press", "adacurdkv")
-EVAL = ("eval", "-m", MODEL, "-t", "1", "--task", "niah_single_1", "--samples", "1", "--context-tokens", "500", "-n", "2",
+EVAL = ("eval", "-m", MODEL, "-t", "1", "--task", "niah_single_1", "--samples", "1", "--context-tokens", "2000", "-n", "2",
         "--press", "knorm")
+FOLDER = tempfile.TemporaryDirectory()
 EACH = os.environ.get("CURDKV_EVERY_ALLOCATION") == "1"
 
 
@@ -30,6 +32,12 @@ def sampled_over(first, last, n):
     return sorted({first + round((last - first) * (i / (n - 1)) ** 2) for i in range(n)})
 
 
+def command(args):
+    """The command line; an evaluation gets a file of results of its own, as it would go on with one it finds."""
+    results = ["-o", os.path.join(tempfile.mkdtemp(dir=FOLDER.name), "results.jsonl")] if args[0] == "eval" else []
+    return [CURDKV, *args, *results]
+
+
 class Memory(Case):
     def outcome(self, args, what, limit=None, **env):
         """Runs curdkv; returns (exit code, stdout) once both are found to be in order."""
@@ -37,7 +45,7 @@ class Memory(Case):
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             if limit:
                 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        done = subprocess.run([CURDKV, *args], capture_output=True, text=True, timeout=120, preexec_fn=restrict,
+        done = subprocess.run(command(args), capture_output=True, text=True, timeout=120, preexec_fn=restrict,
                               env={**os.environ, **env})
         self.assertIn(done.returncode, (0, 1), f"{what}: {done.stderr}")
         if done.returncode == 1:
@@ -47,7 +55,7 @@ class Memory(Case):
         return done.returncode, done.stdout
 
     def count(self, args, least):
-        done = subprocess.run([CURDKV, *args], capture_output=True, text=True, check=True,
+        done = subprocess.run(command(args), capture_output=True, text=True, check=True,
                               env={**os.environ, "LD_PRELOAD": SHIM, "FAIL_COUNT": "1", "FAIL_FROM": str(least)})
         return int(done.stderr.rsplit("allocations: ", 1)[1])
 
