@@ -17,8 +17,8 @@ namespace curdkv::app {
 namespace {
 
 void write_to(FILE* file, const std::string& text) {
-  const std::string out = isatty(fileno(file)) != 0 ? printable(text) : text;
-  std::fwrite(out.data(), 1, out.size(), file);
+  const auto write = [&](const std::string& out) { std::fwrite(out.data(), 1, out.size(), file); };
+  isatty(fileno(file)) != 0 ? write(printable(text)) : write(text);
 }
 
 // One column a byte, so that widths can be counted.
