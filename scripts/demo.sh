@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Three questions about demo/harbour_report.txt, from the full cache and from adacurdkv with 60 % removed.
+# Three questions about demo/harbour_report.txt, from the full cache and from mixkv with half of it removed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 model=$(scripts/get_model.sh)
 exec build/curdkv run -m "$model" -f demo/harbour_report.txt --compare-full -n 64 \
-  --press adacurdkv --compression-ratio 0.6 \
-  -q "Who led the rebuilding of the harbour?" \
-  -q "How much did the rebuilding cost in all?" \
-  -q "Where did the granite for the new breakwater come from?"
+  --press mixkv --compression-ratio 0.5 \
+  -q "What is the name of the harbour engineer?" \
+  -q "What was the total cost of the rebuilding?" \
+  -q "What is the name of the quarry the granite came from?"

@@ -54,16 +54,31 @@ class Interrupt(Case):
 
 class Demo(Case):
     def test_answers_hold_the_facts(self):
-        # 0.7 is where this model begins to lose the first answer: which side it falls on is the rounding's, so that it
-        # is asked for with libllama's; the demo's own ratio holds with either.
-        for ratio, kernel in (("0.7", "ggml"), ("0.6", "auto")):
-            out = self.json("run", "-m", MODEL, "-f", REPORT, "--json", "-t", "2", "-n", "48", "--press", "adacurdkv",
-                            "--compression-ratio", ratio, "--prefill-kernel", kernel,
-                            "-q", "Who led the rebuilding of the harbour?",
-                            "-q", "How much did the rebuilding cost in all?")
+        # The demo's questions, whichever kernel rounds.
+        for kernel in ("ggml", "auto"):
+            out = self.json("run", "-m", MODEL, "-f", REPORT, "--json", "-t", "2", "-n", "32", "--press", "mixkv",
+                            "--compression-ratio", "0.5", "--compare-full", "--prefill-kernel", kernel,
+                            "-q", "What is the name of the harbour engineer?",
+                            "-q", "What was the total cost of the rebuilding?",
+                            "-q", "What is the name of the quarry the granite came from?")
             self.assertGreaterEqual(out["n_context_tokens"], 4000)
-            for answer, fact in zip(out["answers"], ("Ingrid Solheim", "38 million")):
+            for answer, fact in zip(out["answers"], ("Ingrid Solheim", "38 million", "Oldervik")):
                 self.assertIn(fact, answer["answer"])
+                self.assertIn(fact, answer["full"]["answer"])
+
+
+class NothingSaid(Case):
+    def test_the_default_spoils_no_simple_answer(self):
+        facts = ("The harbour master of Tollvik is Mara Lindqvist. The bridge opened in 1962. The red warehouse stores 418 "
+                 "barrels of tar. ")
+        rain = "Rain fell on the quay for most of the morning and the gulls stayed on the roof of the office. "
+        asked = ("-q", "Who is the harbour master of Tollvik?", "-q", "In which year did the bridge open?",
+                 "-q", "How many barrels of tar are stored in the red warehouse?")
+        ask = ("run", "-m", MODEL, "-t", "2", "-p", facts + 20 * rain, "-n", "24", "--json", *asked)
+        default = [a["answer"] for a in self.json(*ask)["answers"]]
+        full = [a["answer"] for a in self.json(*ask, "--press", "none")["answers"]]
+        self.assertEqual(default, full)
+        self.assertIn("Mara Lindqvist", full[0])
 
 
 if __name__ == "__main__":
