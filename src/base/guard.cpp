@@ -29,7 +29,10 @@ class FailedAssertion : public std::exception {
 };
 
 void throw_instead(const char* message) {
-  if (throwing) throw FailedAssertion(message);
+  if (throwing) {
+    if (is_about_memory(message)) throw std::bad_alloc();
+    throw FailedAssertion(message);
+  }
   if (previous != nullptr) previous(message);
 }
 
@@ -68,9 +71,6 @@ Error current_exception_as_error(ErrorCode otherwise) {
       throw;
     } catch (const std::bad_alloc&) {
       return out_of_memory();
-    } catch (const FailedAssertion& e) {
-      if (is_about_memory(e.what())) return out_of_memory();
-      return {otherwise, e.what()};
     } catch (const std::exception& e) {
       return {otherwise, e.what()};
     }
