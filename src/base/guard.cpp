@@ -59,7 +59,8 @@ ThrowingAssertions::~ThrowingAssertions() {
 // ggml asserts that what it allocated is there, aborts by name where it was built to (cmake/llama), and logs
 // exceptions.
 bool is_about_memory(std::string_view text) {
-  for (const char* sign : {"out of memory", "!= NULL", "mem_buffer", "failed to allocate", "bad_alloc"}) {
+  for (const char* sign :
+       {"out of memory", "!= NULL", "mem_buffer", "failed to allocate", "insufficient memory", "bad_alloc"}) {
     if (text.find(sign) != std::string_view::npos) return true;
   }
   return false;

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <new>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <tuple>
 
@@ -48,6 +49,13 @@ class OneThread {
  private:
   int before_;
 };
+
+// oneDNN 2.6 makes its objects without looking whether there is memory for them. They are small: where a
+// larger block is to be had they are as well, else this throws std::bad_alloc.
+void need_memory() {
+  constexpr size_t kBytes = 4 << 20;
+  ::operator delete(::operator new(kBytes));
+}
 
 class OneDnnKernel : public ProductKernel {
  public:
@@ -147,6 +155,7 @@ class OneDnnKernel : public ProductKernel {
     const std::lock_guard lock(mutex_);
     const std::tuple key(w.n_in, type_of(w));
     if (const auto at = layouts_.find(key); at != layouts_.end()) return at->second;
+    need_memory();
     const memory::desc any({w.n_in, kRows}, type_of(w), memory::format_tag::any);
     const dnnl::matmul::desc desc(inputs_desc(w, kManyTokens), any, dense_outputs(kManyTokens));
     const memory::desc found = dnnl::matmul::primitive_desc(desc, engine_).weights_desc();
@@ -166,6 +175,7 @@ class OneDnnKernel : public ProductKernel {
     const std::lock_guard lock(mutex_);
     const std::tuple key(n_tokens, w.n_in, type_of(w));
     if (const auto at = products_.find(key); at != products_.end()) return at->second;
+    need_memory();
     dnnl::primitive_attr attr;
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     const dnnl::matmul::primitive_desc desc({inputs_desc(w, n_tokens), weights, dense_outputs(n_tokens)},
