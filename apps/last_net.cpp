@@ -1,5 +1,6 @@
 #include "last_net.h"
 
+#include <execinfo.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -53,7 +54,9 @@ void say_out_of_memory() {
   [[maybe_unused]] const auto written = write(STDERR_FILENO, kText, sizeof kText - 1);
 }
 
-[[gnu::noinline]] void take_stack() {
+[[gnu::noinline]] void prepare_for_no_memory() {
+  void* caller = nullptr;
+  backtrace(&caller, 1);  // loads the unwinder
   constexpr size_t kBytes = 512 << 10, kPage = 4096;
   [[maybe_unused]] volatile char stack[kBytes];
   for (size_t i = 0; i < kBytes; i += kPage) stack[i] = 0;

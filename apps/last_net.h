@@ -7,8 +7,9 @@ namespace curdkv::app {
 // Writes "error: out of memory" without allocating.
 void say_out_of_memory();
 
-// Takes the stack that main's thread may need now: where memory is limited, the kernel would end the process
-// if the stack could not grow later.
-void take_stack();
+// Takes now what cannot be done without later, where memory is limited: the stack that main's thread may
+// need, as the kernel would end the process if it could not grow, and what the C library throws exceptions
+// with.
+void prepare_for_no_memory();
 
 }  // namespace curdkv::app

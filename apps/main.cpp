@@ -81,7 +81,7 @@ int main(int argc, char** argv) {
   // Large blocks go back to the system as soon as they are freed, whatever was freed before: what the cache
   // gives up leaves the process.
   mallopt(M_MMAP_THRESHOLD, 256 * 1024);
-  take_stack();
+  prepare_for_no_memory();
   install_signal_handlers();
   catch_mapped_file_faults();
   try {

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "base/format.h"
+#include "base/guard.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -132,6 +133,7 @@ std::string cpu_name() {
 }
 
 std::vector<std::string> ggml_features() {
+  const ThrowingAssertions throwing;  // ggml sets itself up
   std::vector<std::string> out;
   ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
   auto* get = reinterpret_cast<ggml_backend_get_features_t>(
@@ -144,19 +146,21 @@ std::vector<std::string> ggml_features() {
 }
 
 Result<void> check_cpu() {
-  std::string missing;
-  for (const std::string& needed : ggml_features()) {
-    for (const Feature& f : kFeatures) {
-      if (f.ggml_name != nullptr && needed == f.ggml_name && !f.has())
-        missing += std::string(missing.empty() ? "" : ", ") + f.name;
+  return guarded([]() -> Result<void> {
+    std::string missing;
+    for (const std::string& needed : ggml_features()) {
+      for (const Feature& f : kFeatures) {
+        if (f.ggml_name != nullptr && needed == f.ggml_name && !f.has())
+          missing += std::string(missing.empty() ? "" : ", ") + f.name;
+      }
     }
-  }
-  if (missing.empty()) return {};
-  return Error{
-      ErrorCode::internal,
-      format("this build of curdkv is for a processor that has %s, which this one (%s) has not; build it "
-             "anew on this machine",
-             missing.c_str(), cpu_name().c_str())};
+    if (missing.empty()) return {};
+    return Error{
+        ErrorCode::internal,
+        format("this build of curdkv is for a processor that has %s, which this one (%s) has not; build it "
+               "anew on this machine",
+               missing.c_str(), cpu_name().c_str())};
+  });
 }
 
 }  // namespace curdkv

@@ -29,7 +29,10 @@ class FailedAssertion : public std::exception {
 };
 
 void throw_instead(const char* message) {
-  if (throwing) throw FailedAssertion(message);
+  if (throwing) {
+    if (is_about_memory(message)) throw std::bad_alloc();
+    throw FailedAssertion(message);
+  }
   if (previous != nullptr) previous(message);
 }
 
@@ -56,7 +59,8 @@ ThrowingAssertions::~ThrowingAssertions() {
 // ggml asserts that what it allocated is there, aborts by name where it was built to (cmake/llama), and logs
 // exceptions.
 bool is_about_memory(std::string_view text) {
-  for (const char* sign : {"out of memory", "!= NULL", "mem_buffer", "failed to allocate", "bad_alloc"}) {
+  for (const char* sign :
+       {"out of memory", "!= NULL", "mem_buffer", "failed to allocate", "insufficient memory", "bad_alloc"}) {
     if (text.find(sign) != std::string_view::npos) return true;
   }
   return false;
@@ -68,9 +72,6 @@ Error current_exception_as_error(ErrorCode otherwise) {
       throw;
     } catch (const std::bad_alloc&) {
       return out_of_memory();
-    } catch (const FailedAssertion& e) {
-      if (is_about_memory(e.what())) return out_of_memory();
-      return {otherwise, e.what()};
     } catch (const std::exception& e) {
       return {otherwise, e.what()};
     }

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <new>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <tuple>
 
@@ -49,6 +50,25 @@ class OneThread {
   int before_;
 };
 
+// Calls oneDNN, with one thread, and says of memory that runs out what everything else does.
+template <typename Call>
+auto calling(const Call& call) {
+  const OneThread one;
+  try {
+    return call();
+  } catch (const dnnl::error& e) {
+    if (e.status == dnnl_out_of_memory) throw std::bad_alloc();
+    throw;
+  }
+}
+
+// oneDNN 2.6 makes its objects without looking whether there is memory for them. They are small: where a
+// larger block is to be had they are as well, else this throws std::bad_alloc.
+void need_memory() {
+  constexpr size_t kBytes = 4 << 20;
+  ::operator delete(::operator new(kBytes));
+}
+
 class OneDnnKernel : public ProductKernel {
  public:
   OneDnnKernel() : engine_(dnnl::engine::kind::cpu, 0), fast_bf16_(has_fast_bf16()) {}
@@ -67,19 +87,20 @@ class OneDnnKernel : public ProductKernel {
   }
 
   void unpack(const WeightMatrix& w, int64_t panel, char* to, char* scratch) const override {
-    const OneThread one;
-    auto* rows = reinterpret_cast<float*>(scratch);
-    const char* from = w.row(panel * kRows);
-    if (w.type == GGML_TYPE_F32) {
-      std::copy_n(reinterpret_cast<const float*>(from), kRows * w.n_in, rows);
-    } else {
-      ggml_get_type_traits(w.type)->to_float(from, rows, kRows * w.n_in);
-    }
-    const memory::desc plain({w.n_in, kRows}, memory::data_type::f32, memory::format_tag::ba);
-    memory source(plain, engine_, rows), target(layout(w), engine_, to);
-    dnnl::stream stream(engine_);
-    dnnl::reorder(source, target).execute(stream, source, target);
-    stream.wait();
+    return calling([&] {
+      auto* rows = reinterpret_cast<float*>(scratch);
+      const char* from = w.row(panel * kRows);
+      if (w.type == GGML_TYPE_F32) {
+        std::copy_n(reinterpret_cast<const float*>(from), kRows * w.n_in, rows);
+      } else {
+        ggml_get_type_traits(w.type)->to_float(from, rows, kRows * w.n_in);
+      }
+      const memory::desc plain({w.n_in, kRows}, memory::data_type::f32, memory::format_tag::ba);
+      memory source(plain, engine_, rows), target(layout(w), engine_, to);
+      dnnl::stream stream(engine_);
+      dnnl::reorder(source, target).execute(stream, source, target);
+      stream.wait();
+    });
   }
 
   int64_t tile_tokens() const override { return 1; }
@@ -94,35 +115,37 @@ class OneDnnKernel : public ProductKernel {
 
   // Makes the product, too, before a graph runs that needs it.
   size_t multiply_scratch_bytes(const WeightMatrix& w, int64_t n_tokens) const override {
-    const OneThread one;
-    Scratch scratch;
-    lay_out(scratch, product_of(w, n_tokens), n_tokens);
-    return scratch.n_bytes();
+    return calling([&] {
+      Scratch scratch;
+      lay_out(scratch, product_of(w, n_tokens), n_tokens);
+      return scratch.n_bytes();
+    });
   }
 
   void multiply(const WeightMatrix& w, const char* panels, int64_t n_panels, const char* tiles,
                 int64_t n_tokens, float* out, size_t out_stride, char* scratch_memory) const override {
-    const OneThread one;
-    const memory::desc weights_desc = layout(w), outputs_desc = dense_outputs(n_tokens);
-    const Product& product = product_of(w, n_tokens);
-    Scratch laid_out(scratch_memory);
-    const auto [dense, its_own] = lay_out(laid_out, product, n_tokens);
-    memory scratch(product.scratch, engine_, its_own);
-    dnnl::stream stream(engine_);
-    memory inputs(inputs_desc(w, n_tokens), engine_,
-                  const_cast<char*>(tiles) + (type_of(w) == memory::data_type::bf16 ? w.n_in * 4 : 0));
-    // Rows that lie apart would keep oneDNN 2.6 from its fast path.
-    memory outputs(outputs_desc, engine_, dense);
-    for (int64_t p = 0; p < n_panels; ++p, panels += panel_bytes(w), out += kRows) {
-      memory weights(weights_desc, engine_, const_cast<char*>(panels));
-      product.primitive.execute(stream, {{DNNL_ARG_SRC, inputs},
-                                         {DNNL_ARG_WEIGHTS, weights},
-                                         {DNNL_ARG_DST, outputs},
-                                         {DNNL_ARG_SCRATCHPAD, scratch}});
-      stream.wait();
-      for (int64_t t = 0; t < n_tokens; ++t)
-        std::copy_n(dense + t * kRows, kRows, out + static_cast<size_t>(t) * out_stride);
-    }
+    return calling([&] {
+      const memory::desc weights_desc = layout(w), outputs_desc = dense_outputs(n_tokens);
+      const Product& product = product_of(w, n_tokens);
+      Scratch laid_out(scratch_memory);
+      const auto [dense, its_own] = lay_out(laid_out, product, n_tokens);
+      memory scratch(product.scratch, engine_, its_own);
+      dnnl::stream stream(engine_);
+      memory inputs(inputs_desc(w, n_tokens), engine_,
+                    const_cast<char*>(tiles) + (type_of(w) == memory::data_type::bf16 ? w.n_in * 4 : 0));
+      // Rows that lie apart would keep oneDNN 2.6 from its fast path.
+      memory outputs(outputs_desc, engine_, dense);
+      for (int64_t p = 0; p < n_panels; ++p, panels += panel_bytes(w), out += kRows) {
+        memory weights(weights_desc, engine_, const_cast<char*>(panels));
+        product.primitive.execute(stream, {{DNNL_ARG_SRC, inputs},
+                                           {DNNL_ARG_WEIGHTS, weights},
+                                           {DNNL_ARG_DST, outputs},
+                                           {DNNL_ARG_SCRATCHPAD, scratch}});
+        stream.wait();
+        for (int64_t t = 0; t < n_tokens; ++t)
+          std::copy_n(dense + t * kRows, kRows, out + static_cast<size_t>(t) * out_stride);
+      }
+    });
   }
 
  private:
@@ -147,6 +170,7 @@ class OneDnnKernel : public ProductKernel {
     const std::lock_guard lock(mutex_);
     const std::tuple key(w.n_in, type_of(w));
     if (const auto at = layouts_.find(key); at != layouts_.end()) return at->second;
+    need_memory();
     const memory::desc any({w.n_in, kRows}, type_of(w), memory::format_tag::any);
     const dnnl::matmul::desc desc(inputs_desc(w, kManyTokens), any, dense_outputs(kManyTokens));
     const memory::desc found = dnnl::matmul::primitive_desc(desc, engine_).weights_desc();
@@ -166,6 +190,7 @@ class OneDnnKernel : public ProductKernel {
     const std::lock_guard lock(mutex_);
     const std::tuple key(n_tokens, w.n_in, type_of(w));
     if (const auto at = products_.find(key); at != products_.end()) return at->second;
+    need_memory();
     dnnl::primitive_attr attr;
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     const dnnl::matmul::primitive_desc desc({inputs_desc(w, n_tokens), weights, dense_outputs(n_tokens)},
