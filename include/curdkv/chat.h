@@ -47,9 +47,10 @@ class ChatTemplate {
   // it would not end.
   Result<std::string> render(std::span<const Message> messages, bool add_generation_prompt) const;
 
-  // The same text in parts. Where the template does something on reading particular words of the user's (a
-  // switch such as "/think"), it is shown a placeholder instead of them and the parts say less than render().
-  // Errors: also bad_input if what users wrote is not found in the text.
+  // The same text in parts, of which answers' and users' are plain text. Where the template does something on
+  // reading particular words of the user's (a switch such as "/think"), it is shown a placeholder instead of
+  // them and the parts say less than render(). Errors: also bad_input if what users wrote is not found in the
+  // text.
   Result<std::vector<PromptPart>> parts(std::span<const Message> messages, bool add_generation_prompt) const;
 
   // The user's first turn, behind a system turn if there is one. Errors: as above.

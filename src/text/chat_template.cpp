@@ -59,6 +59,7 @@ struct ChatTemplate::Impl {
   bool thinking = false;
   bool parallel_tool_calls = false;
   common_chat_templates_ptr templates = nullptr;
+  UserTurn turn = {};  // without a system turn of the caller's
 
   Error fail(const std::string& why) const {
     return Error{ErrorCode::bad_input,
@@ -66,8 +67,9 @@ struct ChatTemplate::Impl {
   }
   Result<void> load(const std::string& source);
   Result<std::string> render(std::span<const Message> messages, bool add_generation_prompt) const;
-  Result<std::vector<std::string>> around(std::span<const Message> messages,
-                                          bool add_generation_prompt) const;
+  Result<std::vector<std::string>> around(std::span<const Message> messages, bool add_generation_prompt,
+                                          bool answers_too) const;
+  Result<UserTurn> user_turn(const std::string& system) const;
 };
 
 Result<void> ChatTemplate::Impl::load(const std::string& source) {
@@ -101,6 +103,7 @@ Result<std::string> ChatTemplate::Impl::render(std::span<const Message> messages
     inputs.parallel_tool_calls = parallel_tool_calls;
     inputs.reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK;  // llama-server's default
     inputs.enable_thinking = thinking;
+    inputs.chat_template_kwargs["preserve_reasoning"] = "true";  // likewise
     inputs.now = now;
     text = common_chat_templates_apply(templates.get(), inputs).prompt;
   });
@@ -109,13 +112,14 @@ Result<std::string> ChatTemplate::Impl::render(std::span<const Message> messages
   return fail("fails: " + in_one_line(done.error().message));
 }
 
-// What the template writes before, between and behind the messages' texts, system turns' apart.
+// What the template writes before, between and behind the messages that are shown as placeholders.
 Result<std::vector<std::string>> ChatTemplate::Impl::around(std::span<const Message> messages,
-                                                            bool add_generation_prompt) const {
+                                                            bool add_generation_prompt,
+                                                            bool answers_too) const {
   std::vector<Message> shown(messages.begin(), messages.end());
   std::vector<std::string> placeholders;
   for (Message& m : shown) {
-    if (m.role == "system") continue;
+    if (m.role == "system" || (m.role != "user" && !answers_too)) continue;
     m.content = placeholder(placeholders.size());
     placeholders.push_back(m.content);
   }
@@ -156,9 +160,8 @@ Result<ChatTemplate> ChatTemplate::create(const Tokenizer& tokenizer, const Chat
              .now = options.now,
              .jinja = !named || options.source == "chatml"});
     CURDKV_CHECK(impl->load(options.source.empty() ? own : options.source));
-    ChatTemplate out(impl);
-    CURDKV_CHECK(out.user_turn(""));
-    return out;
+    CURDKV_TRY(impl->turn, impl->user_turn(""));
+    return ChatTemplate(impl);
   });
 }
 
@@ -167,100 +170,79 @@ Result<std::string> ChatTemplate::render(std::span<const Message> messages,
   return guarded([&]() -> Result<std::string> { return impl_->render(messages, add_generation_prompt); });
 }
 
-namespace {
-
-// Finds the texts that stand between `around` in the rendered conversation: a user's is the user's own but
-// for blanks at its ends; of an answer the template may leave parts out, as its thinking.
-class Alignment {
- public:
-  Alignment(const std::string& text, const std::vector<std::string>& around,
-            std::vector<const Message*> spoken)
-      : text_(text), around_(around), spoken_(std::move(spoken)), found_(spoken_.size()) {}
-
-  bool find() { return text_.starts_with(around_[0]) && find(0, around_[0].size()); }
-  std::span<const std::string> found() const { return found_; }
-
- private:
-  bool find(size_t i, size_t from) {
-    if (i == spoken_.size()) return from == text_.size();
-    const std::string& next = around_[i + 1];
-    const auto try_to = [&](size_t end) {
-      if (end > text_.size() || text_.compare(end, next.size(), next) != 0) return false;
-      found_[i] = text_.substr(from, end - from);
-      return find(i + 1, end + next.size());
-    };
-    const std::string& content = spoken_[i]->content;
-    for (const char* left : {"", kBlanks}) {
-      for (const char* right : {"", kBlanks}) {
-        const std::string candidate = trimmed(content, left, right);
-        if (text_.compare(from, candidate.size(), candidate) == 0 && try_to(from + candidate.size()))
-          return true;
-      }
-    }
-    if (spoken_[i]->role == "user" || next.empty()) return false;
-    for (size_t end = text_.find(next, from); end != std::string::npos; end = text_.find(next, end + 1)) {
-      if (content.find(text_.substr(from, end - from)) != std::string::npos && try_to(end)) return true;
-    }
-    return false;
-  }
-
-  const std::string& text_;
-  const std::vector<std::string>& around_;
-  std::vector<const Message*> spoken_;
-  std::vector<std::string> found_;
-};
-
-}  // namespace
-
+// Templates leave parts of answers out, as their thinking, or write other things around them because of it.
+// So answers are rendered as they are, between users' placeholders, and what of that is the template's is
+// seen by comparing it with the same around placeholders: where both begin and end alike.
 Result<std::vector<PromptPart>> ChatTemplate::parts(std::span<const Message> messages,
                                                     bool add_generation_prompt) const {
   return guarded([&]() -> Result<std::vector<PromptPart>> {
-    CURDKV_TRY(const std::vector<std::string> around, impl_->around(messages, add_generation_prompt));
-    CURDKV_TRY(const std::string text, render(messages, add_generation_prompt));
-    std::vector<const Message*> spoken;
+    CURDKV_TRY(const std::vector<std::string> between, impl_->around(messages, add_generation_prompt, false));
+    CURDKV_TRY(const std::vector<std::string> around, impl_->around(messages, add_generation_prompt, true));
+    const UserTurn& turn = impl_->turn;
+    std::vector<PromptPart> out;
+    size_t i = 0, n_users = 0;  // i: of `around`, the piece before the next message
+    const auto add_between = [&](size_t n_answers) {
+      const std::string &text = between[n_users], &head = around[i], &tail = around[i + n_answers];
+      i += n_answers;
+      if (n_answers == 0) {
+        out.push_back({text});
+        return;
+      }
+      const size_t begin = static_cast<size_t>(
+          std::mismatch(head.begin(), head.end(), text.begin(), text.end()).first - head.begin());
+      const size_t most = std::min(text.size() - begin, tail.size());
+      size_t n_end = 0;
+      while (n_end < most && tail[tail.size() - 1 - n_end] == text[text.size() - 1 - n_end]) ++n_end;
+      out.push_back({text.substr(0, begin)});
+      out.push_back({text.substr(begin, text.size() - n_end - begin), true});
+      out.push_back({text.substr(text.size() - n_end)});
+    };
+    size_t n_answers = 0;
     for (const Message& m : messages) {
-      if (m.role != "system") spoken.push_back(&m);
+      if (m.role == "system") continue;
+      if (m.role != "user") {
+        ++n_answers;
+        continue;
+      }
+      add_between(n_answers);
+      n_answers = 0;
+      out.push_back({trimmed(m.content, turn.trimmed_left.c_str(), turn.trimmed_right.c_str()), true});
+      ++n_users;
+      ++i;
     }
-    Alignment alignment(text, around, spoken);
-    const bool aligned = alignment.find();
-    CURDKV_TRY(const UserTurn turn, user_turn(""));
-    std::vector<PromptPart> out = {{around[0]}};
-    for (size_t i = 0; i < spoken.size(); ++i) {
-      out.push_back({aligned
-                         ? alignment.found()[i]
-                         : trimmed(spoken[i]->content, turn.trimmed_left.c_str(), turn.trimmed_right.c_str()),
-                     true});
-      out.push_back({around[i + 1]});
-    }
+    add_between(n_answers);
     return out;
   });
 }
 
-Result<UserTurn> ChatTemplate::user_turn(const std::string& system) const {
-  return guarded([&]() -> Result<UserTurn> {
-    constexpr std::string_view kEnds = "\n \n";
-    std::vector<Message> messages;
-    if (!system.empty()) messages.push_back({"system", system});
-    messages.push_back({"user", ""});
-    CURDKV_TRY(const std::vector<std::string> around, impl_->around(messages, true));
-    UserTurn turn = {.before = around[0], .after = around[1], .trimmed_left = "", .trimmed_right = ""};
+Result<UserTurn> ChatTemplate::Impl::user_turn(const std::string& system) const {
+  constexpr std::string_view kEnds = "\n \n";
+  std::vector<Message> messages;
+  if (!system.empty()) messages.push_back({"system", system});
+  messages.push_back({"user", ""});
+  CURDKV_TRY(const std::vector<std::string> around, around(messages, true, false));
+  UserTurn turn = {.before = around[0], .after = around[1], .trimmed_left = "", .trimmed_right = ""};
 
-    messages.back().content = std::string(kEnds) + placeholder(0) + std::string(kEnds);
-    CURDKV_TRY(const std::string text, render(messages, true));
-    const size_t at = text.find(placeholder(0)), end = at + placeholder(0).size();
-    if (at == std::string::npos || !text.starts_with(turn.before) || !text.ends_with(turn.after) ||
-        at < turn.before.size() || end + turn.after.size() > text.size()) {
-      return impl_->fail("depends on blanks around what users write");
-    }
-    const std::string left = text.substr(turn.before.size(), at - turn.before.size());
-    const std::string right = text.substr(end, text.size() - turn.after.size() - end);
-    if (left != kEnds) turn.trimmed_left = left.empty() ? kBlanks : "\n";
-    if (right != kEnds) turn.trimmed_right = right.empty() ? kBlanks : "\n";
-    if (!kEnds.ends_with(left) || !kEnds.starts_with(right)) {
-      return impl_->fail("changes blanks around what users write");
-    }
-    return turn;
-  });
+  messages.back().content = std::string(kEnds) + placeholder(0) + std::string(kEnds);
+  CURDKV_TRY(const std::string text, render(messages, true));
+  const size_t at = text.find(placeholder(0)), end = at + placeholder(0).size();
+  if (at == std::string::npos || !text.starts_with(turn.before) || !text.ends_with(turn.after) ||
+      at < turn.before.size() || end + turn.after.size() > text.size()) {
+    return fail("depends on blanks around what users write");
+  }
+  const std::string left = text.substr(turn.before.size(), at - turn.before.size());
+  const std::string right = text.substr(end, text.size() - turn.after.size() - end);
+  if (left != kEnds) turn.trimmed_left = left.empty() ? kBlanks : "\n";
+  if (right != kEnds) turn.trimmed_right = right.empty() ? kBlanks : "\n";
+  if (!kEnds.ends_with(left) || !kEnds.starts_with(right)) {
+    return fail("changes blanks around what users write");
+  }
+  return turn;
+}
+
+Result<UserTurn> ChatTemplate::user_turn(const std::string& system) const {
+  return guarded(
+      [&]() -> Result<UserTurn> { return system.empty() ? impl_->turn : impl_->user_turn(system); });
 }
 
 std::vector<std::string> ChatTemplate::names() {

@@ -157,7 +157,7 @@ TEST(ChatTemplates, ThatCannotBeUsedSaySo) {
       {"{{ raise_exception('a system turn is needed') }}", "a system turn is needed"},
       {"{{ messages[-1].content", "cannot be used"},
       {"{% for m in messages %}", "cannot be used"},
-      {"{{ nosuch() }}", "fails"},
+      {"{{ nosuch() }}", "is not a function"},
       {"llama-9000", "neither a chat template in Jinja nor one of the names"},
       {user + "{% for i in range(1000000000) %}x{% endfor %}", "does not come to an end"},
       {user + "{% for i in range(10000) %}{% for j in range(10000) %}{% endfor %}{% endfor %}",
