@@ -59,7 +59,7 @@ struct ChatTemplate::Impl {
   bool thinking = false;
   bool parallel_tool_calls = false;
   common_chat_templates_ptr templates = nullptr;
-  UserTurn turn = {};  // without a system turn of the caller's
+  UserTurn own_turn = {};  // without a system turn of the caller's
 
   Error fail(const std::string& why) const {
     return Error{ErrorCode::bad_input,
@@ -160,7 +160,7 @@ Result<ChatTemplate> ChatTemplate::create(const Tokenizer& tokenizer, const Chat
              .now = options.now,
              .jinja = !named || options.source == "chatml"});
     CURDKV_CHECK(impl->load(options.source.empty() ? own : options.source));
-    CURDKV_TRY(impl->turn, impl->user_turn(""));
+    CURDKV_TRY(impl->own_turn, impl->user_turn(""));
     return ChatTemplate(impl);
   });
 }
@@ -178,7 +178,7 @@ Result<std::vector<PromptPart>> ChatTemplate::parts(std::span<const Message> mes
   return guarded([&]() -> Result<std::vector<PromptPart>> {
     CURDKV_TRY(const std::vector<std::string> between, impl_->around(messages, add_generation_prompt, false));
     CURDKV_TRY(const std::vector<std::string> around, impl_->around(messages, add_generation_prompt, true));
-    const UserTurn& turn = impl_->turn;
+    const UserTurn& turn = impl_->own_turn;
     std::vector<PromptPart> out;
     size_t i = 0, n_users = 0;  // i: of `around`, the piece before the next message
     const auto add_between = [&](size_t n_answers) {
@@ -242,7 +242,7 @@ Result<UserTurn> ChatTemplate::Impl::user_turn(const std::string& system) const 
 
 Result<UserTurn> ChatTemplate::user_turn(const std::string& system) const {
   return guarded(
-      [&]() -> Result<UserTurn> { return system.empty() ? impl_->turn : impl_->user_turn(system); });
+      [&]() -> Result<UserTurn> { return system.empty() ? impl_->own_turn : impl_->user_turn(system); });
 }
 
 std::vector<std::string> ChatTemplate::names() {

@@ -44,7 +44,7 @@ class Prompts(Case):
 
     def test_other_commands(self):
         out = path("prompt.jsonl")
-        self.curdkv("eval", "-m", MODEL, "--task", "niah_single_1", "--samples", "1", "--context-tokens", "512", "-n", "2",
+        self.curdkv("eval", "-m", MODEL, "--task", "niah_single_1", "--samples", "1", "--context-tokens", "1024", "-n", "2",
                     "--press", "none", "-sys", "Be kind.", "--chat-template", PLAIN, "-o", out)
         with open(out) as file:
             self.assertIn('"system":"Be kind."', file.readline())
