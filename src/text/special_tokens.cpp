@@ -50,9 +50,10 @@ SpecialTokens::SpecialTokens(const llama_vocab* vocab) {
     if (is_ordinary(attr, text) && !llama_vocab_is_eog(vocab, t)) continue;
     named_.push_back(
         {t, text, !is_byte, (attr & LLAMA_TOKEN_ATTR_LSTRIP) != 0, (attr & LLAMA_TOKEN_ATTR_RSTRIP) != 0});
-    // Byte tokens are what characters unknown to the vocabulary are made of, and so is the unknown token: it
-    // is their names that must not count.
-    forbidden_[static_cast<size_t>(t)] = !is_byte && (attr & LLAMA_TOKEN_ATTR_UNKNOWN) == 0;
+    // Byte tokens are what characters unknown to the vocabulary are made of, and so is the unknown token,
+    // which WordPiece types as control: it is their names that must not count.
+    const bool is_unknown = (attr & LLAMA_TOKEN_ATTR_UNKNOWN) != 0 || text == "[UNK]";
+    forbidden_[static_cast<size_t>(t)] = !is_byte && !is_unknown;
   }
   std::stable_sort(named_.begin(), named_.end(),
                    [](const Named& a, const Named& b) { return a.text.size() > b.text.size(); });

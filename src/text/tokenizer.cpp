@@ -153,8 +153,6 @@ Result<void> Tokenizer::Impl::append(const Fragment& fragment, bool goes_on, std
           append(std::string_view(fragment.text).substr(from, to - from), goes_on || from > 0, tokens));
       from = to;
     }
-    std::string name;
-    const size_t n_cuts = cuts.size();
     std::set<Token> made;
     for (const Token t : tokens) {
       if (special->is_forbidden(t)) made.insert(t);
@@ -163,12 +161,14 @@ Result<void> Tokenizer::Impl::append(const Fragment& fragment, bool goes_on, std
       out.insert(out.end(), tokens.begin(), tokens.end());
       return {};
     }
+    const size_t n_cuts = cuts.size();
+    std::string name;
     for (const Token t : made) {
       name = piece_of(vocab, t, true);
       const size_t first = name.empty() ? 0 : utf8_length(name[0]);
-      if (first >= name.size()) continue;  // a single character cannot be cut
-      for (size_t at = 0; (at = fragment.text.find(name, at)) != std::string::npos; ++at)
-        cuts.push_back(at + first);
+      for (size_t at = 0; !name.empty() && (at = fragment.text.find(name, at)) != std::string::npos; ++at) {
+        if (first < name.size()) cuts.push_back(at + first);  // a single character cannot be cut
+      }
     }
     sort_unique(cuts);
     if (cuts.size() == n_cuts) {
