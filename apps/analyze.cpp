@@ -9,6 +9,7 @@
 #include "document.h"
 #include "io/output_file.h"
 #include "numbers.h"
+#include "prompt_flags.h"
 #include "terminal.h"
 
 namespace curdkv::app {
@@ -19,6 +20,7 @@ struct AnalyzeOptions {
   SessionOptions session;
   PressOptions press;
   DocumentOptions document;
+  PromptFlags prompt;
   std::vector<std::string> figures = {"document"};
   std::string out;
   int64_t n_layers = 4, n_heads = 4;
@@ -50,12 +52,13 @@ Result<void> run(const AnalyzeOptions& o) {
   if (o.out != "-") {
     std::vector<std::string> inputs = o.document.files();
     inputs.push_back(path);
+    for (const std::string& file : o.prompt.files()) inputs.push_back(file);
     CURDKV_CHECK(check_output(o.out, inputs));
   }
   CURDKV_TRY(const std::string document, o.document.read());
   CURDKV_TRY(const Model model, Model::load(path, o.model.params));
   CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(path));
-  CURDKV_TRY(const Prompt prompt, Prompt::create(tokenizer, !tokenizer.chat_template().empty()));
+  CURDKV_TRY(const Prompt prompt, o.prompt.resolve(tokenizer));
   CURDKV_TRY(const std::vector<Token> tokens, prompt.context(document));
 
   const InterruptScope scope;
@@ -103,6 +106,7 @@ Command add_analyze(CLI::App& program) {
   auto o = std::make_shared<AnalyzeOptions>();
   o->model.add_to(*app);
   o->document.add_to(*app);
+  o->prompt.add_to(*app);
   o->press.add_to(*app, kDefaultPress, kDefaultRatio, true);
   std::vector<std::string> names = {"ablation", "runtime"};
   for (const auto& f : analysis::list_figures()) names.emplace_back(f.name);

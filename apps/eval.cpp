@@ -16,6 +16,7 @@
 #include "eval_samples.h"
 #include "io/output_file.h"
 #include "numbers.h"
+#include "prompt_flags.h"
 #include "sha256.h"
 #include "terminal.h"
 
@@ -29,8 +30,9 @@ struct EvalOptions {
   SessionOptions session;
   PressOptions press;
   SampleOptions samples;
+  PromptFlags prompt;
   int64_t n_predict = 0;
-  bool raw = false, timings = false, kvpress_lengths = false;
+  bool timings = false, kvpress_lengths = false;
   std::vector<std::string> scoring;
   std::string shard = "1/1", out;
   std::vector<std::string> merged;  // inputs of eval merge
@@ -81,10 +83,11 @@ class Eval {
     CURDKV_TRY(const std::string path, o_.model.resolve());
     std::vector<std::string> inputs = o_.samples.files(tasks);
     inputs.push_back(path);
+    for (const std::string& file : o_.prompt.files()) inputs.push_back(file);
     CURDKV_CHECK(ResultFile::check(o_.out, inputs));
     CURDKV_TRY(const Model model, Model::load(path, o_.model.params));
     CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(path));
-    CURDKV_TRY(const Prompt prompt, Prompt::create(tokenizer, !o_.raw));
+    CURDKV_TRY(const Prompt prompt, o_.prompt.resolve(tokenizer));
     CURDKV_TRY(const Json run, describe(path));
     CURDKV_TRY(ResultFile results, ResultFile::open(o_.out, run));
 
@@ -146,11 +149,14 @@ class Eval {
                 {"seed", o_.press.request.seed},
                 {"context_tokens", o_.samples.n_context},
                 {"predict", o_.n_predict},
-                {"chat", !o_.raw},
+                {"chat", !o_.prompt.raw},
                 {"cache_types", o_.session.type_k + " " + o_.session.type_v},
                 {"scoring", o_.scoring}};
     if (o_.press.request.protect_last > 0) run["protect_last"] = o_.press.request.protect_last;
     if (o_.kvpress_lengths) run["kvpress_lengths"] = true;
+    CURDKV_TRY(const PromptOptions prompt, o_.prompt.options());
+    if (!prompt.system.empty()) run["system"] = prompt.system;
+    if (!prompt.chat_template.source.empty()) run["chat_template"] = prompt.chat_template.source;
     run.update(o_.samples.describe());
     return run;
   }
@@ -256,7 +262,7 @@ Command add_eval(CLI::App& program) {
       ->check(CLI::IsMember({"kvpress-head", "levenshtein", "nvidia-ruler"}));
   app->add_flag("--kvpress-lengths", o->kvpress_lengths,
                 "LongBench: answers may be 20 tokens longer than LongBench has them, as in kvpress");
-  app->add_flag("--raw", o->raw, "no chat template");
+  o->prompt.add_to(*app);
   app->add_flag("--timings", o->timings,
                 "record times too; without them, the same settings give the same file, byte for byte");
   o->session.add_to(*app);

@@ -3,6 +3,7 @@
 #include <execinfo.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <exception>
 #include <new>
@@ -49,7 +50,10 @@ void set_handler() {
 
 }  // namespace
 
+// Once: destructors of libraries' statics may fail again when the process ends.
 void say_out_of_memory() {
+  static std::atomic_flag said;
+  if (said.test_and_set()) return;
   constexpr char kText[] = "error: out of memory\n";
   [[maybe_unused]] const auto written = write(STDERR_FILENO, kText, sizeof kText - 1);
 }

@@ -33,6 +33,8 @@ constexpr LlamaOption kOptions[] = {
     {"-ngl", kValue, Fate::renamed, "--n-gpu-layers"},
     {"-ctk", kValue, Fate::renamed, "--cache-type-k"},
     {"-ctv", kValue, Fate::renamed, "--cache-type-v"},
+    {"-sys", kValue, Fate::renamed, "--system-prompt"},
+    {"-sysf", kValue, Fate::renamed, "--system-prompt-file"},
     {"-no-cnv -nocnv --no-conversation", kNothing, Fate::renamed, "--raw"},
 
     {"-fa --flash-attn", kSwitch, Fate::noted, "attention is always flash attention here",
@@ -97,7 +99,8 @@ constexpr LlamaOption kOptions[] = {
     {"--in-prefix --in-suffix", kValue, Fate::refused, "write it into the question"},
     {"--in-prefix-bos", kNothing, Fate::refused, "the model's chat template says where that token goes"},
     {"-bf --binary-file --in-file", kValue, Fate::refused, "give the document with -f FILE"},
-    {"--no-jinja", kNothing, Fate::refused, "the model's own chat template is used; --raw is without any"},
+    {"--no-jinja", kNothing, Fate::refused,
+     "chat templates are always run as Jinja; --chat-template NAME takes a built-in one, --raw none"},
     {"--prompt-cache", kValue, Fate::refused, kSaved},
     {"--prompt-cache-all --prompt-cache-ro", kNothing, Fate::refused, kSaved},
     {"--rope-scaling --rope-scale --yarn-orig-ctx --yarn-ext-factor --yarn-attn-factor --yarn-beta-slow "

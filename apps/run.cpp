@@ -10,6 +10,7 @@
 #include "document.h"
 #include "escapes.h"
 #include "numbers.h"
+#include "prompt_flags.h"
 #include "terminal.h"
 
 namespace curdkv::app {
@@ -20,10 +21,10 @@ struct RunOptions {
   SessionOptions session;
   PressOptions press;
   DocumentOptions document;
+  PromptFlags prompt;
   SamplingParams sampling;
   GenerateOptions generate;
   std::vector<std::string> questions;
-  bool raw = false;
   bool json = false;
   bool compare_full = false;
   bool query_aware = false;
@@ -87,10 +88,10 @@ class Run {
     CURDKV_TRY(Sampler sampler, Sampler::create(o_.sampling));
     CURDKV_TRY(Model model, Model::load(path, o_.model.params));
     CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(path));
-    CURDKV_CHECK(tokenise(tokenizer, document));
+    CURDKV_TRY(const Prompt prompt, o_.prompt.resolve(tokenizer));
+    CURDKV_CHECK(tokenise(prompt, document));
     if (is_kept_whole(press)) press = Press();
     if (press.needs_repeats()) {
-      CURDKV_TRY(const Prompt prompt, make_prompt(tokenizer));
       CURDKV_TRY(tokens_.repeats, prompt.repeats(tokens_.context));
     }
     CURDKV_TRY(const int64_t n_ctx, check_length(model, press));
@@ -119,15 +120,7 @@ class Run {
     return true;
   }
 
-  Result<Prompt> make_prompt(const Tokenizer& tokenizer) const {
-    return Prompt::create(tokenizer, !o_.raw && !tokenizer.chat_template().empty());
-  }
-
-  Result<void> tokenise(const Tokenizer& tokenizer, const std::string& document) {
-    if (!o_.raw && tokenizer.chat_template().empty()) {
-      note("the model has no chat template; document and question are used as they are");
-    }
-    CURDKV_TRY(const Prompt prompt, make_prompt(tokenizer));
+  Result<void> tokenise(const Prompt& prompt, const std::string& document) {
     CURDKV_TRY(tokens_.context, prompt.context(document));
     for (const std::string& q : o_.questions) {
       CURDKV_TRY(auto question, prompt.question(q));
@@ -363,6 +356,7 @@ Command add_run(CLI::App& program) {
       ->required()
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  o->prompt.add_to(*app);
   o->press.add_to(*app, kDefaultPress, kDefaultRatio);
   app->footer(
       format("A document of fewer than %lld tokens is kept whole unless one of the options says how to "
@@ -384,7 +378,6 @@ Command add_run(CLI::App& program) {
       ->type_name("TOKENS")
       ->transform(whole_number(1, kMostTokens))
       ->capture_default_str();
-  app->add_flag("--raw", o->raw, "no chat template: document and question follow each other as they are");
   app->add_option("-n,--predict,--n-predict", o->generate.n_predict,
                   "most tokens of an answer (-1 or -2: until the model ends its turn or the context is full)")
       ->type_name("N")

@@ -1,5 +1,4 @@
-// Text to tokens and back, chat templates, and the choice of the next token: libllama's, behind a small
-// border.
+// Text to tokens and back, prompts, and the choice of the next token: libllama's, behind a small border.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "curdkv/chat.h"
 #include "curdkv/result.h"
 #include "curdkv/session.h"
 
@@ -18,10 +18,15 @@ class Tokenizer {
   // Reads the vocabulary of a GGUF file. Errors: bad_input with libllama's reason.
   static Result<Tokenizer> load(const std::string& path);
 
-  // specials: whether text such as "<|im_end|>" becomes the control token it names; false for what users
-  // wrote. begin: whether the model's begin-of-sequence token goes in front, if it has one that belongs
-  // there.
+  // specials: whether text such as "<|im_end|>" becomes the control token it names. Without it no token of
+  // the result is a control or user-defined one, whatever the text says: that is for what users wrote. begin:
+  // whether the model's begin-of-sequence token goes in front, if it has one that belongs there.
   Result<std::vector<Token>> tokenize(const std::string& text, bool specials, bool begin) const;
+
+  // A prompt of several parts: a template's text with specials, users' text without. Where a part ends within
+  // a word, the word's tokens are those of the whole. begin: the prompt starts here, as above; otherwise it
+  // goes on from what was tokenised before, and gets no leading space in vocabularies that put one there.
+  Result<std::vector<Token>> tokenize(std::span<const PromptPart> parts, bool begin) const;
 
   // The bytes of one token; control tokens give "". May end inside a UTF-8 sequence.
   std::string piece(Token token) const;
@@ -41,13 +46,21 @@ class Tokenizer {
   std::shared_ptr<const Impl> impl_;
 };
 
+struct PromptOptions {
+  // true: the context opens the user's turn of a chat template and the question closes it; otherwise context
+  // and question follow each other as they are.
+  bool chat = true;
+  std::string system;  // the system turn's text; "": the template's own, if it has one
+  ChatTemplateOptions chat_template;
+};
+
 // How a document and the questions about it become tokens. Only the context is ever compressed, so it comes
 // first and is the same for every question (question-agnostic).
 class Prompt {
  public:
-  // chat: the context opens the user's turn of the model's chat template and the question closes it;
-  // otherwise context and question follow each other as they are. Errors: bad_input if the model has no chat
-  // template, or one that libllama does not know.
+  // Errors: bad_input if the model has no chat template, if the template cannot be used, or if it does not
+  // put what users write, as they wrote it, into one place.
+  static Result<Prompt> create(const Tokenizer& tokenizer, const PromptOptions& options);
   static Result<Prompt> create(const Tokenizer& tokenizer, bool chat);
 
   Result<std::vector<Token>> context(const std::string& document) const;
@@ -60,12 +73,12 @@ class Prompt {
   Result<std::vector<Repeat>> repeats(std::span<const Token> context) const;
 
  private:
-  Prompt(Tokenizer tokenizer, std::string before, std::string after, bool chat)
-      : tokenizer_(std::move(tokenizer)), before_(std::move(before)), after_(std::move(after)), chat_(chat) {}
+  Prompt(Tokenizer tokenizer, UserTurn turn, bool chat)
+      : tokenizer_(std::move(tokenizer)), turn_(std::move(turn)), chat_(chat) {}
   Result<std::vector<Token>> asked(const std::string& question, const std::string& answer) const;
 
   Tokenizer tokenizer_;
-  std::string before_, after_;  // the template's text around the user's
+  UserTurn turn_;
   bool chat_;
 };
 

@@ -1,7 +1,6 @@
-// Splits the chat template at the user's text: what comes before it belongs to the context, what comes after
-// it to the question. Documents and questions are tokenised without special tokens, so that a document cannot
-// close its own turn by quoting one.
-#include <llama.h>
+// The user's turn of a chat template is cut at the user's text: what comes before it belongs to the context,
+// what comes after it to the question.
+#include <algorithm>
 
 #include "base/guard.h"
 #include "base/try.h"
@@ -11,88 +10,85 @@ namespace curdkv {
 namespace {
 
 constexpr const char* kBetween = "\n\n";  // the document and the question
-constexpr const char* kMarker = "<curdkv: the user's text goes here>";
-
-Result<std::string> render(const std::string& source, const char* user) {
-  const llama_chat_message message = {"user", user};
-  std::string out(4096, '\0');
-  for (int attempt = 0; attempt < 2; ++attempt) {
-    int32_t n = -1;
-    CURDKV_CHECK(guarded(
-        [&] {
-          n = llama_chat_apply_template(source.c_str(), &message, 1, true, out.data(),
-                                        static_cast<int32_t>(out.size()));
-        },
-        ErrorCode::bad_input));
-    if (n < 0) break;
-    const bool fits = static_cast<size_t>(n) <= out.size();
-    out.resize(static_cast<size_t>(n));
-    if (fits) return out;
-  }
-  return Error{ErrorCode::bad_input, "the model's chat template is not one that libllama knows; try --raw"};
-}
 
 }  // namespace
 
+Result<Prompt> Prompt::create(const Tokenizer& tokenizer, const PromptOptions& options) {
+  return guarded([&]() -> Result<Prompt> {
+    if (!options.chat) {
+      if (!options.system.empty()) {
+        return Error{ErrorCode::bad_argument, "without a chat template there is no system turn to fill"};
+      }
+      return Prompt(tokenizer, {}, false);
+    }
+    CURDKV_TRY(const ChatTemplate chat_template, ChatTemplate::create(tokenizer, options.chat_template));
+    CURDKV_TRY(UserTurn turn, chat_template.user_turn(options.system));
+    return Prompt(tokenizer, std::move(turn), true);
+  });
+}
+
 Result<Prompt> Prompt::create(const Tokenizer& tokenizer, bool chat) {
-  if (!chat) return Prompt(tokenizer, "", "", false);
-  const std::string source = tokenizer.chat_template();
-  if (source.empty()) return Error{ErrorCode::bad_input, "the model has no chat template; use --raw"};
-  CURDKV_TRY(const std::string whole, render(source, kMarker));
-  const size_t at = whole.find(kMarker);
-  if (at == std::string::npos) {
-    return Error{ErrorCode::bad_input, "the model's chat template leaves out the user's text; try --raw"};
-  }
-  return Prompt(tokenizer, whole.substr(0, at), whole.substr(at + std::string(kMarker).size()), true);
+  return guarded([&]() -> Result<Prompt> {
+    return create(tokenizer, PromptOptions{.chat = chat, .system = "", .chat_template = {}});
+  });
 }
 
 Result<std::vector<Token>> Prompt::context(const std::string& document) const {
-  CURDKV_TRY(std::vector<Token> tokens, tokenizer_.tokenize(before_, true, true));
-  CURDKV_TRY(const std::vector<Token> text, tokenizer_.tokenize(document, false, false));
-  tokens.insert(tokens.end(), text.begin(), text.end());
-  return tokens;
+  return guarded([&]() -> Result<std::vector<Token>> {
+    const size_t begin = std::min(document.find_first_not_of(turn_.trimmed_left), document.size());
+    return tokenizer_.tokenize(
+        std::vector<PromptPart>{{turn_.before},
+                                {turn_.trimmed_left.empty() ? document : document.substr(begin), true}},
+        true);
+  });
 }
 
 Result<std::vector<Repeat>> Prompt::repeats(std::span<const Token> context) const {
-  constexpr int64_t kChunk = 2048, kLead = 8;
-  CURDKV_TRY(const std::vector<Token> before, tokenizer_.tokenize(before_, true, true));
-  CURDKV_TRY(const std::vector<Token> all,
-             tokenizer_.tokenize("\n\nRepeat the previous context exactly.", false, false));
-  CURDKV_TRY(const std::vector<Token> part,
-             tokenizer_.tokenize("\n\nRepeat the part of the previous context exactly, starting with", false,
-                                 false));
-  CURDKV_TRY(const std::vector<Token> turn, tokenizer_.tokenize(chat_ ? after_ : "\n", true, false));
-  const auto n_tokens = static_cast<int64_t>(context.size());
-  std::vector<Repeat> out;
-  for (int64_t first = static_cast<int64_t>(before.size()); first < n_tokens; first += kChunk) {
-    Repeat r = {first, std::min(kChunk, n_tokens - first), out.empty() ? all : part};
-    const auto append = [&](std::span<const Token> more) {
-      r.tokens.insert(r.tokens.end(), more.begin(), more.end());
-    };
-    if (!out.empty()) append(context.subspan(static_cast<size_t>(first - kLead), kLead));
-    append(turn);
-    append(context.subspan(static_cast<size_t>(r.first), static_cast<size_t>(r.n)));
-    out.push_back(std::move(r));
-  }
-  return out;
+  return guarded([&]() -> Result<std::vector<Repeat>> {
+    constexpr int64_t kChunk = 2048, kLead = 8;
+    CURDKV_TRY(const std::vector<Token> before, tokenizer_.tokenize(turn_.before, true, true));
+    CURDKV_TRY(const std::vector<Token> all,
+               tokenizer_.tokenize("\n\nRepeat the previous context exactly.", false, false));
+    CURDKV_TRY(const std::vector<Token> part,
+               tokenizer_.tokenize("\n\nRepeat the part of the previous context exactly, starting with",
+                                   false, false));
+    CURDKV_TRY(const std::vector<Token> turn, tokenizer_.tokenize(chat_ ? turn_.after : "\n", true, false));
+    const auto n_tokens = static_cast<int64_t>(context.size());
+    std::vector<Repeat> out;
+    // Where the template's last word runs on into the document's first, that word is repeated, too.
+    const auto n_before =
+        std::mismatch(before.begin(), before.end(), context.begin(), context.end()).first - before.begin();
+    for (int64_t first = n_before; first < n_tokens; first += kChunk) {
+      Repeat r = {first, std::min(kChunk, n_tokens - first), out.empty() ? all : part};
+      const auto append = [&](std::span<const Token> more) {
+        r.tokens.insert(r.tokens.end(), more.begin(), more.end());
+      };
+      if (!out.empty()) append(context.subspan(static_cast<size_t>(first - kLead), kLead));
+      append(turn);
+      append(context.subspan(static_cast<size_t>(r.first), static_cast<size_t>(r.n)));
+      out.push_back(std::move(r));
+    }
+    return out;
+  });
 }
 
 Result<std::vector<Token>> Prompt::question(const std::string& question) const {
-  return asked(chat_ ? kBetween + question : question, "");
+  return guarded(
+      [&]() -> Result<std::vector<Token>> { return asked(chat_ ? kBetween + question : question, ""); });
 }
 
 Result<std::vector<Token>> Prompt::question(const std::string& question,
                                             const std::string& answer_prefix) const {
-  return chat_ ? asked(question, answer_prefix) : asked(question + "\n" + answer_prefix, "");
+  return guarded([&]() -> Result<std::vector<Token>> {
+    return chat_ ? asked(question, answer_prefix) : asked(question + "\n" + answer_prefix, "");
+  });
 }
 
 Result<std::vector<Token>> Prompt::asked(const std::string& question, const std::string& answer) const {
-  CURDKV_TRY(std::vector<Token> tokens, tokenizer_.tokenize(question, false, false));
-  CURDKV_TRY(const std::vector<Token> tail, tokenizer_.tokenize(after_, true, false));
-  CURDKV_TRY(const std::vector<Token> begun, tokenizer_.tokenize(answer, false, false));
-  tokens.insert(tokens.end(), tail.begin(), tail.end());
-  tokens.insert(tokens.end(), begun.begin(), begun.end());
-  return tokens;
+  const size_t end =
+      turn_.trimmed_right.empty() ? question.size() : question.find_last_not_of(turn_.trimmed_right) + 1;
+  return tokenizer_.tokenize(
+      std::vector<PromptPart>{{question.substr(0, end), true}, {turn_.after}, {answer, true}}, false);
 }
 
 }  // namespace curdkv

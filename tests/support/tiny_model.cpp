@@ -30,7 +30,7 @@ std::vector<std::string> byte_tokens() {
   return out;
 }
 
-void add_vocabulary(gguf_context* g) {
+void add_vocabulary(gguf_context* g, const std::string& pre) {
   std::vector<std::string> tokens = byte_tokens();
   std::vector<std::string> merges = {"t h", "th e", "i n", "a n", "Ġ t"};
   for (const char* merged : {"th", "the", "in", "an", "Ġt"}) tokens.emplace_back(merged);
@@ -44,7 +44,7 @@ void add_vocabulary(gguf_context* g) {
     gguf_set_arr_str(g, key, raw.data(), raw.size());
   };
   gguf_set_val_str(g, "tokenizer.ggml.model", "gpt2");
-  gguf_set_val_str(g, "tokenizer.ggml.pre", "smollm");
+  gguf_set_val_str(g, "tokenizer.ggml.pre", pre.c_str());
   strings("tokenizer.ggml.tokens", tokens);
   strings("tokenizer.ggml.merges", merges);
   gguf_set_arr_data(g, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, types.data(), types.size());
@@ -54,7 +54,8 @@ void add_vocabulary(gguf_context* g) {
   gguf_set_val_str(
       g, "tokenizer.chat_template",
       "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
-      "'<|im_end|>' + '\\n'}}{% endfor %}");
+      "'<|im_end|>' + '\\n'}}{% endfor %}"
+      "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}");
 }
 
 constexpr int64_t kVocab = 256 + 5 + 3;
@@ -124,7 +125,7 @@ std::string write_tiny_model(const TinyModel& m, const std::string& path) {
   gguf_context* g = gguf_init_empty();
   ggml_context* ctx = ggml_init({size_t{64} << 20, nullptr, false});
   add_metadata(g, m);
-  add_vocabulary(g);
+  add_vocabulary(g, m.pre);
   Writer w{m, g, ctx, std::mt19937(m.seed)};
   w.add("token_embd.weight", m.n_embd, kVocab, 0, 1, m.type);
   w.vector("output_norm.weight", m.n_embd, 1, 0.1f);

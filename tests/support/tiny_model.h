@@ -20,6 +20,7 @@ struct TinyModel {
   bool tied = true;                // no output.weight of its own
   bool rope_freqs = false;         // as Llama 3.x
   std::string rope_scaling;        // "", "linear" or "yarn"; by a factor of 4
+  std::string pre = "smollm";      // libllama's name for how texts are cut before merging
   ggml_type type = GGML_TYPE_F32;  // of the matrices
   uint32_t seed = 1;
   std::string omit;     // a tensor to leave out
