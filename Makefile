@@ -25,7 +25,7 @@ test: deps
 	cmake --build build -j $(JOBS)
 	cmake -S . -B build-asan -DCURDKV_SANITIZE=ON -DCURDKV_WERROR=ON $(CMAKE_FLAGS)
 	cmake --build build-asan -j $(JOBS)
-	ctest --test-dir build-asan --output-on-failure -L fast
+	ctest --test-dir build-asan --output-on-failure -L fast -j $(JOBS)
 	ctest --test-dir build --output-on-failure
 
 test-fast: all

@@ -112,7 +112,8 @@ CURDKV_VNNI void pack_block(const float* x, char* inputs, float& scale, float& s
   scale = most / 127;
   const float inverse = most > 0 ? 127 / most : 0;
   const __m512i qa = _mm512_cvtps_epi32(a * inverse), qb = _mm512_cvtps_epi32(b * inverse);
-  sum = scale * static_cast<float>(_mm512_reduce_add_epi32(_mm512_add_epi32(qa, qb)));
+  // In floats, which hold such sums exactly: what inputs that are no numbers become may overflow integers.
+  sum = scale * _mm512_reduce_add_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(qa, qb)));
   const __m128i flip = _mm_set1_epi8(static_cast<char>(0x80));  // adds 128
   _mm_storeu_si128(reinterpret_cast<__m128i*>(inputs), _mm_xor_si128(_mm512_cvtepi32_epi8(qa), flip));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(inputs + 16), _mm_xor_si128(_mm512_cvtepi32_epi8(qb), flip));

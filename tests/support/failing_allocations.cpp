@@ -51,6 +51,14 @@ void* operator new(size_t n, std::align_val_t alignment) {
   if (posix_memalign(&p, static_cast<size_t>(alignment), n > 0 ? n : 1) == 0) return p;
   throw std::bad_alloc();
 }
+// A sanitizer's own would not count, and would not match what frees here.
+void* operator new(size_t n, const std::nothrow_t&) noexcept {
+  return std::malloc(n > 0 ? n : 1);
+}
+void* operator new(size_t n, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+  void* p = nullptr;
+  return posix_memalign(&p, static_cast<size_t>(alignment), n > 0 ? n : 1) == 0 ? p : nullptr;
+}
 void operator delete(void* p) noexcept {
   std::free(p);
 }

@@ -58,14 +58,22 @@ Result<ChatTemplate> make(const std::string& source, std::chrono::system_clock::
   return ChatTemplate::create(tokenizer(), {.source = source, .now = now});
 }
 
+// Under a sanitizer, which takes minutes for all, every so many templates.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t kEvery = 8;
+#else
+constexpr size_t kEvery = 1;
+#endif
+
 // Goldens by tests/goldens/prompts.py, from a real llama-server.
 TEST(ChatTemplates, AreWhatLlamaServerMakesOfThem) {
   setenv("TZ", "UTC", 1);
   tzset();
   const Json golden = Json::parse(read(std::string(CURDKV_TEST_DATA) + "/prompts.json"));
   const auto now = std::chrono::system_clock::from_time_t(golden["now"].get<std::time_t>());
-  size_t n_rendered = 0;
+  size_t n_rendered = 0, n_seen = 0;
   for (const auto& [file, prompts] : golden["prompts"].items()) {
+    if (n_seen++ % kEvery != 0) continue;
     SCOPED_TRACE(file);
     const std::string source = read(std::filesystem::path(CURDKV_TEMPLATES) / file);
     ASSERT_FALSE(source.empty());
@@ -93,7 +101,7 @@ TEST(ChatTemplates, AreWhatLlamaServerMakesOfThem) {
       ++n_rendered;
     }
   }
-  EXPECT_GT(n_rendered, 300u);
+  EXPECT_GT(n_rendered, kEvery == 1 ? 300u : 20u);
 }
 
 // The same, as `curdkv run` has it: the document first, questions later.
@@ -101,8 +109,9 @@ TEST(Prompt, ContextAndQuestionAreTheWholesTokens) {
   setenv("TZ", "UTC", 1);
   tzset();
   const Json golden = Json::parse(read(std::string(CURDKV_TEST_DATA) + "/prompts.json"));
+  size_t n_seen = 0;
   for (const auto& [file, prompts] : golden["prompts"].items()) {
-    if (prompts.is_null()) continue;
+    if (n_seen++ % kEvery != 0 || prompts.is_null()) continue;
     for (const std::string name : {"one turn", "system", "blanks"}) {
       if (prompts[name].is_null()) continue;
       SCOPED_TRACE(file + ": " + name);
