@@ -173,8 +173,10 @@ SessionParams SessionOptions::resolve() const {
   p.prefill_kernel = kPrefillKernels.at(prefill_kernel);
   p.stop = &interrupted();
   if (const Cpus cpus = usable_cpus(); p.n_threads > cpus.usable()) {
-    write_err(format("warning: %d threads share the time of fewer processors (%s); -t %d is faster\n",
+    // More would only wait for each other.
+    write_err(format("warning: -t %d is more than the processors there are (%s); computing with %d\n",
                      p.n_threads, cpus.describe().c_str(), cpus.usable()));
+    p.n_threads = cpus.usable();
   }
   return p;
 }

@@ -155,7 +155,7 @@ class Eval {
     if (o_.press.request.protect_last > 0) run["protect_last"] = o_.press.request.protect_last;
     if (o_.kvpress_lengths) run["kvpress_lengths"] = true;
     CURDKV_TRY(const PromptOptions prompt, o_.prompt.options());
-    if (!prompt.system.empty()) run["system"] = prompt.system;
+    run["system"] = prompt.system;  // "": the template's own
     if (!prompt.chat_template.source.empty()) run["chat_template"] = prompt.chat_template.source;
     run.update(o_.samples.describe());
     return run;

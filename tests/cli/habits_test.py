@@ -164,6 +164,15 @@ class NearTheLimit(Case):
 
 
 class NothingSaid(Case):
+    def test_no_more_threads_than_processors(self):
+        one = {"preexec_fn": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})}
+        alone, quiet = self.curdkv(*SHORT, "-n", "4", **one)
+        out, err = self.curdkv(*SHORT, "-n", "4", "-t", "4", **one)
+        self.assertEqual(out, alone)
+        self.assertIn("warning: -t 4 is more than the processors there are (1 of ", err)
+        self.assertIn("computing with 1\n", err)
+        self.assertNotIn("warning", quiet)
+
     def test_short_documents_are_kept_whole(self):
         out, err = self.curdkv(*SHORT, "-n", "4", "--json")
         self.assertIn("kept whole", err)
