@@ -1,5 +1,4 @@
 // curdkv: one binary, subcommands; each parses, calls the library and prints.
-#include <malloc.h>
 
 #include <cstdio>
 #include <exception>
@@ -78,9 +77,6 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // Large blocks go back to the system as soon as they are freed, whatever was freed before: what the cache
-  // gives up leaves the process.
-  mallopt(M_MMAP_THRESHOLD, 256 * 1024);
   prepare_for_no_memory();
   install_signal_handlers();
   catch_mapped_file_faults();

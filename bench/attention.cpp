@@ -29,36 +29,52 @@ struct Shape {
 constexpr Shape kShapes[] = {{"SmolLM2-135M", 30, 3, 3, 64}, {"Qwen2.5-0.5B", 24, 2, 7, 64}};
 
 // Caches of all layers, filled at random: head h holds lengths[h] rows and one row more, the new one's.
+// `rows` has them in one piece; in `cache` the new one's place is in the tail.
 struct Caches {
   Shape shape;
   std::vector<int64_t> lengths;
-  RaggedCache cache;
+  std::vector<KvLayer> rows;
+  SequenceCache cache;
   std::vector<float> q;  // [n_head][d]
   ggml_type type;
 
   Caches(const Shape& s, const std::vector<int64_t>& n, ggml_type t) : shape(s), lengths(n), type(t) {
     ggml_cpu_init();
     const auto cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-    cache = RaggedCache({s.n_layer, s.n_head_kv, s.d, s.d, t, t},
-                        std::vector<ggml_backend_dev_t>(static_cast<size_t>(s.n_layer), cpu));
-    std::vector<int64_t> room = n;
-    for (int64_t& r : room) r += 1;
+    const CacheShape whole = {s.n_layer, s.n_head_kv, s.d, s.d, t, t};
+    cache = SequenceCache(whole, std::vector<ggml_backend_dev_t>(static_cast<size_t>(s.n_layer), cpu));
+    std::vector<int64_t> with_new = n;
+    for (int64_t& r : with_new) r += 1;
     std::mt19937 rng(1);
     std::normal_distribution<float> normal;
     std::vector<float> data(static_cast<size_t>(s.d) * 1024);
+    auto block = std::make_shared<KvBlock>();
     for (int64_t il = 0; il < s.n_layer; ++il) {
-      cache.replace(il, must(cache.allocate_layer(il, n, room)));
-      for (ggml_tensor* rows : {cache.layer(il).k, cache.layer(il).v}) {
-        for (int64_t r = 0; r < rows->ne[1]; r += 1024) {
-          const int64_t m = std::min<int64_t>(1024, rows->ne[1] - r);
+      rows.push_back(must(KvLayer::allocate(whole, cpu, il, with_new)));
+      for (ggml_tensor* x : {rows.back().k, rows.back().v}) {
+        for (int64_t r = 0; r < x->ne[1]; r += 1024) {
+          const int64_t m = std::min<int64_t>(1024, x->ne[1] - r);
           if (r == 0 || m < 1024) {
-            for (float& x : data) x = normal(rng);
+            for (float& value : data) value = normal(rng);
           }
-          ggml_quantize_chunk(rows->type, data.data(), static_cast<char*>(rows->data) + r * rows->nb[1], 0, m,
-                              rows->ne[0], nullptr);
+          ggml_quantize_chunk(x->type, data.data(), static_cast<char*>(x->data) + r * x->nb[1], 0, m,
+                              x->ne[0], nullptr);
         }
       }
+      KvLayer held = must(KvLayer::allocate(whole, cpu, il, n));
+      for (size_t h = 0; h < n.size(); ++h) {
+        const auto copy = [&](const ggml_tensor* from, ggml_tensor* to) {
+          std::memcpy(static_cast<char*>(to->data) + held.offset[h] * to->nb[1],
+                      static_cast<const char*>(from->data) + rows.back().offset[h] * from->nb[1],
+                      n[h] * to->nb[1]);
+        };
+        copy(rows.back().k, held.k);
+        copy(rows.back().v, held.v);
+      }
+      block->layers.push_back(std::move(held));
     }
+    cache.hold(std::move(block));
+    must(cache.reserve(1));
     q.resize(static_cast<size_t>(s.n_head_kv * s.n_group * s.d));
     for (float& x : q) x = normal(rng);
   }
@@ -90,7 +106,7 @@ class BareKernel {
 
   void share(int64_t il, int ith, int nth) {
     const Shape& s = c_.shape;
-    const RaggedLayer& l = c_.cache.layer(il);
+    const KvLayer& l = c_.rows[static_cast<size_t>(il)];
     std::vector<float> scratch(rung_scratch_floats(s.n_group, s.d, s.d));
     std::vector<int64_t> visible(static_cast<size_t>(s.n_group));
     const size_t n = blocks_.size(), stride = static_cast<size_t>(s.d + 2);
@@ -143,16 +159,27 @@ class Graph {
  public:
   enum class Kind { ours, ggml };
   Graph(const Caches& c, Kind kind, int n_threads)
-      : compute_(make_compute(n_threads)), states_(static_cast<size_t>(c.shape.n_layer)) {
+      : compute_(make_compute(n_threads)), step_{true, {{&c.cache, 1, 0}}, c.shape.n_group, c.scale()} {
     const Shape& s = c.shape;
     ggml_context* ctx = must(compute_->begin());
     q_ = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, s.d, s.n_head_kv * s.n_group, 1);
     ggml_set_input(q_);
     for (int64_t il = 0; il < s.n_layer; ++il) {
-      const RaggedLayer& l = c.cache.layer(il);
+      const KvLayer& l = c.rows[static_cast<size_t>(il)];
       if (kind == Kind::ours) {
-        states_[static_cast<size_t>(il)] = {&l, 1, s.n_group, c.scale()};
-        out_ = ragged_attention_cpu(*compute_, &states_[static_cast<size_t>(il)], q_, l.k, l.v);
+        // The last rows, which the op stores.
+        const auto fresh = [&](ggml_tensor* rows) {
+          std::vector<ggml_tensor*> heads;
+          for (size_t h = 0; h < c.lengths.size(); ++h) {
+            ggml_tensor* row = view_rows(ctx, rows, l.offset[h] + c.lengths[h], 1);
+            heads.push_back(ggml_cont(ctx, ggml_cast(ctx, row, GGML_TYPE_F32)));
+          }
+          ggml_tensor* all = heads[0];
+          for (size_t h = 1; h < heads.size(); ++h) all = ggml_concat(ctx, all, heads[h], 1);
+          return ggml_reshape_3d(ctx, all, s.d, s.n_head_kv, 1);
+        };
+        out_ = ragged_attention_cpu(*compute_, &step_, il, n_attention_blocks(step_, il), q_, fresh(l.k),
+                                    fresh(l.v));
       } else {  // heads of equal length side by side
         const int64_t n = c.lengths[0] + 1;
         const auto view = [&](ggml_tensor* t) {
@@ -185,7 +212,7 @@ class Graph {
 
  private:
   std::unique_ptr<Compute> compute_;
-  std::vector<RaggedAttention> states_;
+  StepAttention step_;
   ggml_tensor *q_ = nullptr, *out_ = nullptr;
 };
 

@@ -72,7 +72,7 @@ int main(int argc, char** argv) {
       // A base text goes on where a turn would end.
       if (tokenizer.ends_generation(token)) token = prompt[0];
       if (!press.is_none() && session.longest_head() >= budget + interval) {
-        must(session.compress(press, budget, interval));
+        must(session.compress(press, budget));
       }
       must(session.extend({&token, 1}));
       tokens.push_back(token);

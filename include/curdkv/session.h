@@ -117,14 +117,14 @@ class Session {
   // error, or when cancelled, whole batches may have been appended; rewind() to a mark taken before.
   Result<void> extend(std::span<const Token> tokens, const LogitsSink& sink = {});
 
-  // Evicts what each KV head holds beyond its `budget` best rows by the press's scorer, and leaves every head
-  // room for `room` more, so that a cache can be kept within bounds while tokens are generated. Heads are
-  // bounded one by one, whatever the press's allocation. A press that keeps sinks and the latest tokens only
+  // Evicts what each KV head holds beyond its `budget` best rows by the press's scorer, so that a cache can
+  // be kept within bounds while tokens are generated. Heads are bounded one by one, whatever the press's
+  // allocation. A press that keeps sinks and the latest tokens only
   // (streamingllm) has positions renumbered, so that they do not grow beyond the budget. Marks taken before
-  // are void. Errors: as Press::check_decode_budget; after any other error the session is empty.
-  Result<void> compress(const Press& press, int64_t budget, int64_t room);
+  // are void. Errors: as Press::check_decode_budget; on any error the session holds what it held.
+  Result<void> compress(const Press& press, int64_t budget);
 
-  // Of the last token, F32 [n_vocab], finite; empty before anything was computed and after an error.
+  // Of the last token held, F32 [n_vocab], finite; empty before anything was computed.
   std::span<const float> logits() const;
 
   class Mark;
@@ -156,8 +156,7 @@ class Session::Mark {
 
  private:
   friend class Session;
-  std::vector<std::vector<int64_t>> lengths_;
-  int64_t n_tokens_ = 0, next_position_ = 0, n_compressed_ = 0;
+  int64_t n_appended_ = 0, n_tokens_ = 0, next_position_ = 0, n_compressed_ = 0;
   std::vector<float> logits_;
 };
 

@@ -13,7 +13,7 @@ namespace {
 struct CopyHeads {
   const ggml_tensor *k, *v;
   const std::vector<std::vector<int32_t>>& rows;
-  const RaggedLayer& to;
+  const KvLayer& to;
   Tickets heads = {};
 
   void operator()(ggml_tensor*, const OpThread& thread) {
@@ -38,7 +38,7 @@ bool copies_in_memory(const ggml_tensor* from, const ggml_tensor* to) {
 }  // namespace
 
 Result<void> copy_rows(Compute& compute, ggml_tensor* k, ggml_tensor* v,
-                       const std::vector<std::vector<int32_t>>& rows, const RaggedLayer& to,
+                       const std::vector<std::vector<int32_t>>& rows, const KvLayer& to,
                        const ChangeKeys& change) {
   constexpr int64_t kSlice = 4096;  // rows at a time: each goes through F32
   std::vector<std::pair<ggml_tensor*, std::vector<int32_t>>> inputs;

@@ -3,7 +3,7 @@
 
 #include <functional>
 
-#include "cache/ragged_cache.h"
+#include "cache/kv_block.h"
 #include "engine/compute.h"
 
 namespace curdkv {
@@ -14,7 +14,7 @@ using ChangeKeys = std::function<ggml_tensor*(ggml_context*, ggml_tensor* x, int
 // Copies rows into layer `to`, whose head h has room for them from its offset on. k and v: the source, [d,
 // rows]; rows[h]: the source rows of head h in order.
 Result<void> copy_rows(Compute& compute, ggml_tensor* k, ggml_tensor* v,
-                       const std::vector<std::vector<int32_t>>& rows, const RaggedLayer& to,
+                       const std::vector<std::vector<int32_t>>& rows, const KvLayer& to,
                        const ChangeKeys& change = {});
 
 }  // namespace curdkv

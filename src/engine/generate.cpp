@@ -78,7 +78,7 @@ Result<Generation> generate(Session& session, const Tokenizer& tokenizer, Sample
     while (const auto token = writer.next(session.logits())) {
       const Stopwatch watch;
       if (bound.budget > 0 && session.longest_head() - bound.budget >= bound.interval) {
-        CURDKV_CHECK(session.compress(bound.press, bound.budget, bound.interval));
+        CURDKV_CHECK(session.compress(bound.press, bound.budget));
       }
       if (is_full(session)) {
         writer.note_full();

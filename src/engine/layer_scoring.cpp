@@ -149,7 +149,7 @@ ggml_tensor* PrefilledLayer::queries(ScoreGraph& g, int64_t first, int64_t n) {
   return by_head(g, kv_.q, first - kv_.q_first, n);
 }
 
-HeldRows::HeldRows(Compute& compute, const LayerModel& model, const RaggedLayer& layer, int64_t head)
+HeldRows::HeldRows(Compute& compute, const LayerModel& model, const KvLayer& layer, int64_t head)
     : ModelLayerView(compute, model), layer_(layer), head_(head) {
   n_tokens = layer.length[static_cast<size_t>(head)];
   n_head_kv = 1;

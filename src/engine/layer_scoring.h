@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "cache/ragged_cache.h"
+#include "cache/kv_block.h"
 #include "engine/compute.h"
 #include "model/hparams.h"
 #include "press/allocation.h"
@@ -25,9 +25,9 @@ struct LayerKv {
   ggml_tensor* q = nullptr;  // [d_head_k, n_head, n_padded - q_first], after RoPE; null if not asked for
   int64_t q_first = 0;       // token of its first row
   GgmlContext context;
-  GgmlBuffer buffer;
+  TensorMemory memory;
 
-  size_t n_bytes() const { return buffer ? ggml_backend_buffer_get_size(buffer.get()) : 0; }
+  size_t n_bytes() const { return memory.n_bytes(); }
 };
 
 // The layer at work.
@@ -77,7 +77,7 @@ class PrefilledLayer : public ModelLayerView {
 // The rows one KV head holds while generating.
 class HeldRows : public ModelLayerView {
  public:
-  HeldRows(Compute& compute, const LayerModel& model, const RaggedLayer& layer, int64_t head);
+  HeldRows(Compute& compute, const LayerModel& model, const KvLayer& layer, int64_t head);
 
   ggml_tensor* keys(ScoreGraph& graph, int64_t first, int64_t n) override;
   ggml_tensor* values(ScoreGraph& graph, int64_t first, int64_t n) override;
@@ -86,7 +86,7 @@ class HeldRows : public ModelLayerView {
   std::vector<float> gaussian(int64_t d, int64_t rank, int64_t n) override;
 
  private:
-  const RaggedLayer& layer_;
+  const KvLayer& layer_;
   int64_t head_;
 };
 

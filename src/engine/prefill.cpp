@@ -48,7 +48,10 @@ Result<std::vector<PrefillReport>> Prefill::run() {
   CURDKV_TRY(first_, Reading::start(s_, tokens_, n_padded_, n_chunk_, 0, "the hidden states of the context"));
   CURDKV_TRY(attention_, ScratchAttention::create(s_, n_rows_, n_chunk_));
   if (second_) CURDKV_CHECK(second_->start());
-  for (const PrefillInto& i : into_) i.session->kept.clear();
+  for (const PrefillInto& i : into_) {
+    i.session->state.kept.clear();
+    blocks_.push_back(std::make_shared<KvBlock>());
+  }
   std::vector<LayerKv> waiting;  // compress_at_end only
   const int64_t n_layer = s_.m().hp.n_layer;
   LayerKv kv;
@@ -76,9 +79,10 @@ Result<std::vector<PrefillReport>> Prefill::run() {
   kv = {};
   CURDKV_CHECK(read_logits());
   for (size_t i = 0; i < into_.size(); ++i) {
-    Session::Impl& to = *into_[i].session;
+    SequenceState& to = into_[i].session->state;
     if (into_[i].press->is_none()) to.kept.clear();
-    to.logits = s_.logits;
+    to.cache.hold(std::move(blocks_[i]));
+    to.logits = logits_;
     to.n_tokens = to.next_position = reports_[i].n_tokens = n_tokens_;
     reports_[i].prefill_ms = all.ms() - compress_ms_ + reports_[i].compress_ms;
   }
@@ -87,7 +91,7 @@ Result<std::vector<PrefillReport>> Prefill::run() {
 
 void Prefill::note_peak(size_t kv_bytes) {
   const size_t hidden = first_->n_bytes() + (second_ ? second_->n_bytes() : 0);
-  for (const PrefillInto& i : into_) kv_bytes += i.session->cache.n_bytes();
+  for (const auto& block : blocks_) kv_bytes += block->n_bytes();
   for (PrefillReport& r : reports_) {
     r.hidden_bytes = hidden;
     r.kv_bytes_peak = std::max(r.kv_bytes_peak, kv_bytes + hidden);
@@ -99,7 +103,7 @@ Result<LayerKv> Prefill::allocate_kv(int64_t il) const {
   LayerKv kv;
   kv.context = make_ggml_context(5);
   // ggml's tiled attention wants keys and values of one type.
-  const CacheShape& shape = s_.cache.shape();
+  const CacheShape& shape = s_.state.cache.shape();
   const bool any_f32 = shape.type_k == GGML_TYPE_F32 || shape.type_v == GGML_TYPE_F32;
   const ggml_type t = any_f32 ? GGML_TYPE_F32 : GGML_TYPE_F16;
   kv.k = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_k, hp.n_head_kv, n_rows_);
@@ -113,7 +117,8 @@ Result<LayerKv> Prefill::allocate_kv(int64_t il) const {
     kv.q_first = std::max<int64_t>(0, n_tokens_ - needs_.n_queries);
     kv.q = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_k, hp.n_head, n_padded_ - kv.q_first);
   }
-  CURDKV_TRY(kv.buffer, allocate_tensors(kv.context.get(), s_.device(il), "one layer's keys and values"));
+  CURDKV_TRY(kv.memory,
+             TensorMemory::allocate(kv.context.get(), s_.device(il), "one layer's keys and values"));
   return kv;
 }
 
@@ -195,7 +200,7 @@ Result<void> Prefill::compress(int64_t il, const LayerKv& kv) {
 }
 
 Result<void> Prefill::compress_into(size_t index, int64_t il, const LayerKv& kv, LayerScores& scores) {
-  Session::Impl& to = *into_[index].session;
+  SequenceState& to = into_[index].session->state;
   const Press& press = *into_[index].press;
   CURDKV_TRY(KeptTokens kept, select_tokens(scores, press, options_.n_question, il, s_.m().hp.n_layer));
   // Token t of head h is row t n_head_kv + h of the scratch.
@@ -205,9 +210,11 @@ Result<void> Prefill::compress_into(size_t index, int64_t il, const LayerKv& kv,
     lengths.push_back(static_cast<int64_t>(kept[h].size()));
     for (int32_t& t : rows[h]) t = static_cast<int32_t>(t * std::ssize(kept) + static_cast<int64_t>(h));
   }
-  CURDKV_TRY(RaggedLayer kept_rows, to.cache.allocate_layer(il, lengths, lengths));
-  to.cache.replace(il, std::move(kept_rows));
-  CURDKV_CHECK(copy_rows(*s_.compute, kv.k_rows, kv.v_rows, rows, to.cache.layer(il)));
+  CURDKV_TRY(KvLayer layer, KvLayer::allocate(to.cache.shape(), s_.device(il), il, lengths));
+  CURDKV_CHECK(copy_rows(*s_.compute, kv.k_rows, kv.v_rows, rows, layer));
+  auto position = layer.position.begin();
+  for (const std::vector<int32_t>& head : kept) position = std::copy(head.begin(), head.end(), position);
+  blocks_[index]->layers.push_back(std::move(layer));
   to.kept.push_back(std::move(kept));
   return {};
 }
@@ -222,8 +229,8 @@ Result<void> Prefill::read_logits() {
     CURDKV_CHECK(s_.compute->allocate());
     CURDKV_CHECK(s_.compute->run());
     for (int64_t i = 0; i < n; ++i) {
-      CURDKV_CHECK(curdkv::read_logits(out, i, s_.logits));
-      if (options_.logits) options_.logits(first + i, s_.logits);
+      CURDKV_CHECK(curdkv::read_logits(out, i, logits_));
+      if (options_.logits) options_.logits(first + i, logits_);
     }
   }
   return {};

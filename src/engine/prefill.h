@@ -42,7 +42,9 @@ class Prefill {
   const PrefillOptions& options_;
   ScorerNeeds needs_;
   int64_t n_tokens_, n_padded_, n_chunk_;
-  int64_t n_rows_ = 0;  // of a layer's scratch
+  int64_t n_rows_ = 0;                            // of a layer's scratch
+  std::vector<std::shared_ptr<KvBlock>> blocks_;  // of each of `into`, as far as they are made
+  std::vector<float> logits_;
   std::vector<PrefillReport> reports_;
   double compress_ms_ = 0;  // of all presses together
 

@@ -6,12 +6,6 @@
 
 namespace curdkv {
 
-Result<GgmlBuffer> allocate_tensors(ggml_context* ctx, ggml_backend_dev_t device, const char* what) {
-  GgmlBuffer buffer(ggml_backend_alloc_ctx_tensors_from_buft(ctx, ggml_backend_dev_buffer_type(device)));
-  if (!buffer) return Error{ErrorCode::out_of_memory, std::string("not enough memory for ") + what};
-  return buffer;
-}
-
 Result<Reading> Reading::start(Session::Impl& session, std::span<const Token> tokens, int64_t n_padded,
                                int64_t n_chunk, int64_t first_position, const char* what) {
   Reading r(session, what);
@@ -30,12 +24,12 @@ Result<void> Reading::allocate_hidden(ggml_backend_dev_t device, int64_t n_padde
   GgmlContext context = make_ggml_context(1);
   ggml_tensor* hidden = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, s_->m().hp.n_embd, n_padded);
   ggml_set_name(hidden, "hidden");
-  CURDKV_TRY(GgmlBuffer buffer, allocate_tensors(context.get(), device, what_));
+  CURDKV_TRY(TensorMemory memory, TensorMemory::allocate(context.get(), device, what_));
   if (hidden_ != nullptr) ggml_backend_tensor_copy(hidden_, hidden);
   hidden_ = hidden;
   device_ = device;
   hidden_context_ = std::move(context);
-  hidden_buffer_ = std::move(buffer);
+  hidden_memory_ = std::move(memory);
   return {};
 }
 
@@ -43,8 +37,9 @@ Result<void> Reading::allocate_inputs(std::span<const Token> tokens, int64_t fir
   input_context_ = make_ggml_context(2);
   ids_ = ggml_new_tensor_1d(input_context_.get(), GGML_TYPE_I32, n_padded());
   positions_ = ggml_new_tensor_1d(input_context_.get(), GGML_TYPE_I32, n_padded());
-  CURDKV_TRY(input_buffer_, allocate_tensors(input_context_.get(),
-                                             ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU), what_));
+  CURDKV_TRY(input_memory_,
+             TensorMemory::allocate(input_context_.get(),
+                                    ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU), what_));
   std::vector<int32_t> ids(tokens.begin(), tokens.end()), positions;
   ids.resize(static_cast<size_t>(n_padded()), 0);
   for (int64_t t = 0; t < n_padded(); ++t) positions.push_back(static_cast<int32_t>(first_position + t));

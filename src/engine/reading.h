@@ -16,7 +16,7 @@ class Reading {
   Result<void> move_to_layer(int64_t il);
 
   int64_t n_padded() const { return hidden_->ne[1]; }
-  size_t n_bytes() const { return ggml_backend_buffer_get_size(hidden_buffer_.get()); }
+  size_t n_bytes() const { return hidden_memory_.n_bytes(); }
 
   // Tokens [first, first + n), for a graph.
   ggml_tensor* hidden(ggml_context* ctx, int64_t first, int64_t n) const;     // F32 [n_embd, n]
@@ -33,14 +33,11 @@ class Reading {
   ggml_tensor* hidden_ = nullptr;  // F32 [n_embd, n_padded]
   ggml_backend_dev_t device_ = nullptr;
   GgmlContext hidden_context_;
-  GgmlBuffer hidden_buffer_;
+  TensorMemory hidden_memory_;
   ggml_tensor* ids_ = nullptr;        // I32 [n_padded]
   ggml_tensor* positions_ = nullptr;  // I32 [n_padded]
   GgmlContext input_context_;
-  GgmlBuffer input_buffer_;
+  TensorMemory input_memory_;
 };
-
-// Tensors of a context in one buffer on the device; out_of_memory says what they were for.
-Result<GgmlBuffer> allocate_tensors(ggml_context* ctx, ggml_backend_dev_t device, const char* what);
 
 }  // namespace curdkv

@@ -22,7 +22,7 @@ Result<ScratchAttention> ScratchAttention::create(Session::Impl& session, int64_
     if (m.tensor != nullptr) continue;
     m.context = make_ggml_context(1);
     m.tensor = ggml_new_tensor_1d(m.context.get(), GGML_TYPE_F16, a.mask_.n_elements());
-    CURDKV_TRY(m.buffer, allocate_tensors(m.context.get(), device, "the attention mask"));
+    CURDKV_TRY(m.memory, TensorMemory::allocate(m.context.get(), device, "the attention mask"));
     a.mask_.write(m.tensor);
   }
   return a;

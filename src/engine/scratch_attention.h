@@ -26,7 +26,7 @@ class ScratchAttention {
   RaggedMask mask_ = {};
   struct MaskData {
     GgmlContext context;
-    GgmlBuffer buffer;
+    TensorMemory memory;
     ggml_tensor* tensor = nullptr;  // F16, see RaggedMask
   };
   std::map<ggml_backend_dev_t, MaskData> masks_;  // on every device with layers that need it

@@ -96,7 +96,8 @@ Result<Session> Session::create(const Model& model, const SessionParams& params)
     auto impl = std::make_unique<Impl>(model, params);
     impl->n_ctx = params.n_ctx > 0 ? params.n_ctx : hp.n_ctx_train;
     CURDKV_TRY(impl->compute, Compute::create(model.impl().weights, params.n_threads, 0, params.stop));
-    impl->cache = RaggedCache(shape, model.impl().weights.layer_device);
+    impl->state.cache = SequenceCache(shape, model.impl().weights.layer_device);
+    impl->step.emplace(model.impl(), *impl->compute, params.portable_attention, false);
     CURDKV_TRY(impl->product_kernels, make_product_kernels(params.prefill_kernel));
     return Session(std::move(impl));
   });
@@ -109,9 +110,9 @@ Session::~Session() = default;
 
 Result<void> Session::Impl::check_tokens(std::span<const Token> tokens) const {
   const auto n = static_cast<int64_t>(tokens.size());
-  if (next_position + n > n_ctx) {
+  if (state.next_position + n > n_ctx) {
     return Error{ErrorCode::bad_input, format("%lld tokens do not fit the context of %lld",
-                                              (long long)(next_position + n), (long long)n_ctx)};
+                                              (long long)(state.next_position + n), (long long)n_ctx)};
   }
   for (Token t : tokens) {
     if (t < 0 || t >= m().hp.n_vocab) {
@@ -125,7 +126,7 @@ Result<void> Session::Impl::check_tokens(std::span<const Token> tokens) const {
 Result<void> Session::Impl::check_prefill(std::span<const Token> tokens, const Press& press,
                                           const PrefillOptions& options) const {
   if (tokens.empty()) return Error{ErrorCode::bad_argument, "the context is empty"};
-  if (n_tokens > 0) return Error{ErrorCode::bad_argument, "the session already holds a context"};
+  if (state.n_tokens > 0) return Error{ErrorCode::bad_argument, "the session already holds a context"};
   CURDKV_CHECK(check_tokens(tokens));
   const int64_t n = static_cast<int64_t>(tokens.size()), n_context = n - options.n_question;
   if (options.n_question < 0 || n_context < 1) {
@@ -164,12 +165,17 @@ void Session::Impl::reserve_nodes(int64_t n) {
                                              n * hp.n_head_kv / 256 + 16 * n_tiles));
 }
 
-void Session::Impl::clear() noexcept {
-  cache.clear();
-  n_tokens = next_position = 0;
-  logits.clear();
-  kept.clear();
-  decode.epoch = 0;
+Result<void> Session::Impl::extend(std::span<const Token> tokens, const LogitsSink& sink) {
+  CURDKV_CHECK(check_tokens(tokens));
+  const auto batch = static_cast<size_t>(round_up(params.n_batch, kTileTokens));
+  // A last chunk of one token is no decoding: its bits must not depend on the chunk size.
+  const bool decoding = tokens.size() == 1;
+  for (size_t at = 0; at < tokens.size(); at += batch) {
+    const StepPart part = {&state, tokens.subspan(at, std::min(batch, tokens.size() - at)),
+                           sink ? &sink : nullptr};
+    CURDKV_CHECK(step->run({&part, 1}, decoding));
+  }
+  return {};
 }
 
 Result<PrefillReport> Session::prefill(std::span<const Token> tokens, const Press& press,
@@ -192,7 +198,7 @@ Result<std::vector<PrefillReport>> prefill_together(std::span<const PrefillTarge
     for (const PrefillTarget& t : targets) {
       Session::Impl& s = *t.session->impl_;
       const Session::Impl& first = *targets[0].session->impl_;
-      const CacheShape &a = s.cache.shape(), &b = first.cache.shape();
+      const CacheShape &a = s.state.cache.shape(), &b = first.state.cache.shape();
       if (&s.m() != &first.m() || a.type_k != b.type_k || a.type_v != b.type_v) {
         return Error{ErrorCode::bad_argument,
                      "sessions that read together must be of one model and one cache type"};
@@ -214,81 +220,71 @@ Result<void> Session::extend(std::span<const Token> tokens, const LogitsSink& si
 }
 
 std::span<const float> Session::logits() const {
-  return impl_->logits;
-}
-
-Session::Mark Session::Impl::mark() const {
-  Mark mark;
-  mark.lengths_ = cache.mark();
-  mark.n_tokens_ = n_tokens;
-  mark.next_position_ = next_position;
-  mark.n_compressed_ = n_compressed;
-  mark.logits_ = logits;
-  return mark;
-}
-
-void Session::Impl::rewind(Mark mark) noexcept {
-  cache.rewind(mark.lengths_);
-  n_tokens = mark.n_tokens_;
-  next_position = mark.next_position_;
-  logits.swap(mark.logits_);
+  return impl_->state.logits;
 }
 
 Session::Mark Session::mark() const {
-  return impl_->mark();
+  const SequenceState& s = impl_->state;
+  Mark mark;
+  mark.n_appended_ = s.cache.tail().length();
+  mark.n_tokens_ = s.n_tokens;
+  mark.next_position_ = s.next_position;
+  mark.n_compressed_ = s.n_compressed;
+  mark.logits_ = s.logits;
+  return mark;
 }
 
 Result<void> Session::rewind(const Mark& mark) {
-  const bool fits = mark.lengths_.size() == static_cast<size_t>(impl_->cache.shape().n_layer);
-  if (!fits || mark.n_tokens_ > impl_->n_tokens) {
+  SequenceState& s = impl_->state;
+  if (mark.n_tokens_ > s.n_tokens || mark.n_appended_ > s.cache.tail().length()) {
     return Error{ErrorCode::bad_argument,
                  "the mark is not of this session, or the session was cleared since"};
   }
-  if (mark.n_compressed_ != impl_->n_compressed) {
+  if (mark.n_compressed_ != s.n_compressed) {
     return Error{ErrorCode::bad_argument, "the cache was compressed since the mark was taken"};
   }
-  return guarded([&] { impl_->rewind(mark); });
+  return guarded([&] {
+    s.logits = mark.logits_;
+    s.cache.truncate(mark.n_appended_);
+    s.n_tokens = mark.n_tokens_;
+    s.next_position = mark.next_position_;
+  });
 }
 
-Result<void> Session::compress(const Press& press, int64_t budget, int64_t room) {
-  // What a head can come to hold ends where its positions do.
-  const int64_t at_most = std::clamp<int64_t>(room, 0, impl_->n_ctx);
-  auto done = guarded([&] { return impl_->compress(press, budget, at_most); });
-  if (!done && done.error().code != ErrorCode::bad_argument) impl_->clear();
-  return done;
+Result<void> Session::compress(const Press& press, int64_t budget) {
+  return guarded([&] { return impl_->compress(press, budget); });
 }
 
 int64_t Session::longest_head() const {
   int64_t longest = 0;
-  for (int64_t il = 0; il < impl_->cache.shape().n_layer; ++il) {
-    longest = std::max(longest, impl_->cache.layer(il).longest());
-  }
+  for (int64_t il = 0; il < impl_->m().hp.n_layer; ++il)
+    longest = std::max(longest, impl_->state.cache.longest(il));
   return longest;
 }
 
 void Session::clear() {
-  impl_->clear();
+  impl_->state.clear();
 }
 int64_t Session::n_tokens() const {
-  return impl_->n_tokens;
+  return impl_->state.n_tokens;
 }
 int64_t Session::next_position() const {
-  return impl_->next_position;
+  return impl_->state.next_position;
 }
 int64_t Session::n_ctx() const {
   return impl_->n_ctx;
 }
 std::vector<std::vector<int64_t>> Session::cache_lengths() const {
-  return impl_->cache.mark();
+  return impl_->state.cache.lengths();
 }
 const std::vector<KeptTokens>& Session::kept_tokens() const {
-  return impl_->kept;
+  return impl_->state.kept;
 }
 size_t Session::kv_bytes() const {
-  return impl_->cache.n_bytes();
+  return impl_->state.cache.n_bytes();
 }
 size_t Session::kv_bytes_full(int64_t n_tokens) const {
-  return impl_->cache.n_bytes_uncompressed(n_tokens);
+  return impl_->state.cache.n_bytes_uncompressed(n_tokens);
 }
 
 }  // namespace curdkv

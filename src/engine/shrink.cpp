@@ -9,30 +9,36 @@
 
 namespace curdkv {
 
-Result<void> Session::Impl::shrink_layer(int64_t il, const Press& press, int64_t budget, int64_t room,
-                                         const ChangeKeys& change) {
-  const RaggedLayer& from = cache.layer(il);
+Result<KvLayer> Session::Impl::shrink_layer(int64_t il, const Press& press, int64_t budget,
+                                            const ChangeKeys& change, int64_t n_back) {
+  KvLayer copied;
+  CURDKV_TRY(const KvLayer* from, state.cache.in_one_piece(il, copied));
   std::vector<std::vector<int32_t>> rows;
-  std::vector<int64_t> lengths, capacity;
-  for (size_t h = 0; h < from.length.size(); ++h) {
-    HeldRows held(*compute, layer_model(il), from, static_cast<int64_t>(h));
+  std::vector<int64_t> lengths;
+  std::vector<int32_t> positions;
+  for (size_t h = 0; h < from->length.size(); ++h) {
+    HeldRows held(*compute, layer_model(il), *from, static_cast<int64_t>(h));
     held.seed = press.seed();
     CURDKV_TRY(rows.emplace_back(), select_rows(held, press, budget));
     lengths.push_back(static_cast<int64_t>(rows[h].size()));
-    capacity.push_back(lengths[h] + room);
-    for (int32_t& r : rows[h]) r += static_cast<int32_t>(from.offset[h]);
+    int64_t n_sinks = n_back > 0 ? press.scorer()->n_sinks() : lengths[h];
+    for (int32_t& r : rows[h]) {
+      r += static_cast<int32_t>(from->offset[h]);
+      const int32_t back = n_sinks-- > 0 ? 0 : static_cast<int32_t>(n_back);
+      positions.push_back(from->position[static_cast<size_t>(r)] - back);
+    }
   }
-  CURDKV_TRY(RaggedLayer to, cache.allocate_layer(il, lengths, capacity));
-  CURDKV_CHECK(copy_rows(*compute, from.k, from.v, rows, to, change));
-  cache.replace(il, std::move(to));
-  return {};
+  CURDKV_TRY(KvLayer to, KvLayer::allocate(state.cache.shape(), device(il), il, lengths));
+  to.position = std::move(positions);
+  if (to.k != nullptr) CURDKV_CHECK(copy_rows(*compute, from->k, from->v, rows, to, change));
+  return to;
 }
 
-Result<void> Session::Impl::compress(const Press& press, int64_t budget, int64_t room) {
+Result<void> Session::Impl::compress(const Press& press, int64_t budget) {
   CURDKV_CHECK(press.check_decode_budget(budget));
   // Every key but the sinks' is turned back by as many positions, so distances stay what they were.
   const int64_t n_sinks = press.scorer()->n_sinks();
-  const int64_t n_back = press.bounds_positions() ? std::max<int64_t>(0, next_position - budget) : 0;
+  const int64_t n_back = press.bounds_positions() ? std::max<int64_t>(0, state.next_position - budget) : 0;
   const ChangeKeys turn_back = [&](ggml_context* ctx, ggml_tensor* x, int64_t first) {
     const int64_t n = x->ne[1];
     ggml_tensor* row = ggml_arange(ctx, static_cast<float>(first), static_cast<float>(first + n), 1.0f);
@@ -43,13 +49,16 @@ Result<void> Session::Impl::compress(const Press& press, int64_t budget, int64_t
     return ggml_reshape_2d(ctx, x, x->ne[0], n);
   };
   int64_t longest = 0;
-  for (int64_t il = 0; il < m().hp.n_layer; ++il) longest = std::max(longest, cache.layer(il).longest());
+  for (int64_t il = 0; il < m().hp.n_layer; ++il) longest = std::max(longest, state.cache.longest(il));
   reserve_nodes(longest);
+  auto block = std::make_shared<KvBlock>();
   for (int64_t il = 0; il < m().hp.n_layer; ++il) {
-    CURDKV_CHECK(shrink_layer(il, press, budget, room, n_back > 0 ? turn_back : ChangeKeys()));
+    CURDKV_TRY(block->layers.emplace_back(),
+               shrink_layer(il, press, budget, n_back > 0 ? turn_back : ChangeKeys(), n_back));
   }
-  next_position -= n_back;
-  ++n_compressed;
+  state.cache.hold(std::move(block));
+  state.next_position -= n_back;
+  ++state.n_compressed;
   return {};
 }
 

@@ -17,8 +17,9 @@ size_t row_input_bytes(int64_t n_in);
 // Inputs x, F32 [n_in], in 8 bits.
 void quantise_input(const float* x, int64_t n_in, char* to);
 
-// out[r] = row r of the weights times the inputs, for n_rows rows.
+// out[c out_stride + r] = row r of the weights times column c of the inputs, which lie row_input_bytes(n_in)
+// apart, for n_rows rows and n_columns columns. A column has the same bits in whatever company.
 void multiply_rows(ggml_type type, const char* rows, int64_t n_rows, int64_t n_in, const char* inputs,
-                   float* out);
+                   int64_t n_columns, float* out, int64_t out_stride);
 
 }  // namespace curdkv

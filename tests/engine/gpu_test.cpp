@@ -158,7 +158,7 @@ TEST_F(Gpu, GrowsAndShrinksAsOnTheCpu) {
     Session session = must(Session::create(model, {}));
     must(session.prefill(context, make_press("adacurdkv", 0.5)));
     must(session.extend(more));
-    must(session.compress(make_press("streamingllm", 0.5), 64, 16));
+    must(session.compress(make_press("streamingllm", 0.5), 64));
     must(session.extend(std::span(more).first(10)));
     must(session.extend(std::span(more).first(1)));
     logits.emplace_back(session.logits().begin(), session.logits().end());

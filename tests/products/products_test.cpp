@@ -133,9 +133,31 @@ TEST_P(Types, MultiplyInDecoding) {
   std::vector<char> inputs(row_input_bytes(768));
   quantise_input(x.data(), 768, inputs.data());
   std::vector<float> y(71, 1e30f);
-  multiply_rows(GetParam(), w.bytes.data(), 70, 768, inputs.data(), y.data());
+  multiply_rows(GetParam(), w.bytes.data(), 70, 768, inputs.data(), 1, y.data(), 70);
   EXPECT_LT(relative_error(w, x.data(), y.data()), kBar);
   EXPECT_EQ(y[70], 1e30f);
+}
+
+// Tokens decoded together have the bits that each has alone.
+TEST_P(Types, DecodingTogetherChangesNoBit) {
+  if (!row_kernel_takes(GetParam(), 768)) GTEST_SKIP() << "left to ggml";
+  constexpr int64_t kMost = 9;
+  const Weights w = make_weights(GetParam(), 768, 70);
+  const auto x = random_floats(768 * kMost, 7);
+  const size_t bytes = row_input_bytes(768);
+  std::vector<char> inputs(kMost * bytes);
+  std::vector<float> alone(71 * kMost, 1e30f);
+  for (size_t c = 0; c < kMost; ++c) {
+    quantise_input(x.data() + c * 768, 768, inputs.data() + c * bytes);
+    multiply_rows(GetParam(), w.bytes.data(), 70, 768, inputs.data() + c * bytes, 1, alone.data() + c * 71, 71);
+  }
+  for (int64_t n = 1; n <= kMost; ++n) {
+    std::vector<float> together(71 * kMost, 1e30f);
+    multiply_rows(GetParam(), w.bytes.data(), 70, 768, inputs.data(), n, together.data(), 71);
+    const auto end = 71 * n;
+    EXPECT_TRUE(std::equal(together.begin(), together.begin() + end, alone.begin())) << n << " columns";
+    EXPECT_EQ(together[static_cast<size_t>(end) - 1], 1e30f) << "beyond the last row";
+  }
 }
 
 TEST(Products, InputsOfZerosGiveZeros) {
@@ -145,7 +167,7 @@ TEST(Products, InputsOfZerosGiveZeros) {
   std::vector<float> y(16, 1.0f);
   std::vector<char> inputs(row_input_bytes(64));
   quantise_input(x.data(), 64, inputs.data());
-  multiply_rows(GGML_TYPE_Q8_0, w.bytes.data(), 16, 64, inputs.data(), y.data());
+  multiply_rows(GGML_TYPE_Q8_0, w.bytes.data(), 16, 64, inputs.data(), 1, y.data(), 16);
   EXPECT_EQ(y, std::vector<float>(16, 0.0f));
 }
 

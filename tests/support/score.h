@@ -47,7 +47,7 @@ class TestLayer {
     wo_ = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, data.d * n_head, n_embd());
     ggml_cpu_init();
     const auto cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-    kv_.buffer.reset(ggml_backend_alloc_ctx_tensors_from_buft(ctx, ggml_backend_dev_buffer_type(cpu)));
+    kv_.memory = must(TensorMemory::allocate(ctx, cpu, "a layer"));
     fill(kv_.k, data.keys);
     fill(kv_.v, data.values);
     fill(kv_.q, data.queries);

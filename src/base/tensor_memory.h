@@ -1,0 +1,36 @@
+// Memory of tensors that goes back to the system when it is freed.
+#pragma once
+
+#include <ggml-backend.h>
+#include <ggml.h>
+
+#include <memory>
+#include <string>
+
+#include "base/ggml_ptr.h"
+#include "curdkv/result.h"
+
+namespace curdkv {
+
+// On the CPU these are pages of their own: an allocator may keep what a program frees, depending on what else
+// it allocated. Elsewhere a buffer of the device's.
+class TensorMemory {
+ public:
+  TensorMemory() = default;
+
+  // For all tensors of a context, none of which has any yet. Errors: out_of_memory, naming `what`.
+  static Result<TensorMemory> allocate(ggml_context* ctx, ggml_backend_dev_t device, const std::string& what);
+
+  // Bytes allocated.
+  size_t n_bytes() const { return buffer_ ? ggml_backend_buffer_get_size(buffer_.get()) : 0; }
+
+ private:
+  struct Unmap {
+    size_t n_bytes;
+    void operator()(void* pages) const;
+  };
+  std::unique_ptr<void, Unmap> pages_;  // the CPU's
+  GgmlBuffer buffer_;                   // over them
+};
+
+}  // namespace curdkv

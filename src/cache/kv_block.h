@@ -1,0 +1,57 @@
+// KvBlock: keys and values that were kept, with a length of its own for every layer and KV head. Immutable
+// once it is made, and shared by all sequences that hold it. Nothing is padded to the longest head, and GQA
+// is never expanded. It knows nothing of presses: it is told how many rows each head keeps.
+#pragma once
+
+#include <ggml-backend.h>
+#include <ggml.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/tensor_memory.h"
+#include "curdkv/result.h"
+
+namespace curdkv {
+
+struct CacheShape {
+  int64_t n_layer;
+  int64_t n_head_kv;
+  int64_t d_head_k;
+  int64_t d_head_v;
+  ggml_type type_k = GGML_TYPE_F16;  // one of cache_types()
+  ggml_type type_v = GGML_TYPE_F16;
+
+  size_t row_bytes_k() const { return ggml_row_size(type_k, d_head_k); }  // of one token of one KV head
+  size_t row_bytes_v() const { return ggml_row_size(type_v, d_head_v); }
+  size_t row_bytes() const { return row_bytes_k() + row_bytes_v(); }
+};
+
+// One layer. Head h holds rows [offset[h], offset[h] + length[h]) of k and v.
+struct KvLayer {
+  std::vector<int64_t> offset, length;  // rows, per KV head
+  std::vector<int32_t> position;        // of every row: the token's place in the sequence, as RoPE had it
+  ggml_tensor* k = nullptr;             // type_k [d_head_k, sum of length]; null if no head holds a row
+  ggml_tensor* v = nullptr;             // type_v [d_head_v, sum of length]
+
+  GgmlContext context;
+  TensorMemory memory;
+
+  // Room for so many rows per KV head, all of them in use; the rows and their positions are the caller's to
+  // write. Errors: out_of_memory.
+  static Result<KvLayer> allocate(const CacheShape& shape, ggml_backend_dev_t device, int64_t il,
+                                  const std::vector<int64_t>& lengths);
+
+  size_t n_bytes() const { return memory.n_bytes() + position.size() * sizeof(int32_t); }
+};
+
+struct KvBlock {
+  std::vector<KvLayer> layers;
+  size_t n_bytes() const;
+};
+
+// Rows [first, first + n) of [d_head, rows]. The view is ready to be read or written by a graph.
+ggml_tensor* view_rows(ggml_context* ctx, ggml_tensor* rows, int64_t first, int64_t n);
+
+}  // namespace curdkv

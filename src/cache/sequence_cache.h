@@ -1,0 +1,83 @@
+// SequenceCache: what one sequence holds, shared blocks and a tail of its own behind them. A head's rows are
+// those of its blocks, in order, and then the tail's; row i of a head means the i-th of these. Copying one is
+// a fork: the rows stay shared. Not thread-safe.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "cache/kv_block.h"
+#include "cache/tail.h"
+
+namespace curdkv {
+
+// Rows of one head that lie one behind the other, in the CPU's memory.
+struct RowRun {
+  const char* k;
+  const char* v;
+  int64_t n;
+};
+
+class SequenceCache {
+ public:
+  SequenceCache() = default;
+  // layer_device: where each layer's rows are to lie. Allocates nothing yet.
+  SequenceCache(const CacheShape& shape, std::vector<ggml_backend_dev_t> layer_device);
+
+  const CacheShape& shape() const { return shape_; }
+  ggml_backend_dev_t device(int64_t il) const { return layer_device_[static_cast<size_t>(il)]; }
+  std::span<const std::shared_ptr<const KvBlock>> blocks() const { return blocks_; }
+  const Tail& tail() const { return tail_; }
+
+  int64_t length(int64_t il, int64_t head) const;                  // rows held
+  int64_t longest(int64_t il) const;                               // most rows that a head holds
+  std::vector<std::vector<int64_t>> lengths() const;               // [layer][KV head]
+  std::vector<int32_t> positions(int64_t il, int64_t head) const;  // of a head's rows
+
+  // Calls f(RowRun) for head h's rows in order, with n_new more behind the tail's, for which reserve() made
+  // room.
+  template <typename F>
+  void for_each_run(int64_t il, int64_t head, int64_t n_new, const F& f) const {
+    const auto i = static_cast<size_t>(il), h = static_cast<size_t>(head);
+    const auto run = [&](const ggml_tensor* k, const ggml_tensor* v, int64_t first, int64_t n) {
+      const auto at = static_cast<size_t>(first);
+      f(RowRun{static_cast<const char*>(k->data) + at * k->nb[1],
+               static_cast<const char*>(v->data) + at * v->nb[1], n});
+    };
+    for (const auto& block : blocks_) {
+      const KvLayer& l = block->layers[i];
+      if (l.length[h] > 0) run(l.k, l.v, l.offset[h], l.length[h]);
+    }
+    const auto parts = tail_.parts();
+    for (size_t p = 0; p < parts.size(); ++p) {
+      const TailSegment& s = *parts[p].segment;
+      const int64_t n = parts[p].n + (p + 1 == parts.size() ? n_new : 0);
+      if (n > 0) run(s.layers[i].k, s.layers[i].v, head * s.capacity, n);
+    }
+  }
+
+  // All rows of a layer in one piece: copied, unless there is one block and no tail, which `own` then stays
+  // without.
+  Result<const KvLayer*> in_one_piece(int64_t il, KvLayer& own) const;
+
+  void hold(std::shared_ptr<const KvBlock> block);  // instead of everything held so far
+
+  // Room for n more rows in every head, in the tail's last segment. On error nothing has changed.
+  Result<void> reserve(int64_t n) { return tail_.reserve(shape_, layer_device_, n); }
+  void append(int64_t n, int64_t first_position) { tail_.append(n, static_cast<int32_t>(first_position)); }
+  void truncate(int64_t tail_length) noexcept { tail_.truncate(tail_length); }
+  void clear() noexcept;  // lets go of everything
+
+  size_t n_bytes() const;                               // allocated now, what is shared included
+  size_t n_bytes_uncompressed(int64_t n_tokens) const;  // what n_tokens cost with nothing evicted
+
+ private:
+  CacheShape shape_ = {};
+  std::vector<ggml_backend_dev_t> layer_device_;
+  std::vector<std::shared_ptr<const KvBlock>> blocks_;
+  Tail tail_;
+};
+
+}  // namespace curdkv

@@ -1,0 +1,70 @@
+// A step: new tokens of one or several sequences, a question's or one of an answer each, go through the model
+// in one graph and come to lie in the tails of their sequences. The weights are read once for all; each token
+// attends to what its own sequence holds.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "curdkv/session.h"
+#include "engine/compute.h"
+#include "engine/logits.h"
+#include "engine/ragged_attention.h"
+#include "engine/sequence_state.h"
+#include "model/model_impl.h"
+
+namespace curdkv {
+
+struct StepPart {
+  SequenceState* sequence;
+  std::span<const Token> tokens;     // as few as a batch holds
+  const LogitsSink* sink = nullptr;  // gets every token's logits
+};
+
+class Step {
+ public:
+  // Both must outlive this. portable_attention: as in SessionParams. pad_alone: a token decoded alone is
+  // computed as in company, for which ggml has other matrix kernels: weights that the row kernel does not
+  // take are else rounded in another way.
+  Step(const Model::Impl& model, Compute& compute, bool portable_attention, bool pad_alone);
+
+  // decoding: every part is one token, and others may follow: its products are those of a token alone or, in
+  // company, of a few; its graph serves the next step, whatever its sequences. Otherwise tokens are computed
+  // as those of a question, wherever its chunks end. On error no sequence has changed.
+  Result<void> run(std::span<const StepPart> parts, bool decoding);
+
+ private:
+  Result<void> run_together(std::span<const StepPart> parts, bool decoding);
+  Result<void> run_in_turn(std::span<const StepPart> parts, bool decoding);
+  void set_spans(std::span<const StepPart> parts);
+  int64_t padded(bool decoding) const;
+  bool serves(bool decoding) const;
+  Result<void> build(bool decoding, bool all_logits);
+  ggml_tensor* attend(int64_t il, const Projections& p, const RaggedMask& mask);
+  void set_inputs(std::span<const StepPart> parts);
+  Result<void> finish(std::span<const StepPart> parts);
+  bool uses_kernels(int64_t il) const;
+
+  const Model::Impl& model_;
+  Compute& compute_;
+  bool portable_attention_, pad_alone_;
+  bool all_by_kernels_ = true;  // no layer's attention is made of standard ops
+
+  // The graph, and how long it serves.
+  uint64_t epoch_ = 0;                // of compute_ when it was built; 0: for one step only
+  int64_t n_columns_ = 0;             // tokens of all parts
+  int64_t n_padded_ = 0;              // the graph's
+  int64_t n_row_columns_ = 0;         // that RowProducts computes
+  std::vector<int64_t> most_blocks_;  // per layer, when decoding
+  StepAttention attention_;
+  ggml_tensor* tokens_ = nullptr;         // I32 [n_padded]
+  ggml_tensor* positions_ = nullptr;      // I32 [n_padded]
+  ggml_tensor* out_rows_ = nullptr;       // I32 [parts], the columns whose logits are wanted; null: all
+  std::vector<PortableInputs> portable_;  // per layer
+  ggml_tensor* mask_ = nullptr;
+  LogitsNodes logits_;
+  std::vector<std::vector<float>> fresh_logits_;  // per part
+};
+
+}  // namespace curdkv
