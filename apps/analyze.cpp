@@ -17,7 +17,7 @@ namespace {
 
 struct AnalyzeOptions {
   ModelOptions model;
-  SessionOptions session;
+  ExecutorOptions executor;
   PressOptions press;
   DocumentOptions document;
   PromptFlags prompt;
@@ -62,9 +62,9 @@ Result<void> run(const AnalyzeOptions& o) {
   CURDKV_TRY(const std::vector<Token> tokens, prompt.context(document));
 
   const InterruptScope scope;
-  const SessionParams params = o.session.resolve();
-  CURDKV_TRY(Session session, Session::create(model, params));
-  PrefillOptions options;
+  const ExecutorParams params = o.executor.resolve();
+  CURDKV_TRY(Executor executor, Executor::create(model, params));
+  ReadOptions options;
   if (std::any_of(presses.begin(), presses.end(), [](const Press& p) { return p.needs_repeats(); })) {
     CURDKV_TRY(options.repeats, prompt.repeats(tokens));
   }
@@ -82,7 +82,7 @@ Result<void> run(const AnalyzeOptions& o) {
                                .n_sampled_layers = o.n_layers,
                                .n_sampled_heads = o.n_heads};
   CURDKV_TRY(const std::vector<analysis::Json> figures,
-             analysis::make_figures(session, tokens, subject, o.figures, options));
+             analysis::make_figures(executor, tokens, subject, o.figures, options));
   std::string text;
   for (const analysis::Json& figure : figures) {
     text += figure.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
@@ -127,7 +127,7 @@ Command add_analyze(CLI::App& program) {
   app->add_option("-o,--output", o->out, "JSON, a line for each figure (-: standard output)")
       ->type_name("FILE")
       ->required();
-  o->session.add_to(*app);
+  o->executor.add_to(*app);
   return [o] {
     const auto done = run(*o);
     return done ? kOk : report(done.error());

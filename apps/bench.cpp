@@ -14,7 +14,7 @@ namespace {
 
 struct BenchCommand {
   ModelOptions model;
-  SessionOptions session;
+  ExecutorOptions executor;
   PressOptions press;
   bench::BenchOptions bench;
   std::vector<std::string> tests = {"prefill", "compress", "extend", "decode"};
@@ -26,7 +26,7 @@ struct BenchCommand {
     CURDKV_TRY(const Model loaded, Model::load(path, model.params));
     for (const std::string& t : tests) bench.tests.insert(*bench::test_named(t));
     bench.against_llama_cpp = !against.empty();
-    bench.session = session.resolve();
+    bench.executor = executor.resolve();
     bench.seed = press.request.seed;
     const InterruptScope scope;
     std::optional<TaskProgress> bar;
@@ -34,8 +34,8 @@ struct BenchCommand {
       if (!bar) bar.emplace("bench", "repetitions", total);
       bar->set_done(doing, done);
     };
-    const bench::Setting setting = {path.substr(path.rfind('/') + 1), bench.session.n_threads, session.type_k,
-                                    session.type_v, CURDKV_VERSION};
+    const bench::Setting setting = {path.substr(path.rfind('/') + 1), bench.executor.n_threads,
+                                    executor.type_k, executor.type_v, CURDKV_VERSION};
     const auto format = bench::make_format(output, setting);
     const auto print = [&](const bench::Row& row) {
       bar->hide();
@@ -88,7 +88,7 @@ Command add_bench(CLI::App& program) {
   app->add_option("-o,--output", o->output, "form of the results: md, csv, json or jsonl")
       ->check(CLI::IsMember({"md", "csv", "json", "jsonl"}))
       ->capture_default_str();
-  o->session.add_to(*app);
+  o->executor.add_to(*app);
   return [o] {
     const auto done = o->run();
     return done ? kOk : report(done.error());

@@ -132,7 +132,7 @@ Result<std::string> ModelOptions::resolve() const {
                                          " ('make demo' or scripts/get_model.sh fetches it)"};
 }
 
-void SessionOptions::add_to(CLI::App& app) {
+void ExecutorOptions::add_to(CLI::App& app) {
   params.n_threads = usable_cpus().usable();
   app.add_option("-t,--threads", params.n_threads,
                  "threads to compute with (default: as many processors as this process may use)")
@@ -165,8 +165,8 @@ void SessionOptions::add_to(CLI::App& app) {
       ->capture_default_str();
 }
 
-SessionParams SessionOptions::resolve() const {
-  SessionParams p = params;
+ExecutorParams ExecutorOptions::resolve() const {
+  ExecutorParams p = params;
   const auto types = cache_types_by_name();
   p.type_k = types.at(type_k);
   p.type_v = types.at(type_v);

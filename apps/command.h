@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "curdkv/executor.h"
 #include "curdkv/model.h"
 #include "curdkv/press.h"
-#include "curdkv/session.h"
 
 namespace curdkv::app {
 
@@ -37,7 +37,7 @@ class InterruptScope {
   InterruptScope();
   ~InterruptScope();
 };
-const std::atomic<bool>& interrupted();  // for SessionParams::stop
+const std::atomic<bool>& interrupted();  // for ExecutorParams::stop
 
 // -m, -ngl, --no-mmap. Without -m: the default model, if it has been fetched.
 struct ModelOptions {
@@ -49,11 +49,11 @@ struct ModelOptions {
 };
 
 // -t, -c, -b, --prefill-kernel, -ctk, -ctv.
-struct SessionOptions {
-  SessionParams params;
+struct ExecutorOptions {
+  ExecutorParams params;
   std::string type_k = "f16", type_v = "f16", prefill_kernel = "auto";
   void add_to(CLI::App& app);
-  SessionParams resolve() const;
+  ExecutorParams resolve() const;
 };
 
 // --press, --compression-ratio, --budget, --protect-last, --seed and every press parameter by its own flag.

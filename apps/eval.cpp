@@ -27,7 +27,7 @@ using namespace curdkv::eval;
 
 struct EvalOptions {
   ModelOptions model;
-  SessionOptions session;
+  ExecutorOptions executor;
   PressOptions press;
   SampleOptions samples;
   PromptFlags prompt;
@@ -93,7 +93,10 @@ class Eval {
 
     const InterruptScope scope;
     CURDKV_CHECK(collect_samples(tasks, tokenizer, results));
-    Runner runner(model, tokenizer, prompt, runner_settings());
+    ExecutorParams params = o_.executor.resolve();
+    params.in_company = true;
+    CURDKV_TRY(Executor executor, Executor::create(model, params));
+    Runner runner(model, executor, tokenizer, prompt, runner_settings());
     TaskProgress progress("evaluating", "predictions", n_left_);
     for (const Work& work : work_) {
       const Progress reading = [&](int64_t done, int64_t total) {
@@ -150,7 +153,7 @@ class Eval {
                 {"context_tokens", o_.samples.n_context},
                 {"predict", o_.n_predict},
                 {"chat", !o_.prompt.raw},
-                {"cache_types", o_.session.type_k + " " + o_.session.type_v},
+                {"cache_types", o_.executor.type_k + " " + o_.executor.type_v},
                 {"scoring", o_.scoring}};
     if (o_.press.request.protect_last > 0) run["protect_last"] = o_.press.request.protect_last;
     if (o_.kvpress_lengths) run["kvpress_lengths"] = true;
@@ -163,7 +166,6 @@ class Eval {
 
   RunnerSettings runner_settings() const {
     RunnerSettings s;
-    s.session = o_.session.resolve();
     s.max_context = o_.samples.n_context;
     s.n_predict = o_.n_predict;
     s.kvpress_lengths = o_.kvpress_lengths;
@@ -265,7 +267,7 @@ Command add_eval(CLI::App& program) {
   o->prompt.add_to(*app);
   app->add_flag("--timings", o->timings,
                 "record times too; without them, the same settings give the same file, byte for byte");
-  o->session.add_to(*app);
+  o->executor.add_to(*app);
   const CLI::App* merge = add_merge(*app, *o);
   return [o, merge] {
     o->n_predict = std::max<int64_t>(o->n_predict, 0);

@@ -17,7 +17,7 @@ namespace {
 
 struct PerplexityOptions {
   ModelOptions model;
-  SessionOptions session;
+  ExecutorOptions executor;
   PressOptions press;
   DocumentOptions document;
   int64_t n_context = 0;  // 0: half of the document
@@ -56,7 +56,7 @@ void add(Totals& t, std::span<const float> full, std::span<const float> compress
 // One press at one ratio.
 struct Side {
   Press press;
-  Session session;
+  Sequence sequence;
   size_t kv_bytes = 0;  // of the compressed context
   Totals totals = {};
 };
@@ -76,15 +76,13 @@ class Perplexity {
     CURDKV_TRY(const Prompt prompt, Prompt::create(tokenizer, false));
 
     const InterruptScope scope;
-    CURDKV_TRY(Session full, Session::create(model, o_.session.resolve()));
+    CURDKV_TRY(Executor executor, Executor::create(model, o_.executor.resolve()));
+    Sequence full = executor.sequence();
     std::vector<Side> sides;
-    for (const Press& press : presses) {
-      CURDKV_TRY(Session session, Session::create(model, o_.session.resolve()));
-      sides.push_back({press, std::move(session)});
-    }
-    CURDKV_CHECK(prefill(prompt, full, sides));
-    CURDKV_CHECK(compare(full, sides));
-    return print(model, sides, full.kv_bytes_full(n_context()));
+    for (const Press& press : presses) sides.push_back({press, executor.sequence()});
+    CURDKV_CHECK(read(executor, prompt, full, sides));
+    CURDKV_CHECK(compare(executor, full, sides));
+    return print(model, sides, executor.kv_bytes_full(n_context()));
   }
 
  private:
@@ -100,9 +98,9 @@ class Perplexity {
     }
     const int64_t asked = o_.n_continuation < 0 ? n : std::max<int64_t>(o_.n_continuation, 1);
     const int64_t n_rest = std::min(n - n_context, asked);
-    const int64_t limit = o_.session.params.n_ctx > 0 ? o_.session.params.n_ctx : model.info().n_ctx_train;
+    const int64_t limit = o_.executor.params.n_ctx > 0 ? o_.executor.params.n_ctx : model.info().n_ctx_train;
     if (n_context + n_rest > limit) {
-      const bool given = o_.session.params.n_ctx > 0 && o_.session.params.n_ctx < model.info().n_ctx_train;
+      const bool given = o_.executor.params.n_ctx > 0 && o_.executor.params.n_ctx < model.info().n_ctx_train;
       return Error{ErrorCode::bad_input,
                    "context and continuation take " + std::to_string(n_context + n_rest) + " tokens, and " +
                        (given ? "-c allows " : "the model's context holds ") + std::to_string(limit) + " (" +
@@ -114,27 +112,28 @@ class Perplexity {
   }
 
   // One reading for all.
-  Result<void> prefill(const Prompt& prompt, Session& full, std::vector<Side>& sides) const {
-    PrefillOptions options;
-    std::vector<PrefillTarget> targets = {{&full, Press()}};
+  Result<void> read(Executor& executor, const Prompt& prompt, Sequence& full,
+                    std::vector<Side>& sides) const {
+    ReadOptions options;
+    std::vector<ReadTarget> targets = {{&full, Press()}};
     for (Side& side : sides) {
-      targets.push_back({&side.session, side.press});
+      targets.push_back({&side.sequence, side.press});
       if (side.press.needs_repeats() && options.repeats.empty()) {
         CURDKV_TRY(options.repeats, prompt.repeats(context_));
       }
     }
     ProgressBar bar("reading", n_context());
     options.progress = [&](int64_t done, int64_t total) { bar.update(done, total); };
-    CURDKV_TRY([[maybe_unused]] const auto reports, prefill_together(targets, context_, options));
-    for (Side& side : sides) side.kv_bytes = side.session.kv_bytes();
+    CURDKV_TRY([[maybe_unused]] const auto reports, executor.read_together(targets, context_, options));
+    for (Side& side : sides) side.kv_bytes = side.sequence.kv_bytes();
     return {};
   }
 
   // The full cache goes through some of the continuation, its logits kept, and then every other in turn.
-  Result<void> compare(Session& full, std::vector<Side>& sides) const {
+  Result<void> compare(Executor& executor, Sequence& full, std::vector<Side>& sides) const {
     const size_t n_vocab = full.logits().size(), n_all = rest_.size() - 1;
     const size_t step = std::clamp<size_t>((size_t{256} << 20) / (n_vocab * sizeof(float)), 1, 512);
-    for (Side& side : sides) add(side.totals, full.logits(), side.session.logits(), rest_[0]);
+    for (Side& side : sides) add(side.totals, full.logits(), side.sequence.logits(), rest_[0]);
     ProgressBar bar("predicting", static_cast<int64_t>(n_all * (sides.size() + 1)));
     int64_t n_done = 0;
     std::vector<float> expected;
@@ -145,17 +144,18 @@ class Perplexity {
       const auto advance = [&](int64_t, std::span<const float>) {
         bar.update(++n_done, static_cast<int64_t>(n_all * (sides.size() + 1)));
       };
-      CURDKV_CHECK(full.extend(tokens, [&](int64_t position, std::span<const float> logits) {
+      CURDKV_CHECK(executor.extend(full, tokens, [&](int64_t position, std::span<const float> logits) {
         expected.insert(expected.end(), logits.begin(), logits.end());
         advance(position, logits);
       }));
       for (Side& side : sides) {
         size_t i = 0;
-        CURDKV_CHECK(side.session.extend(tokens, [&](int64_t position, std::span<const float> logits) {
-          add(side.totals, std::span(expected).subspan(i * n_vocab, n_vocab), logits, rest_[at + i + 1]);
-          ++i;
-          advance(position, logits);
-        }));
+        CURDKV_CHECK(
+            executor.extend(side.sequence, tokens, [&](int64_t position, std::span<const float> logits) {
+              add(side.totals, std::span(expected).subspan(i * n_vocab, n_vocab), logits, rest_[at + i + 1]);
+              ++i;
+              advance(position, logits);
+            }));
       }
     }
     return {};
@@ -235,7 +235,7 @@ Command add_perplexity(CLI::App& program) {
       ->type_name("N")
       ->transform(whole_number(-2, kMostTokens))
       ->capture_default_str();
-  o->session.add_to(*app);
+  o->executor.add_to(*app);
   app->add_flag("--json", o->json, "print one JSON object instead of text");
   return [o] {
     const auto done = Perplexity(*o).run();

@@ -18,7 +18,7 @@ namespace {
 
 struct RunOptions {
   ModelOptions model;
-  SessionOptions session;
+  ExecutorOptions executor;
   PressOptions press;
   DocumentOptions document;
   PromptFlags prompt;
@@ -46,7 +46,7 @@ struct Answer {
 // One context read by one press, and the answers from it.
 struct Reading {
   std::string label;
-  PrefillReport prefill;
+  ReadReport prefill;
   std::vector<std::vector<int64_t>> n_kept;
   size_t kv_bytes = 0;       // of the compressed context
   size_t kv_bytes_peak = 0;  // prefill and questions
@@ -132,7 +132,7 @@ class Run {
   // The context limit in force. Errors: document and longest question exceed it. What is left for an answer
   // may be less than was asked for, which is said.
   Result<int64_t> check_length(const Model& model, const Press& press) const {
-    const int64_t trained = model.info().n_ctx_train, given = o_.session.params.n_ctx;
+    const int64_t trained = model.info().n_ctx_train, given = o_.executor.params.n_ctx;
     const int64_t limit = given > 0 ? given : trained;
     size_t longest = 0;
     for (const auto& q : tokens_.questions) longest = std::max(longest, q.size());
@@ -176,28 +176,27 @@ class Run {
   Result<Reading> read(const Model& model, const Tokenizer& tokenizer, Sampler& sampler, const Press& press,
                        int64_t n_ctx, bool stream) {
     const InterruptScope scope;
-    SessionParams params = o_.session.resolve();
+    ExecutorParams params = o_.executor.resolve();
     params.n_ctx = n_ctx;
-    CURDKV_TRY(Session session, Session::create(model, params));
+    CURDKV_TRY(Executor executor, Executor::create(model, params));
+    Sequence context = executor.sequence();
     Reading r;
     r.label = press_label(press);
     const bool query_aware = o_.query_aware && !press.is_none();
-    // What a question evicts, the next one would miss.
-    const bool read_again = query_aware || (o_.generate.decode_budget.budget > 0 && !press.is_none());
-    Session::Mark mark;
     for (size_t i = 0; i < tokens_.questions.size(); ++i) {
-      if (i == 0 || read_again) {
-        session.clear();
-        CURDKV_CHECK(prefill(session, press, query_aware ? &tokens_.questions[i] : nullptr, r));
+      if (i == 0 || query_aware) {
+        context.clear();
+        CURDKV_CHECK(
+            read_context(executor, context, press, query_aware ? &tokens_.questions[i] : nullptr, r));
         if (i == 0) print_reading(r);
-        mark = session.mark();
-      } else {
-        CURDKV_CHECK(session.rewind(mark));
       }
-      CURDKV_TRY(Answer answer, ask(session, tokenizer, sampler, press, i, stream, query_aware));
+      // Each question is asked of the context alone.
+      const bool last = i + 1 == tokens_.questions.size();
+      Sequence asked = last ? std::move(context) : context.fork();
+      CURDKV_TRY(Answer answer, ask(executor, asked, tokenizer, sampler, press, i, stream, query_aware));
       if (query_aware) answer.question_ms = r.prefill.prefill_ms;
       r.answers.push_back(std::move(answer));
-      r.kv_bytes_peak = std::max(r.kv_bytes_peak, session.kv_bytes());
+      r.kv_bytes_peak = std::max(r.kv_bytes_peak, asked.kv_bytes());
     }
     if (stream && decode_ms(r) > 0) {
       write_err(format("decode %.1f ms per token (%.1f t/s)\n", decode_ms(r), 1e3 / decode_ms(r)));
@@ -206,9 +205,10 @@ class Run {
   }
 
   // Reads the context, and behind it the question that is to take part in the scoring, if there is one.
-  Result<void> prefill(Session& session, const Press& press, const std::vector<Token>* question, Reading& r) {
+  Result<void> read_context(Executor& executor, Sequence& context, const Press& press,
+                            const std::vector<Token>* question, Reading& r) {
     std::vector<Token> tokens = tokens_.context;
-    PrefillOptions options;
+    ReadOptions options;
     if (question != nullptr) {
       tokens.insert(tokens.end(), question->begin(), question->end());
       options.n_question = static_cast<int64_t>(question->size());
@@ -216,19 +216,19 @@ class Run {
     if (press.needs_repeats()) options.repeats = tokens_.repeats;
     ProgressBar bar("reading, " + r.label, static_cast<int64_t>(tokens.size()));
     options.progress = [&](int64_t done, int64_t total) { bar.update(done, total); };
-    CURDKV_TRY(r.prefill, session.prefill(tokens, press, options));
-    r.n_kept = session.cache_lengths();
-    r.kv_bytes = session.kv_bytes();
+    CURDKV_TRY(r.prefill, executor.read(context, tokens, press, options));
+    r.n_kept = context.cache_lengths();
+    r.kv_bytes = context.kv_bytes();
     r.kv_bytes_peak = std::max(r.kv_bytes_peak, r.prefill.kv_bytes_peak);
-    kv_bytes_full_ = session.kv_bytes_full(r.prefill.n_tokens);
+    kv_bytes_full_ = executor.kv_bytes_full(r.prefill.n_tokens);
     return {};
   }
 
-  Result<Answer> ask(Session& session, const Tokenizer& tokenizer, Sampler& sampler, const Press& press,
-                     size_t index, bool stream, bool already_read) {
+  Result<Answer> ask(Executor& executor, Sequence& sequence, const Tokenizer& tokenizer, Sampler& sampler,
+                     const Press& press, size_t index, bool stream, bool already_read) {
     Answer a;
     const Stopwatch watch;
-    if (!already_read) CURDKV_CHECK(session.extend(tokens_.questions[index]));
+    if (!already_read) CURDKV_CHECK(executor.extend(sequence, tokens_.questions[index]));
     a.question_ms = watch.ms();
     sampler.reset();
     GenerateOptions options = o_.generate;
@@ -241,11 +241,11 @@ class Run {
         if (written) written = write_out(text);
       };
     }
-    CURDKV_TRY(a.generation, generate(session, tokenizer, sampler, options));
+    CURDKV_TRY(a.generation, generate(executor, sequence, tokenizer, sampler, options));
     if (stream && written) written = write_out(o_.questions.size() > 1 ? "\n\n" : "\n");
     CURDKV_CHECK(written);
     if (a.generation.context_full) {
-      note(format("the answer ends where the context of %lld tokens is full", (long long)session.n_ctx()));
+      note(format("the answer ends where the context of %lld tokens is full", (long long)executor.n_ctx()));
     }
     return a;
   }
@@ -296,7 +296,7 @@ class Run {
                                 {"compression_ratio", press.removed(r.prefill.n_tokens)},
                                 {"budget", nullptr},
                                 {"seed", o_.press.request.seed},
-                                {"threads", o_.session.params.n_threads},
+                                {"threads", o_.executor.params.n_threads},
                                 {"n_context_tokens", r.prefill.n_tokens},
                                 {"n_kept", r.n_kept},
                                 {"kv_bytes_full", kv_bytes_full_},
@@ -396,7 +396,7 @@ Command add_run(CLI::App& program) {
   app->add_option("--min-p", o->sampling.min_p, "drop tokens below this share of the likeliest one's")
       ->transform(real_number())
       ->capture_default_str();
-  o->session.add_to(*app);
+  o->executor.add_to(*app);
   app->add_flag("--json", o->json, "print one JSON object instead of text");
   return [o] {
     settle(*o);

@@ -43,13 +43,13 @@ double kl(std::span<const float> p, std::span<const float> q) {
 }
 
 // Logits before each token of the answer.
-std::vector<std::vector<float>> predict(Session& session, std::span<const Token> question,
-                                        std::span<const Token> answer) {
-  must(session.extend(question));
-  std::vector<std::vector<float>> out = {{session.logits().begin(), session.logits().end()}};
-  must(session.extend(answer.first(answer.size() - 1), [&](int64_t, std::span<const float> logits) {
-    out.emplace_back(logits.begin(), logits.end());
-  }));
+std::vector<std::vector<float>> predict(Executor& executor, Sequence& sequence,
+                                        std::span<const Token> question, std::span<const Token> answer) {
+  must(executor.extend(sequence, question));
+  std::vector<std::vector<float>> out = {{sequence.logits().begin(), sequence.logits().end()}};
+  must(executor.extend(
+      sequence, answer.first(answer.size() - 1),
+      [&](int64_t, std::span<const float> logits) { out.emplace_back(logits.begin(), logits.end()); }));
   return out;
 }
 
@@ -76,14 +76,15 @@ int main(int argc, char** argv) {
   const Model model = must(Model::load(model_path));
   const Tokenizer tokenizer = must(Tokenizer::load(model_path));
   const Prompt prompt = must(Prompt::create(tokenizer, true));
-  SessionParams params;
+  ExecutorParams params;
   params.n_threads = n_threads;
-  Session full = must(Session::create(model, params));
-  std::vector<std::pair<std::string, Session>> sides;
-  std::vector<PrefillTarget> targets = {{&full, Press()}};
+  Executor executor = must(Executor::create(model, params));
+  Sequence full = executor.sequence();
+  std::vector<std::pair<std::string, Sequence>> sides;
+  std::vector<ReadTarget> targets = {{&full, Press()}};
   for (const std::string& name : split(presses)) {
     for (const std::string& ratio : split(ratios)) {
-      sides.emplace_back(name + " " + ratio, must(Session::create(model, params)));
+      sides.emplace_back(name + " " + ratio, executor.sequence());
     }
   }
   size_t i = 0;
@@ -101,22 +102,22 @@ int main(int argc, char** argv) {
     auto question = must(prompt.question(text("question")));
     const auto prefix = must(tokenizer.tokenize(text("answer_prefix"), false, false));
     question.insert(question.end(), prefix.begin(), prefix.end());
-    for (const PrefillTarget& t : targets) t.session->clear();
-    PrefillOptions options;
+    for (const ReadTarget& t : targets) t.sequence->clear();
+    ReadOptions options;
     options.repeats = must(prompt.repeats(context));
-    must(prefill_together(targets, context, options));
-    const Session::Mark mark = full.mark();
-    must(full.extend(question));
+    must(executor.read_together(targets, context, options));
+    const Sequence::Mark mark = full.mark();
+    must(executor.extend(full, question));
     Sampler greedy = must(Sampler::create({}));
     GenerateOptions generation;
     generation.n_predict = n_answer;
-    const Generation answer = must(generate(full, tokenizer, greedy, generation));
+    const Generation answer = must(generate(executor, full, tokenizer, greedy, generation));
     if (answer.tokens.empty()) continue;
     must(full.rewind(mark));
-    const auto expected = predict(full, question, answer.tokens);
+    const auto expected = predict(executor, full, question, answer.tokens);
     std::printf("%s, %zu tokens:", text("task").c_str(), context.size());
-    for (auto& [label, session] : sides) {
-      const auto got = predict(session, question, answer.tokens);
+    for (auto& [label, sequence] : sides) {
+      const auto got = predict(executor, sequence, question, answer.tokens);
       double sum = 0;
       for (size_t t = 0; t < got.size(); ++t) sum += kl(expected[t], got[t]);
       auto& [total, n] = sums[text("kind")][label];

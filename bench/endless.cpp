@@ -11,7 +11,7 @@
 #include "bench/memory.h"
 #include "curdkv/generate.h"
 #include "curdkv/text.h"
-#include "support/must.h"
+#include "support/one_sequence.h"
 
 using namespace curdkv;
 using namespace curdkv::testing;
@@ -24,12 +24,12 @@ double rss_mib() {
 
 // Of tokens after the first, each predicted from all before it.
 double perplexity(const Model& model, int n_threads, std::span<const Token> tokens) {
-  SessionParams params;
+  ExecutorParams params;
   params.n_threads = n_threads;
   params.n_ctx = static_cast<int64_t>(tokens.size());
-  Session session = must(Session::create(model, params));
+  OneSequence session = must(OneSequence::create(model, params));
   double nll = 0;
-  PrefillOptions options;
+  ReadOptions options;
   options.logits = [&](int64_t position, std::span<const float> logits) {
     if (position + 1 == std::ssize(tokens)) return;
     const double top = *std::max_element(logits.begin(), logits.end());
@@ -37,7 +37,7 @@ double perplexity(const Model& model, int n_threads, std::span<const Token> toke
     for (float x : logits) sum += std::exp(x - top);
     nll += top + std::log(sum) - logits[static_cast<size_t>(tokens[static_cast<size_t>(position) + 1])];
   };
-  must(session.prefill(tokens, Press(), options));
+  must(session.read(tokens, Press(), options));
   return std::exp(nll / static_cast<double>(tokens.size() - 1));
 }
 
@@ -55,10 +55,10 @@ int main(int argc, char** argv) {
   const auto prompt = must(tokenizer.tokenize("The history of the harbour began in the year", false, true));
   for (int i = 6; i < argc; ++i) {
     const Press press = make_press(argv[i], 0);
-    SessionParams params;
+    ExecutorParams params;
     params.n_threads = n_threads;
-    Session session = must(Session::create(model, params));
-    must(session.prefill(prompt, Press()));
+    OneSequence session = must(OneSequence::create(model, params));
+    must(session.read(prompt, Press()));
     SamplingParams sampling;
     sampling.temperature = 1;
     sampling.top_k = 0;

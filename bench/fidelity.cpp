@@ -7,10 +7,10 @@
 #include <iterator>
 
 #include "bench/llama_cpp.h"
-#include "curdkv/session.h"
+#include "curdkv/executor.h"
 #include "curdkv/text.h"
 #include "support/agreement.h"
-#include "support/must.h"
+#include "support/one_sequence.h"
 
 using namespace curdkv;
 using namespace curdkv::testing;
@@ -43,16 +43,16 @@ AllLogits libllamas(const char* path, std::span<const Token> tokens, size_t step
 }
 
 AllLogits ours(const Model& model, PrefillKernel kernel, std::span<const Token> tokens) {
-  SessionParams params;
+  ExecutorParams params;
   params.n_threads = 2;
   params.prefill_kernel = kernel;
-  Session session = must(Session::create(model, params));
+  OneSequence session = must(OneSequence::create(model, params));
   AllLogits all;
-  PrefillOptions options;
+  ReadOptions options;
   options.logits = [&](int64_t, std::span<const float> logits) {
     all.emplace_back(logits.begin(), logits.end());
   };
-  must(session.prefill(tokens, Press(), options));
+  must(session.read(tokens, Press(), options));
   return all;
 }
 

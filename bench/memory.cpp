@@ -10,7 +10,7 @@
 #include <cstdlib>
 
 #include "bench/memory.h"
-#include "support/must.h"
+#include "support/one_sequence.h"
 
 using namespace curdkv;
 using namespace curdkv::testing;
@@ -23,19 +23,18 @@ double mib(size_t bytes) {
 
 void measure(const std::string& path, int n_threads, int64_t n_tokens, const Press& press, bool at_end) {
   const Model model = must(Model::load(path));
-  SessionParams params;
+  ExecutorParams params;
   params.n_threads = n_threads;
   params.n_ctx = n_tokens + 64;
-  Session session = must(Session::create(model, params));
+  OneSequence session = must(OneSequence::create(model, params));
   // A first run touches all weights and scratch memory; what grows afterwards is the context's.
-  must(session.prefill(random_tokens(512, model.info().n_vocab), Press()));
+  must(session.read(random_tokens(512, model.info().n_vocab), Press()));
   session.clear();
   malloc_trim(0);
   const size_t before = bench::resident_bytes().value_or(0);
-  PrefillOptions options;
+  ReadOptions options;
   options.compress_at_end = at_end;
-  const PrefillReport report =
-      must(session.prefill(random_tokens(n_tokens, model.info().n_vocab), press, options));
+  const ReadReport report = must(session.read(random_tokens(n_tokens, model.info().n_vocab), press, options));
   rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
   const size_t peak = static_cast<size_t>(usage.ru_maxrss) * 1024;

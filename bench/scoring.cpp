@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "support/must.h"
+#include "support/one_sequence.h"
 
 using namespace curdkv;
 using namespace curdkv::testing;
@@ -21,14 +21,14 @@ int main(int argc, char** argv) {
     if (!p.scorer.empty() && !p.allocation.empty()) names.push_back(p.name);
   }
   const int n_repeats = std::atoi(argv[3]);
-  std::vector<std::vector<std::vector<PrefillReport>>> columns;  // [tokens][repeat][press]
+  std::vector<std::vector<std::vector<ReadReport>>> columns;  // [tokens][repeat][press]
   for (int i = 4; i < argc; ++i) {
     const int64_t n_tokens = std::atoll(argv[i]);
-    SessionParams params;
+    ExecutorParams params;
     params.n_threads = std::atoi(argv[2]);
     params.n_ctx = 2 * n_tokens + 4096;
     const auto tokens = random_tokens(n_tokens, model.info().n_vocab);
-    PrefillOptions options;  // KVzip's, 2,048 tokens at a time behind a request of 20
+    ReadOptions options;  // KVzip's, 2,048 tokens at a time behind a request of 20
     for (int64_t first = 0; first < n_tokens; first += 2048) {
       const int64_t n = std::min<int64_t>(2048, n_tokens - first);
       Repeat r = {first, n, {tokens.begin(), tokens.begin() + 20}};
@@ -37,11 +37,12 @@ int main(int argc, char** argv) {
     }
     columns.emplace_back();
     for (int repeat = 0; repeat < n_repeats; ++repeat) {
-      std::vector<Session> sessions;
-      for (size_t p = 0; p < names.size(); ++p) sessions.push_back(must(Session::create(model, params)));
-      std::vector<PrefillTarget> targets;
-      for (size_t p = 0; p < names.size(); ++p) targets.push_back({&sessions[p], make_press(names[p], 0.9)});
-      columns.back().push_back(must(prefill_together(targets, tokens, options)));
+      Executor executor = must(Executor::create(model, params));
+      std::vector<Sequence> sequences;
+      for (size_t p = 0; p < names.size(); ++p) sequences.push_back(executor.sequence());
+      std::vector<ReadTarget> targets;
+      for (size_t p = 0; p < names.size(); ++p) targets.push_back({&sequences[p], make_press(names[p], 0.9)});
+      columns.back().push_back(must(executor.read_together(targets, tokens, options)));
       std::fprintf(stderr, "%lld tokens, repeat %d done\n", (long long)n_tokens, repeat + 1);
     }
   }

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/stopwatch.h"
 #include "bench/engine.h"
@@ -36,12 +37,14 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "the document has %zu tokens, too few\n", tokens.size());
     return 1;
   }
-  SessionParams params;
+  ExecutorParams params;
   params.n_threads = std::atoi(argv[7]);
   params.n_ctx = static_cast<int64_t>(n_context + question.size() + n_predict) + 64;
   const Model model = must(Model::load(argv[2]));
   const Press press = make_press(argv[8], std::atof(argv[9]));
-  const auto engine = ours ? must(make_curdkv(model, params, press)) : must(make_llama_cpp(model, params));
+  std::optional<Executor> executor;
+  if (ours) executor.emplace(must(Executor::create(model, params)));
+  const auto engine = ours ? make_curdkv(*executor, press) : must(make_llama_cpp(model, params));
   const std::span<const Token> all(tokens);
   must(engine->read(all.first(64)));  // whatever is only done once
   engine->clear();

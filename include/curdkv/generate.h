@@ -1,18 +1,17 @@
-// Generation on top of a session: sample, extend by the token, until the model ends its turn.
+// Generation: sample, extend by the token, until the model ends its turn.
 #pragma once
 
 #include <functional>
 #include <string>
 
-#include "curdkv/batch.h"
-#include "curdkv/session.h"
+#include "curdkv/executor.h"
 #include "curdkv/text.h"
 
 namespace curdkv {
 
 // Keeps every KV head's cache within bounds while tokens are generated: when one would hold more than
 // budget + interval rows, all are brought down to their `budget` best by the press's scorer
-// (Session::compress).
+// (Executor::compress).
 struct DecodeBudget {
   Press press;
   int64_t budget = 0;  // tokens per KV head; 0: unbounded
@@ -30,19 +29,19 @@ struct Generation {
   std::string text;
   std::vector<Token> tokens;  // without the one that ended the turn
   bool ended = false;         // the model ended its turn
-  bool context_full = false;  // it had not, but the session takes no more tokens
+  bool context_full = false;  // it had not, but the context is full
   // Of tokens after the first; 0 if there was but one. In a batch: a token's share.
   double decode_ms_per_token = 0;
 };
 
-// Starts from session.logits(). Where the context ends, so does the generation, without an error. Errors: as
-// Session::extend and Session::compress; what was generated before stays in the session.
-Result<Generation> generate(Session& session, const Tokenizer& tokenizer, Sampler& sampler,
-                            const GenerateOptions& options);
+// Starts from sequence.logits(). Where the context ends, so does the generation, without an error. Errors: as
+// Executor::extend and Executor::compress; what was generated before stays in the sequence.
+Result<Generation> generate(Executor& executor, Sequence& sequence, const Tokenizer& tokenizer,
+                            Sampler& sampler, const GenerateOptions& options);
 
-// Generates from several sessions in step, each until its model ends its turn or it has n_predict tokens.
-// Errors: as BatchDecoder::decode.
-Result<std::vector<Generation>> generate_together(BatchDecoder& batch, std::span<Session* const> sessions,
+// Generates from several sequences in step, each until its model ends its turn or it has n_predict tokens.
+// Errors: as Executor::step.
+Result<std::vector<Generation>> generate_together(Executor& executor, std::span<Sequence* const> sequences,
                                                   const Tokenizer& tokenizer, std::span<Sampler> samplers,
                                                   int64_t n_predict);
 

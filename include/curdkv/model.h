@@ -1,4 +1,4 @@
-// A GGUF model, loaded once and shared by any number of sessions.
+// A GGUF model, loaded once and shared by any number of executors.
 //
 // Weights stay mapped from the file where the backend can use them in place; others are copied into the
 // backend's own layout (GPU memory, the CPU's repacked types). A Model is immutable after load() and may be

@@ -52,7 +52,7 @@ struct PressRequest {
   uint64_t seed = 42;                         // of random projections
 };
 
-// A checked request, ready for Session::prefill. Copies share their state; immutable.
+// A checked request, ready for Executor::read. Copies share their state; immutable.
 class Press {
  public:
   Press() = default;  // "none": keeps everything
@@ -84,13 +84,13 @@ class Press {
                    : compression_ratio_;
   }
 
-  // Whether Session::prefill wants PrefillOptions::repeats with this press.
+  // Whether Executor::read wants ReadOptions::repeats with this press.
   bool needs_repeats() const;
 
-  // Whether Session::compress can use this press with so many rows per head. Errors: bad_argument for one
+  // Whether Executor::compress can use this press with so many rows per head. Errors: bad_argument for one
   // that needs what is gone while generating (queries), or a budget that its sinks fill.
   Result<void> check_decode_budget(int64_t budget) const;
-  // Whether Session::compress renumbers positions, so that they stay below its budget.
+  // Whether Executor::compress renumbers positions, so that they stay below its budget.
   bool bounds_positions() const;
 
   // What the scores depend on beside context and budget: presses that agree in it score alike.

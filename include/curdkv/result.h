@@ -1,7 +1,7 @@
 // Errors as values. Every fallible call of the library returns a Result<T>; the library never prints, exits,
 // or reads the environment, and a call that returns a Result throws nothing, not even when memory runs out.
-// (What returns a plain value, such as Session::mark(), may throw std::bad_alloc, as copying a string may.) A
-// Result must be looked at ([[nodiscard]]).
+// (What returns a plain value, such as Sequence::mark(), may throw std::bad_alloc, as copying a string may.)
+// A Result must be looked at ([[nodiscard]]).
 #pragma once
 
 #include <cassert>

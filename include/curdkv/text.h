@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "curdkv/chat.h"
+#include "curdkv/executor.h"
 #include "curdkv/result.h"
-#include "curdkv/session.h"
 
 namespace curdkv {
 

@@ -92,9 +92,9 @@ std::span<const FigureEntry> list_figures() {
   return kFigures;
 }
 
-Result<std::vector<Json>> make_figures(Session& session, std::span<const Token> tokens,
+Result<std::vector<Json>> make_figures(Executor& executor, std::span<const Token> tokens,
                                        const Subject& subject, const std::vector<std::string>& names,
-                                       PrefillOptions options) {
+                                       ReadOptions options) {
   std::vector<std::unique_ptr<Figure>> figures;
   for (const std::string& name : names) {
     const auto* entry =
@@ -107,7 +107,8 @@ Result<std::vector<Json>> make_figures(Session& session, std::span<const Token> 
   Observer observer(subject, figures, progress);
   options.observer = &observer;
   options.progress = [&](int64_t done, int64_t total) { observer.note_read(done, total); };
-  CURDKV_TRY([[maybe_unused]] const auto report, session.prefill(tokens, Press(), options));
+  Sequence sequence = executor.sequence();
+  CURDKV_TRY([[maybe_unused]] const auto report, executor.read(sequence, tokens, Press(), options));
   std::vector<Json> out;
   for (const auto& figure : figures) out.push_back(figure->json());
   return out;

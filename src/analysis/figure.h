@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "analysis/layer_rows.h"
+#include "curdkv/executor.h"
 #include "curdkv/press.h"
-#include "curdkv/session.h"
 #include "press/allocation.h"
 
 namespace curdkv::analysis {
@@ -58,12 +58,11 @@ struct FigureEntry {
 };
 std::span<const FigureEntry> list_figures();
 
-// Reads the document once and makes the figures; the session must be empty, and holds the whole cache
-// afterwards. options: progress is told the reading's and the figures' work together. Errors: as of
-// Session::prefill; bad_argument for a name that is not listed.
-Result<std::vector<Json>> make_figures(Session& session, std::span<const Token> tokens,
+// Reads the document once and makes the figures. options: progress is told the reading's and the figures'
+// work together. Errors: as of Executor::read; bad_argument for a name that is not listed.
+Result<std::vector<Json>> make_figures(Executor& executor, std::span<const Token> tokens,
                                        const Subject& subject, const std::vector<std::string>& names,
-                                       PrefillOptions options);
+                                       ReadOptions options);
 
 // Parts of json() that figures share: {"figure", "model", "n_tokens", "n_layer", "n_head", "n_head_kv"}, and
 // {"press", "compression_ratio"} of one press.

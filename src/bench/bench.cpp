@@ -11,7 +11,7 @@
 #include "bench/engine.h"
 #include "bench/machine.h"
 #include "bench/memory.h"
-#include "engine/session_impl.h"
+#include "cache/cache_type.h"
 
 namespace curdkv::bench {
 namespace {
@@ -82,15 +82,17 @@ class Bench {
   }
 
   Result<void> load() {
-    SessionParams params = o_.session;
+    ExecutorParams params = o_.executor;
     params.n_ctx = std::max<int64_t>(longest(), params.n_ctx);
+    CURDKV_TRY(Executor executor, Executor::create(model_, params));
+    executor_.emplace(std::move(executor));
     for (const Press& press : o_.presses) {
       if (press.needs_repeats()) {
         return Error{ErrorCode::bad_argument,
                      "press '" + press.name() + "' repeats its context's text, and a benchmark has none"};
       }
       Contestant c;
-      CURDKV_TRY(c.engine, make_curdkv(model_, params, press));
+      c.engine = make_curdkv(*executor_, press);
       if (all_.empty()) CURDKV_CHECK(warm_up(*c.engine));
       c.rss_loaded = all_.empty() ? resident_bytes() : all_[0].rss_loaded;
       all_.push_back(std::move(c));
@@ -104,7 +106,7 @@ class Bench {
       all_.push_back(std::move(c));
     }
     const double weights = cost_.decode_bytes(0, 0);
-    machine_.emplace(o_.session.n_threads, static_cast<size_t>(weights));
+    machine_.emplace(o_.executor.n_threads, static_cast<size_t>(weights));
     return {};
   }
 
@@ -128,7 +130,7 @@ class Bench {
       doing("reading " + std::to_string(depth) + " tokens");
       std::vector<Engine*> engines;
       for (Contestant& c : all_) engines.push_back(c.engine.get());
-      CURDKV_CHECK(read_untimed(engines, context));
+      CURDKV_CHECK(read_untimed(*executor_, engines, context));
       for (Contestant& c : all_) c.rss_context = std::nullopt;  // shares of one reading are not told apart
     }
     if (depth == 0) {  // a context of one token, as there must be something to see
@@ -282,7 +284,7 @@ class Bench {
     const auto of = [](CacheType type, int64_t d) {
       return static_cast<double>(ggml_row_size(to_ggml(type), d));
     };
-    return of(o_.session.type_k, model_.info().d_head_k) + of(o_.session.type_v, model_.info().d_head_v);
+    return of(o_.executor.type_k, model_.info().d_head_k) + of(o_.executor.type_v, model_.info().d_head_v);
   }
 
   void doing(const std::string& what) {
@@ -297,6 +299,7 @@ class Bench {
   const BenchOptions& o_;
   const std::function<Result<void>(const Row&)>& sink_;
   Cost cost_;
+  std::optional<Executor> executor_;
   std::optional<Machine> machine_;
   std::vector<Contestant> all_;  // llama.cpp the last, if at all
   std::vector<Token> tokens_;

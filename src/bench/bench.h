@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "curdkv/session.h"
+#include "curdkv/executor.h"
 
 namespace curdkv::bench {
 
@@ -27,7 +27,7 @@ struct BenchOptions {
   std::set<Test> tests;
   std::vector<Press> presses;
   bool against_llama_cpp = false;
-  SessionParams session;
+  ExecutorParams executor;
   uint64_t seed = 42;  // of the tokens, which are random
   // Called before and after each repetition of a test: which, and repetitions done of all.
   std::function<void(const std::string& doing, int64_t done, int64_t total)> progress;
@@ -57,7 +57,7 @@ struct Row {
 double median(std::vector<double> values);  // of at least one
 
 // Hands over each row as soon as it is measured. Errors: bad_argument (nothing to do), else those of
-// sessions.
+// Executor.
 Result<void> run(const Model& model, const BenchOptions& options,
                  const std::function<Result<void>(const Row&)>& sink);
 

@@ -3,47 +3,50 @@
 #include "base/stopwatch.h"
 #include "base/try.h"
 #include "bench/llama_cpp.h"
-#include "engine/session_impl.h"
+#include "cache/cache_type.h"
+#include "model/model_impl.h"
 
 namespace curdkv::bench {
 namespace {
 
 class Curdkv : public Engine {
  public:
-  Curdkv(Session session, Press press) : session_(std::move(session)), press_(std::move(press)) {}
+  Curdkv(Executor& executor, Press press)
+      : executor_(executor), sequence_(executor.sequence()), press_(std::move(press)) {}
 
   std::string name() const override { return "curdkv"; }
   const Press& press() const override { return press_; }
 
   Result<ReadTimes> read(std::span<const Token> tokens) override {
     const Stopwatch watch;
-    CURDKV_TRY(const PrefillReport report, session_.prefill(tokens, press_));
+    CURDKV_TRY(const ReadReport report, executor_.read(sequence_, tokens, press_));
     return ReadTimes{watch.ms(), report.compress_ms};
   }
-  Result<void> append(std::span<const Token> tokens) override { return session_.extend(tokens); }
-  void remember() override { mark_ = session_.mark(); }
-  Result<void> rewind() override { return session_.rewind(mark_); }
-  void clear() override { session_.clear(); }
-  Session* session() override { return &session_; }
+  Result<void> append(std::span<const Token> tokens) override { return executor_.extend(sequence_, tokens); }
+  void remember() override { mark_ = sequence_.mark(); }
+  Result<void> rewind() override { return sequence_.rewind(mark_); }
+  void clear() override { sequence_.clear(); }
+  Sequence* sequence() override { return &sequence_; }
 
   int64_t n_rows() const override {
     int64_t n = 0;
-    for (const auto& layer : session_.cache_lengths()) {
+    for (const auto& layer : sequence_.cache_lengths()) {
       for (int64_t length : layer) n += length;
     }
     return n;
   }
-  size_t kv_bytes() const override { return session_.kv_bytes(); }
+  size_t kv_bytes() const override { return sequence_.kv_bytes(); }
 
  private:
-  Session session_;
+  Executor& executor_;
+  Sequence sequence_;
   Press press_;
-  Session::Mark mark_;
+  Sequence::Mark mark_;
 };
 
 class Libllama : public Engine {
  public:
-  Libllama(std::unique_ptr<LlamaCpp> llama, const ModelInfo& info, const SessionParams& params)
+  Libllama(std::unique_ptr<LlamaCpp> llama, const ModelInfo& info, const ExecutorParams& params)
       : llama_(std::move(llama)), stop_(params.stop), n_heads_(info.n_layer * info.n_head_kv) {
     const size_t row = ggml_row_size(to_ggml(params.type_k), info.d_head_k) +
                        ggml_row_size(to_ggml(params.type_v), info.d_head_v);
@@ -88,13 +91,11 @@ class Libllama : public Engine {
 
 }  // namespace
 
-Result<std::unique_ptr<Engine>> make_curdkv(const Model& model, const SessionParams& params,
-                                            const Press& press) {
-  CURDKV_TRY(Session session, Session::create(model, params));
-  return std::unique_ptr<Engine>(new Curdkv(std::move(session), press));
+std::unique_ptr<Engine> make_curdkv(Executor& executor, const Press& press) {
+  return std::make_unique<Curdkv>(executor, press);
 }
 
-Result<std::unique_ptr<Engine>> make_llama_cpp(const Model& model, const SessionParams& params) {
+Result<std::unique_ptr<Engine>> make_llama_cpp(const Model& model, const ExecutorParams& params) {
   if (params.type_k != params.type_v) {
     return Error{ErrorCode::bad_argument, "against llama.cpp, keys and values must have one cache type"};
   }
@@ -104,18 +105,19 @@ Result<std::unique_ptr<Engine>> make_llama_cpp(const Model& model, const Session
   return std::unique_ptr<Engine>(new Libllama(std::move(llama), model.info(), params));
 }
 
-Result<void> read_untimed(std::span<Engine* const> engines, std::span<const Token> tokens) {
-  std::vector<PrefillTarget> ours;
+Result<void> read_untimed(Executor& executor, std::span<Engine* const> engines,
+                          std::span<const Token> tokens) {
+  std::vector<ReadTarget> ours;
   for (Engine* e : engines) {
     e->clear();
-    if (e->session() != nullptr) {
-      ours.push_back({e->session(), e->press()});
+    if (e->sequence() != nullptr) {
+      ours.push_back({e->sequence(), e->press()});
     } else {
       CURDKV_TRY([[maybe_unused]] const ReadTimes times, e->read(tokens));
     }
   }
   if (!ours.empty()) {
-    CURDKV_TRY([[maybe_unused]] const auto reports, prefill_together(ours, tokens));
+    CURDKV_TRY([[maybe_unused]] const auto reports, executor.read_together(ours, tokens));
   }
   return {};
 }

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "curdkv/session.h"
+#include "curdkv/executor.h"
 
 namespace curdkv::bench {
 
@@ -29,19 +29,19 @@ class Engine {
   virtual void clear() = 0;
   virtual void rest() {}  // keeps no processor busy until the next call
 
-  virtual Session* session() { return nullptr; }  // ours alone have one
+  virtual Sequence* sequence() { return nullptr; }  // ours alone have one
 
   virtual int64_t n_rows() const = 0;   // of K, and as many of V, in all layers and KV heads
   virtual size_t kv_bytes() const = 0;  // allocated for them
 };
 
-// One session of ours with a press of its own.
-Result<std::unique_ptr<Engine>> make_curdkv(const Model& model, const SessionParams& params,
-                                            const Press& press);
+// One sequence of ours with a press of its own; the executor must outlive it.
+std::unique_ptr<Engine> make_curdkv(Executor& executor, const Press& press);
 // libllama with the same file, threads and cache types. Errors: bad_input when it does not load the model.
-Result<std::unique_ptr<Engine>> make_llama_cpp(const Model& model, const SessionParams& params);
+Result<std::unique_ptr<Engine>> make_llama_cpp(const Model& model, const ExecutorParams& params);
 
 // Reads one context into all of them; engines of ours share one reading, as nothing is timed here.
-Result<void> read_untimed(std::span<Engine* const> engines, std::span<const Token> tokens);
+Result<void> read_untimed(Executor& executor, std::span<Engine* const> engines,
+                          std::span<const Token> tokens);
 
 }  // namespace curdkv::bench

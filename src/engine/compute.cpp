@@ -38,7 +38,7 @@ Result<void> Compute::start() {
     }
   }
   ggml_threadpool_params pool = ggml_threadpool_params_default(n_threads_);
-  // Between graphs threads sleep at once: spinning ones would take the cores from another session's.
+  // Between graphs threads sleep at once: spinning ones would take the cores from another executor's.
   pool.poll = 0;
   threadpool_ = ggml_threadpool_new(&pool);
   if (threadpool_ == nullptr) {

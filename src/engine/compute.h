@@ -1,4 +1,4 @@
-// The backends, CPU threads and scheduler of one session, and the graph they currently hold.
+// The backends, CPU threads and scheduler of one executor, and the graph they currently hold.
 // One graph exists at a time: begin() forgets the last one and counts up epoch(). So does a run that fails.
 #pragma once
 

@@ -55,8 +55,8 @@ class Writer {
   int64_t n_decoded_ = 0;
 };
 
-bool is_full(const Session& session) {
-  return session.next_position() >= session.n_ctx();
+bool is_full(const Executor& executor, const Sequence& sequence) {
+  return sequence.next_position() >= executor.n_ctx();
 }
 
 Error nothing_to_start_from() {
@@ -65,67 +65,67 @@ Error nothing_to_start_from() {
 
 }  // namespace
 
-Result<Generation> generate(Session& session, const Tokenizer& tokenizer, Sampler& sampler,
-                            const GenerateOptions& options) {
+Result<Generation> generate(Executor& executor, Sequence& sequence, const Tokenizer& tokenizer,
+                            Sampler& sampler, const GenerateOptions& options) {
   return guarded([&]() -> Result<Generation> {
-    if (session.logits().empty()) return nothing_to_start_from();
+    if (sequence.logits().empty()) return nothing_to_start_from();
     const DecodeBudget& bound = options.decode_budget;
     if (bound.budget < 0 || bound.interval < 1) {
       return Error{ErrorCode::bad_argument,
                    "a budget of tokens while generating cannot be negative, nor its interval less than 1"};
     }
     Writer writer(tokenizer, sampler, options);
-    while (const auto token = writer.next(session.logits())) {
+    while (const auto token = writer.next(sequence.logits())) {
       const Stopwatch watch;
-      if (bound.budget > 0 && session.longest_head() - bound.budget >= bound.interval) {
-        CURDKV_CHECK(session.compress(bound.press, bound.budget));
+      if (bound.budget > 0 && sequence.longest_head() - bound.budget >= bound.interval) {
+        CURDKV_CHECK(executor.compress(sequence, bound.press, bound.budget));
       }
-      if (is_full(session)) {
+      if (is_full(executor, sequence)) {
         writer.note_full();
         break;
       }
-      CURDKV_CHECK(session.extend({&*token, 1}));
+      CURDKV_CHECK(executor.extend(sequence, {&*token, 1}));
       writer.note_decoded(watch.ms());
     }
     return writer.finish();
   });
 }
 
-Result<std::vector<Generation>> generate_together(BatchDecoder& batch, std::span<Session* const> sessions,
+Result<std::vector<Generation>> generate_together(Executor& executor, std::span<Sequence* const> sequences,
                                                   const Tokenizer& tokenizer, std::span<Sampler> samplers,
                                                   int64_t n_predict) {
   return guarded([&]() -> Result<std::vector<Generation>> {
-    if (samplers.size() != sessions.size()) {
-      return Error{ErrorCode::bad_argument, "generating together takes a sampler for each session"};
+    if (samplers.size() != sequences.size()) {
+      return Error{ErrorCode::bad_argument, "generating together takes a sampler for each sequence"};
     }
     GenerateOptions options;
     options.n_predict = n_predict;
     std::vector<Writer> writers;
-    for (size_t i = 0; i < sessions.size(); ++i) {
-      if (sessions[i]->logits().empty()) return nothing_to_start_from();
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      if (sequences[i]->logits().empty()) return nothing_to_start_from();
       writers.emplace_back(tokenizer, samplers[i], options);
     }
-    std::vector<size_t> going(sessions.size());
+    std::vector<size_t> going(sequences.size());
     std::iota(going.begin(), going.end(), size_t{0});
     for (;;) {
       std::vector<size_t> still;
-      std::vector<Session*> step;
       std::vector<Token> tokens;
       for (const size_t i : going) {
-        const auto token = writers[i].next(sessions[i]->logits());
+        const auto token = writers[i].next(sequences[i]->logits());
         if (!token) continue;
-        if (is_full(*sessions[i])) {
+        if (is_full(executor, *sequences[i])) {
           writers[i].note_full();
           continue;
         }
         still.push_back(i);
-        step.push_back(sessions[i]);
         tokens.push_back(*token);
       }
       going = std::move(still);
       if (going.empty()) break;
       const Stopwatch watch;
-      CURDKV_CHECK(batch.decode(step, tokens));
+      std::vector<Span> step;
+      for (size_t i = 0; i < going.size(); ++i) step.push_back({sequences[going[i]], {&tokens[i], 1}});
+      CURDKV_CHECK(executor.step(step));
       for (const size_t i : going) writers[i].note_decoded(watch.ms() / static_cast<double>(going.size()));
     }
     std::vector<Generation> out;

@@ -16,9 +16,9 @@ constexpr int64_t kFewTokens = 128;  // that unpacking a layer's weights would n
 
 }  // namespace
 
-Prefill::Prefill(std::span<const PrefillInto> into, std::span<const Token> tokens,
-                 const PrefillOptions& options)
-    : s_(*into[0].session),
+Prefill::Prefill(Executor::Impl& executor, std::span<const PrefillInto> into, std::span<const Token> tokens,
+                 const ReadOptions& options)
+    : e_(executor),
       into_(into),
       tokens_(tokens),
       options_(options),
@@ -26,10 +26,10 @@ Prefill::Prefill(std::span<const PrefillInto> into, std::span<const Token> token
       // Padding tokens come last, so nothing real sees them; every chunk is then made of whole query tiles
       // and takes the same kernels, whatever the chunk size: the same rounding, the same kept tokens.
       n_padded_(round_up(n_tokens_, kTileTokens)),
-      n_chunk_(std::min(round_up(s_.params.n_batch, kTileTokens), n_padded_)),
+      n_chunk_(std::min(round_up(e_.params.n_batch, kTileTokens), n_padded_)),
       products_(
-          *s_.compute, s_.m(),
-          n_tokens_ < kFewTokens ? std::span<const std::unique_ptr<ProductKernel>>() : s_.product_kernels) {
+          *e_.compute, e_.m(),
+          n_tokens_ < kFewTokens ? std::span<const std::unique_ptr<ProductKernel>>() : e_.product_kernels) {
   for (const PrefillInto& i : into) {
     if (!i.press->is_none()) needs_ = needs_ | i.press->scorer()->needs();
   }
@@ -37,26 +37,26 @@ Prefill::Prefill(std::span<const PrefillInto> into, std::span<const Token> token
   reports_.resize(into.size());
   n_rows_ = n_padded_;
   if (needs_.reconstruction) {
-    second_.emplace(s_, options.repeats, n_tokens_, n_chunk_);
+    second_.emplace(e_, options.repeats, n_tokens_, n_chunk_);
     n_rows_ = std::max(n_padded_, n_tokens_ + second_->n_rows());
   }
 }
 
-Result<std::vector<PrefillReport>> Prefill::run() {
+Result<std::vector<ReadReport>> Prefill::run() {
   const Stopwatch all;
-  s_.reserve_nodes(n_rows_);
-  CURDKV_TRY(first_, Reading::start(s_, tokens_, n_padded_, n_chunk_, 0, "the hidden states of the context"));
-  CURDKV_TRY(attention_, ScratchAttention::create(s_, n_rows_, n_chunk_));
+  e_.reserve_nodes(n_rows_);
+  CURDKV_TRY(first_, Reading::start(e_, tokens_, n_padded_, n_chunk_, 0, "the hidden states of the context"));
+  CURDKV_TRY(attention_, ScratchAttention::create(e_, n_rows_, n_chunk_));
   if (second_) CURDKV_CHECK(second_->start());
   for (const PrefillInto& i : into_) {
-    i.session->state.kept.clear();
+    i.sequence->kept.clear();
     blocks_.push_back(std::make_shared<KvBlock>());
   }
   std::vector<LayerKv> waiting;  // compress_at_end only
-  const int64_t n_layer = s_.m().hp.n_layer;
+  const int64_t n_layer = e_.m().hp.n_layer;
   LayerKv kv;
   for (int64_t il = 0; il < n_layer; ++il) {
-    const bool same_device = il > 0 && s_.device(il) == s_.device(il - 1);
+    const bool same_device = il > 0 && e_.device(il) == e_.device(il - 1);
     if (kv.k == nullptr || !same_device) {
       kv = {};
       CURDKV_TRY(kv, allocate_kv(il));
@@ -79,7 +79,7 @@ Result<std::vector<PrefillReport>> Prefill::run() {
   kv = {};
   CURDKV_CHECK(read_logits());
   for (size_t i = 0; i < into_.size(); ++i) {
-    SequenceState& to = into_[i].session->state;
+    SequenceState& to = *into_[i].sequence;
     if (into_[i].press->is_none()) to.kept.clear();
     to.cache.hold(std::move(blocks_[i]));
     to.logits = logits_;
@@ -92,18 +92,18 @@ Result<std::vector<PrefillReport>> Prefill::run() {
 void Prefill::note_peak(size_t kv_bytes) {
   const size_t hidden = first_->n_bytes() + (second_ ? second_->n_bytes() : 0);
   for (const auto& block : blocks_) kv_bytes += block->n_bytes();
-  for (PrefillReport& r : reports_) {
+  for (ReadReport& r : reports_) {
     r.hidden_bytes = hidden;
     r.kv_bytes_peak = std::max(r.kv_bytes_peak, kv_bytes + hidden);
   }
 }
 
 Result<LayerKv> Prefill::allocate_kv(int64_t il) const {
-  const HParams& hp = s_.m().hp;
+  const HParams& hp = e_.m().hp;
   LayerKv kv;
   kv.context = make_ggml_context(5);
   // ggml's tiled attention wants keys and values of one type.
-  const CacheShape& shape = s_.state.cache.shape();
+  const CacheShape& shape = e_.shape;
   const bool any_f32 = shape.type_k == GGML_TYPE_F32 || shape.type_v == GGML_TYPE_F32;
   const ggml_type t = any_f32 ? GGML_TYPE_F32 : GGML_TYPE_F16;
   kv.k = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_k, hp.n_head_kv, n_rows_);
@@ -118,7 +118,7 @@ Result<LayerKv> Prefill::allocate_kv(int64_t il) const {
     kv.q = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_k, hp.n_head, n_padded_ - kv.q_first);
   }
   CURDKV_TRY(kv.memory,
-             TensorMemory::allocate(kv.context.get(), s_.device(il), "one layer's keys and values"));
+             TensorMemory::allocate(kv.context.get(), e_.device(il), "one layer's keys and values"));
   return kv;
 }
 
@@ -126,7 +126,7 @@ Result<LayerKv> Prefill::allocate_kv(int64_t il) const {
 void Prefill::note_progress(int64_t il, int64_t n_done) const {
   if (!options_.progress) return;
   const int64_t per_layer = n_tokens_ + (second_ ? second_->n_repeated() : 0);
-  options_.progress(il * per_layer + n_done, s_.m().hp.n_layer * per_layer);
+  options_.progress(il * per_layer + n_done, e_.m().hp.n_layer * per_layer);
 }
 
 Result<void> Prefill::run_layer(int64_t il, LayerKv& kv) {
@@ -141,24 +141,24 @@ Result<void> Prefill::run_layer(int64_t il, LayerKv& kv) {
 }
 
 Result<void> Prefill::run_chunk(int64_t il, LayerKv& kv, int64_t first, int64_t n) {
-  CURDKV_TRY(ggml_context * ctx, s_.compute->begin());
+  CURDKV_TRY(ggml_context * ctx, e_.compute->begin());
   const Attend attend = [&](const Projections& p) {
     if (kv.q != nullptr) store_queries(ctx, kv, p.q, first);
     return attention_->attend(il, kv, p, first);
   };
   ggml_tensor* x = first_->hidden(ctx, first, n);
   // Of the last layer only keys and values are wanted, and the hidden states that become logits.
-  const bool last_layer = il + 1 == s_.m().hp.n_layer, holds_last_token = first + n == n_padded_;
+  const bool last_layer = il + 1 == e_.m().hp.n_layer, holds_last_token = first + n == n_padded_;
   NumberCheck check(n_tokens_ - 1 - first);
-  const bool checked = holds_last_token && s_.on_cpu(il);
+  const bool checked = holds_last_token && e_.on_cpu(il);
   ggml_tensor* out = build_layer(
-      ctx, s_.m(), il, x, first_->positions(ctx, first, n), nullptr, attend,
-      checked ? check.watch(ctx, s_.compute->graph(), products_.multiply_by()) : products_.multiply_by());
+      ctx, e_.m(), il, x, first_->positions(ctx, first, n), nullptr, attend,
+      checked ? check.watch(ctx, e_.compute->graph(), products_.multiply_by()) : products_.multiply_by());
   if (!last_layer || holds_last_token || options_.logits) {
-    ggml_build_forward_expand(s_.compute->graph(), ggml_cpy(ctx, out, first_->hidden(ctx, first, n)));
+    ggml_build_forward_expand(e_.compute->graph(), ggml_cpy(ctx, out, first_->hidden(ctx, first, n)));
   }
-  CURDKV_CHECK(s_.compute->allocate());
-  CURDKV_CHECK(s_.compute->run());
+  CURDKV_CHECK(e_.compute->allocate());
+  CURDKV_CHECK(e_.compute->run());
   return check.failed() ? Result<void>(not_numbers()) : Result<void>();
 }
 
@@ -170,12 +170,12 @@ void Prefill::store_queries(ggml_context* ctx, const LayerKv& kv, ggml_tensor* q
                                    static_cast<size_t>(begin - first) * q->nb[2]);
   ggml_tensor* to = ggml_view_3d(ctx, kv.q, q->ne[0], q->ne[1], n, kv.q->nb[1], kv.q->nb[2],
                                  static_cast<size_t>(begin - kv.q_first) * kv.q->nb[2]);
-  ggml_build_forward_expand(s_.compute->graph(), ggml_cpy(ctx, from, to));
+  ggml_build_forward_expand(e_.compute->graph(), ggml_cpy(ctx, from, to));
 }
 
 Result<void> Prefill::compress(int64_t il, const LayerKv& kv) {
   const Stopwatch watch;
-  PrefilledLayer layer(*s_.compute, s_.layer_model(il), kv, n_tokens_);
+  PrefilledLayer layer(*e_.compute, e_.layer_model(il), kv, n_tokens_);
   if (second_) {
     CURDKV_TRY(layer.repeated, second_->run_layer(il, kv, *attention_, products_, [&](int64_t n_done) {
       note_progress(il, n_tokens_ + n_done);
@@ -200,9 +200,9 @@ Result<void> Prefill::compress(int64_t il, const LayerKv& kv) {
 }
 
 Result<void> Prefill::compress_into(size_t index, int64_t il, const LayerKv& kv, LayerScores& scores) {
-  SequenceState& to = into_[index].session->state;
+  SequenceState& to = *into_[index].sequence;
   const Press& press = *into_[index].press;
-  CURDKV_TRY(KeptTokens kept, select_tokens(scores, press, options_.n_question, il, s_.m().hp.n_layer));
+  CURDKV_TRY(KeptTokens kept, select_tokens(scores, press, options_.n_question, il, e_.m().hp.n_layer));
   // Token t of head h is row t n_head_kv + h of the scratch.
   std::vector<int64_t> lengths;
   std::vector<std::vector<int32_t>> rows = kept;
@@ -210,8 +210,8 @@ Result<void> Prefill::compress_into(size_t index, int64_t il, const LayerKv& kv,
     lengths.push_back(static_cast<int64_t>(kept[h].size()));
     for (int32_t& t : rows[h]) t = static_cast<int32_t>(t * std::ssize(kept) + static_cast<int64_t>(h));
   }
-  CURDKV_TRY(KvLayer layer, KvLayer::allocate(to.cache.shape(), s_.device(il), il, lengths));
-  CURDKV_CHECK(copy_rows(*s_.compute, kv.k_rows, kv.v_rows, rows, layer));
+  CURDKV_TRY(KvLayer layer, KvLayer::allocate(to.cache.shape(), e_.device(il), il, lengths));
+  CURDKV_CHECK(copy_rows(*e_.compute, kv.k_rows, kv.v_rows, rows, layer));
   auto position = layer.position.begin();
   for (const std::vector<int32_t>& head : kept) position = std::copy(head.begin(), head.end(), position);
   blocks_[index]->layers.push_back(std::move(layer));
@@ -223,11 +223,11 @@ Result<void> Prefill::read_logits() {
   const int64_t begin = options_.logits ? 0 : n_tokens_ - 1;
   for (int64_t first = begin; first < n_tokens_; first += kTileTokens) {
     const int64_t n = std::min(kTileTokens, n_tokens_ - first);
-    CURDKV_TRY(ggml_context * ctx, s_.compute->begin());
-    const LogitsNodes out = build_logits(ctx, s_.m(), first_->hidden(ctx, first, n));
-    ggml_build_forward_expand(s_.compute->graph(), out.logits);
-    CURDKV_CHECK(s_.compute->allocate());
-    CURDKV_CHECK(s_.compute->run());
+    CURDKV_TRY(ggml_context * ctx, e_.compute->begin());
+    const LogitsNodes out = build_logits(ctx, e_.m(), first_->hidden(ctx, first, n));
+    ggml_build_forward_expand(e_.compute->graph(), out.logits);
+    CURDKV_CHECK(e_.compute->allocate());
+    CURDKV_CHECK(e_.compute->run());
     for (int64_t i = 0; i < n; ++i) {
       CURDKV_CHECK(curdkv::read_logits(out, i, logits_));
       if (options_.logits) options_.logits(first + i, logits_);

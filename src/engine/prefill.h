@@ -15,15 +15,15 @@ namespace curdkv {
 
 // Where a press's selection goes.
 struct PrefillInto {
-  Session::Impl* session;
+  SequenceState* sequence;
   const Press* press;
 };
 
 class Prefill {
  public:
-  // The first of `into` computes for all; they are sessions of one model with caches of the same types.
-  Prefill(std::span<const PrefillInto> into, std::span<const Token> tokens, const PrefillOptions& options);
-  Result<std::vector<PrefillReport>> run();  // one for each of `into`
+  Prefill(Executor::Impl& executor, std::span<const PrefillInto> into, std::span<const Token> tokens,
+          const ReadOptions& options);
+  Result<std::vector<ReadReport>> run();  // one for each of `into`
 
  private:
   Result<LayerKv> allocate_kv(int64_t il) const;
@@ -36,16 +36,16 @@ class Prefill {
   void note_progress(int64_t il, int64_t n_done) const;
   void note_peak(size_t kv_bytes);
 
-  Session::Impl& s_;
+  Executor::Impl& e_;
   std::span<const PrefillInto> into_;
   std::span<const Token> tokens_;
-  const PrefillOptions& options_;
+  const ReadOptions& options_;
   ScorerNeeds needs_;
   int64_t n_tokens_, n_padded_, n_chunk_;
   int64_t n_rows_ = 0;                            // of a layer's scratch
   std::vector<std::shared_ptr<KvBlock>> blocks_;  // of each of `into`, as far as they are made
   std::vector<float> logits_;
-  std::vector<PrefillReport> reports_;
+  std::vector<ReadReport> reports_;
   double compress_ms_ = 0;  // of all presses together
 
   std::optional<Reading> first_;

@@ -6,23 +6,23 @@
 
 namespace curdkv {
 
-Result<Reading> Reading::start(Session::Impl& session, std::span<const Token> tokens, int64_t n_padded,
+Result<Reading> Reading::start(Executor::Impl& executor, std::span<const Token> tokens, int64_t n_padded,
                                int64_t n_chunk, int64_t first_position, const char* what) {
-  Reading r(session, what);
-  CURDKV_CHECK(r.allocate_hidden(session.device(0), n_padded));
+  Reading r(executor, what);
+  CURDKV_CHECK(r.allocate_hidden(executor.device(0), n_padded));
   CURDKV_CHECK(r.allocate_inputs(tokens, first_position));
   CURDKV_CHECK(r.embed(n_chunk));
   return r;
 }
 
 Result<void> Reading::move_to_layer(int64_t il) {
-  ggml_backend_dev_t device = s_->device(il);
+  ggml_backend_dev_t device = e_->device(il);
   return device == device_ ? Result<void>() : allocate_hidden(device, n_padded());
 }
 
 Result<void> Reading::allocate_hidden(ggml_backend_dev_t device, int64_t n_padded) {
   GgmlContext context = make_ggml_context(1);
-  ggml_tensor* hidden = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, s_->m().hp.n_embd, n_padded);
+  ggml_tensor* hidden = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, e_->m().hp.n_embd, n_padded);
   ggml_set_name(hidden, "hidden");
   CURDKV_TRY(TensorMemory memory, TensorMemory::allocate(context.get(), device, what_));
   if (hidden_ != nullptr) ggml_backend_tensor_copy(hidden_, hidden);
@@ -51,12 +51,12 @@ Result<void> Reading::allocate_inputs(std::span<const Token> tokens, int64_t fir
 Result<void> Reading::embed(int64_t n_chunk) {
   for (int64_t first = 0; first < n_padded(); first += n_chunk) {
     const int64_t n = std::min(n_chunk, n_padded() - first);
-    CURDKV_TRY(ggml_context * ctx, s_->compute->begin());
+    CURDKV_TRY(ggml_context * ctx, e_->compute->begin());
     ggml_tensor* ids = ggml_view_1d(ctx, ids_, n, static_cast<size_t>(first) * sizeof(int32_t));
-    ggml_tensor* rows = ggml_get_rows(ctx, s_->m().weights.token_embd, ids);
-    ggml_build_forward_expand(s_->compute->graph(), ggml_cpy(ctx, rows, hidden(ctx, first, n)));
-    CURDKV_CHECK(s_->compute->allocate());
-    CURDKV_CHECK(s_->compute->run());
+    ggml_tensor* rows = ggml_get_rows(ctx, e_->m().weights.token_embd, ids);
+    ggml_build_forward_expand(e_->compute->graph(), ggml_cpy(ctx, rows, hidden(ctx, first, n)));
+    CURDKV_CHECK(e_->compute->allocate());
+    CURDKV_CHECK(e_->compute->run());
   }
   return {};
 }

@@ -1,7 +1,7 @@
 // A sequence of tokens on its way through the layers: its hidden states live where the layer at work does.
 #pragma once
 
-#include "engine/session_impl.h"
+#include "engine/executor_impl.h"
 
 namespace curdkv {
 
@@ -9,7 +9,7 @@ class Reading {
  public:
   // Room for n_padded hidden states of the tokens, the rest being padding, at positions from first_position
   // on. Embeds them, n_chunk at a time. Errors: out_of_memory, naming `what`.
-  static Result<Reading> start(Session::Impl& session, std::span<const Token> tokens, int64_t n_padded,
+  static Result<Reading> start(Executor::Impl& executor, std::span<const Token> tokens, int64_t n_padded,
                                int64_t n_chunk, int64_t first_position, const char* what);
 
   // Moves the hidden states to where layer il is.
@@ -23,12 +23,12 @@ class Reading {
   ggml_tensor* positions(ggml_context* ctx, int64_t first, int64_t n) const;  // I32 [n]
 
  private:
-  Reading(Session::Impl& session, const char* what) : s_(&session), what_(what) {}
+  Reading(Executor::Impl& executor, const char* what) : e_(&executor), what_(what) {}
   Result<void> allocate_hidden(ggml_backend_dev_t device, int64_t n_padded);
   Result<void> allocate_inputs(std::span<const Token> tokens, int64_t first_position);
   Result<void> embed(int64_t n_chunk);
 
-  Session::Impl* s_;
+  Executor::Impl* e_;
   const char* what_;
   ggml_tensor* hidden_ = nullptr;  // F32 [n_embd, n_padded]
   ggml_backend_dev_t device_ = nullptr;

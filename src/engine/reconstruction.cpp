@@ -46,7 +46,7 @@ size_t Reconstruction::n_bytes() const {
 Result<void> Reconstruction::start() {
   for (const Repeat& r : repeats_) {
     const int64_t n_padded = round_up(static_cast<int64_t>(r.tokens.size()), kTileTokens);
-    CURDKV_TRY(Reading reading, Reading::start(s_, r.tokens, n_padded, n_chunk_, n_tokens_,
+    CURDKV_TRY(Reading reading, Reading::start(e_, r.tokens, n_padded, n_chunk_, n_tokens_,
                                                "the hidden states of the context's second reading"));
     readings_.push_back(std::move(reading));
   }
@@ -56,7 +56,7 @@ Result<void> Reconstruction::start() {
 Result<Scores> Reconstruction::run_layer(int64_t il, const LayerKv& kv, ScratchAttention& attention,
                                          LayerProducts& products,
                                          const std::function<void(int64_t)>& progress) {
-  Scores scores(n_tokens_, s_.m().hp.n_head_kv);
+  Scores scores(n_tokens_, e_.m().hp.n_head_kv);
   int64_t n_done = 0;
   for (size_t i = 0; i < repeats_.size(); ++i) {
     CURDKV_CHECK(readings_[i].move_to_layer(il));
@@ -70,12 +70,12 @@ Result<void> Reconstruction::repeat(int64_t il, const LayerKv& kv, size_t index,
                                     LayerProducts& products, Scores& scores) {
   const Repeat& r = repeats_[index];
   const Reading& reading = readings_[index];
-  const HParams& hp = s_.m().hp;
+  const HParams& hp = e_.m().hp;
   const auto n_real = static_cast<int64_t>(r.tokens.size());
   const int64_t n_sinks = std::min(kSinks, r.first);
   for (int64_t at = 0; at < reading.n_padded(); at += n_chunk_) {
     const int64_t n = std::min(n_chunk_, reading.n_padded() - at);
-    CURDKV_TRY(ggml_context * ctx, s_.compute->begin());
+    CURDKV_TRY(ggml_context * ctx, e_.compute->begin());
     const auto rows = [&](ggml_tensor* x, int64_t first, int64_t count) {  // [d, count, n_head_kv]
       return ggml_view_3d(ctx, x, x->ne[0], count, x->ne[1], x->nb[2], x->nb[1],
                           static_cast<size_t>(first) * x->nb[2]);
@@ -96,17 +96,17 @@ Result<void> Reconstruction::repeat(int64_t il, const LayerKv& kv, size_t index,
       return out;
     };
     ggml_tensor* x = reading.hidden(ctx, at, n);
-    ggml_tensor* out = build_layer(ctx, s_.m(), il, x, reading.positions(ctx, at, n), nullptr, attend,
+    ggml_tensor* out = build_layer(ctx, e_.m(), il, x, reading.positions(ctx, at, n), nullptr, attend,
                                    products.multiply_by());
     for (ggml_tensor* t : highest) {
       ggml_set_output(t);
-      ggml_build_forward_expand(s_.compute->graph(), t);
+      ggml_build_forward_expand(e_.compute->graph(), t);
     }
     if (il + 1 < hp.n_layer) {
-      ggml_build_forward_expand(s_.compute->graph(), ggml_cpy(ctx, out, reading.hidden(ctx, at, n)));
+      ggml_build_forward_expand(e_.compute->graph(), ggml_cpy(ctx, out, reading.hidden(ctx, at, n)));
     }
-    CURDKV_CHECK(s_.compute->allocate());
-    CURDKV_CHECK(s_.compute->run());
+    CURDKV_CHECK(e_.compute->allocate());
+    CURDKV_CHECK(e_.compute->run());
     std::vector<float> data(static_cast<size_t>(r.n * hp.n_head));
     for (ggml_tensor* t : highest) {
       ggml_backend_tensor_get(t, data.data(), 0, data.size() * sizeof(float));

@@ -14,9 +14,9 @@ namespace curdkv {
 class Reconstruction {
  public:
   // n_tokens: of the context. n_chunk: tokens computed at a time, a multiple of kTileTokens.
-  Reconstruction(Session::Impl& session, const std::vector<Repeat>& repeats, int64_t n_tokens,
+  Reconstruction(Executor::Impl& executor, const std::vector<Repeat>& repeats, int64_t n_tokens,
                  int64_t n_chunk)
-      : s_(session), repeats_(repeats), n_tokens_(n_tokens), n_chunk_(n_chunk) {}
+      : e_(executor), repeats_(repeats), n_tokens_(n_tokens), n_chunk_(n_chunk) {}
 
   // Rows the longest repeat needs in a layer's scratch, behind the context's.
   int64_t n_rows() const;
@@ -33,7 +33,7 @@ class Reconstruction {
   Result<void> repeat(int64_t il, const LayerKv& kv, size_t index, ScratchAttention& attention,
                       LayerProducts& products, Scores& scores);
 
-  Session::Impl& s_;
+  Executor::Impl& e_;
   const std::vector<Repeat>& repeats_;
   int64_t n_tokens_, n_chunk_;
   std::deque<Reading> readings_;  // one per repeat

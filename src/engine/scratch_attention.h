@@ -5,24 +5,24 @@
 
 #include <map>
 
-#include "engine/session_impl.h"
+#include "engine/executor_impl.h"
 
 namespace curdkv {
 
 class ScratchAttention {
  public:
   // For chunks of up to n_chunk tokens behind up to `width` rows. Errors: out_of_memory.
-  static Result<ScratchAttention> create(Session::Impl& session, int64_t width, int64_t n_chunk);
+  static Result<ScratchAttention> create(Executor::Impl& executor, int64_t width, int64_t n_chunk);
 
   // Writes a chunk's keys and values to rows [row, row + n) of layer il's scratch and lets its queries see
   // all rows before, and the chunk's up to their own: F32 [d_head_v * n_head, n], in the graph at hand.
   ggml_tensor* attend(int64_t il, const LayerKv& kv, const Projections& p, int64_t row);
 
  private:
-  explicit ScratchAttention(Session::Impl& session) : s_(&session) {}
+  explicit ScratchAttention(Executor::Impl& executor) : e_(&executor) {}
   bool takes_kernel(int64_t il) const;
 
-  Session::Impl* s_;
+  Executor::Impl* e_;
   RaggedMask mask_ = {};
   struct MaskData {
     GgmlContext context;

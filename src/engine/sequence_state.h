@@ -5,11 +5,16 @@
 #include <vector>
 
 #include "cache/sequence_cache.h"
+#include "curdkv/model.h"
+#include "curdkv/sequence.h"
 #include "press/allocation.h"
 
 namespace curdkv {
 
 struct SequenceState {
+  explicit SequenceState(const Model& of, SequenceCache empty) : model(of), cache(std::move(empty)) {}
+
+  Model model;
   SequenceCache cache;
   int64_t n_tokens = 0;
   int64_t next_position = 0;  // of RoPE; n_tokens unless gaps were closed
@@ -17,12 +22,8 @@ struct SequenceState {
   std::vector<float> logits;
   std::vector<KeptTokens> kept;  // per layer, by the press
 
-  void clear() noexcept {
-    cache.clear();
-    n_tokens = next_position = 0;
-    logits.clear();
-    kept.clear();
-  }
+  int64_t longest_head() const;
+  void clear() noexcept;
 };
 
 }  // namespace curdkv

@@ -4,15 +4,15 @@
 #include "base/try.h"
 #include "engine/compaction.h"
 #include "engine/decoder.h"
+#include "engine/executor_impl.h"
 #include "engine/layer_scoring.h"
-#include "engine/session_impl.h"
 
 namespace curdkv {
 
-Result<KvLayer> Session::Impl::shrink_layer(int64_t il, const Press& press, int64_t budget,
-                                            const ChangeKeys& change, int64_t n_back) {
+Result<KvLayer> Executor::Impl::shrink_layer(const SequenceState& sequence, int64_t il, const Press& press,
+                                             int64_t budget, const ChangeKeys& change, int64_t n_back) {
   KvLayer copied;
-  CURDKV_TRY(const KvLayer* from, state.cache.in_one_piece(il, copied));
+  CURDKV_TRY(const KvLayer* from, sequence.cache.in_one_piece(il, copied));
   std::vector<std::vector<int32_t>> rows;
   std::vector<int64_t> lengths;
   std::vector<int32_t> positions;
@@ -28,17 +28,17 @@ Result<KvLayer> Session::Impl::shrink_layer(int64_t il, const Press& press, int6
       positions.push_back(from->position[static_cast<size_t>(r)] - back);
     }
   }
-  CURDKV_TRY(KvLayer to, KvLayer::allocate(state.cache.shape(), device(il), il, lengths));
+  CURDKV_TRY(KvLayer to, KvLayer::allocate(shape, device(il), il, lengths));
   to.position = std::move(positions);
   if (to.k != nullptr) CURDKV_CHECK(copy_rows(*compute, from->k, from->v, rows, to, change));
   return to;
 }
 
-Result<void> Session::Impl::compress(const Press& press, int64_t budget) {
+Result<void> Executor::Impl::compress(SequenceState& sequence, const Press& press, int64_t budget) {
   CURDKV_CHECK(press.check_decode_budget(budget));
   // Every key but the sinks' is turned back by as many positions, so distances stay what they were.
   const int64_t n_sinks = press.scorer()->n_sinks();
-  const int64_t n_back = press.bounds_positions() ? std::max<int64_t>(0, state.next_position - budget) : 0;
+  const int64_t n_back = press.bounds_positions() ? std::max<int64_t>(0, sequence.next_position - budget) : 0;
   const ChangeKeys turn_back = [&](ggml_context* ctx, ggml_tensor* x, int64_t first) {
     const int64_t n = x->ne[1];
     ggml_tensor* row = ggml_arange(ctx, static_cast<float>(first), static_cast<float>(first + n), 1.0f);
@@ -48,17 +48,15 @@ Result<void> Session::Impl::compress(const Press& press, int64_t budget) {
     x = rotate_keeping_length(ctx, m().hp.rope, m().weights.rope_freqs, x, shift, 1);
     return ggml_reshape_2d(ctx, x, x->ne[0], n);
   };
-  int64_t longest = 0;
-  for (int64_t il = 0; il < m().hp.n_layer; ++il) longest = std::max(longest, state.cache.longest(il));
-  reserve_nodes(longest);
+  reserve_nodes(sequence.longest_head());
   auto block = std::make_shared<KvBlock>();
   for (int64_t il = 0; il < m().hp.n_layer; ++il) {
     CURDKV_TRY(block->layers.emplace_back(),
-               shrink_layer(il, press, budget, n_back > 0 ? turn_back : ChangeKeys(), n_back));
+               shrink_layer(sequence, il, press, budget, n_back > 0 ? turn_back : ChangeKeys(), n_back));
   }
-  state.cache.hold(std::move(block));
-  state.next_position -= n_back;
-  ++state.n_compressed;
+  sequence.cache.hold(std::move(block));
+  sequence.next_position -= n_back;
+  ++sequence.n_compressed;
   return {};
 }
 

@@ -36,16 +36,15 @@ Result<std::vector<Token>> Runner::context_of(const TaskInfo& task, const Sample
 // all.
 Result<std::vector<Generation>> Runner::answer(const TaskInfo& task, std::span<Side> sides,
                                                std::span<const Token> question) {
-  std::vector<Session*> sessions;
+  std::vector<Sequence*> sequences;
   std::vector<Sampler> samplers;
   for (Side& side : sides) {
-    CURDKV_CHECK(side.session.extend(question));
-    sessions.push_back(&side.session);
+    CURDKV_CHECK(executor_.extend(side.sequence, question));
+    sequences.push_back(&side.sequence);
     CURDKV_TRY(Sampler greedy, Sampler::create({}));
     samplers.push_back(std::move(greedy));
   }
-  CURDKV_TRY(BatchDecoder batch, BatchDecoder::create(model_, settings_.session));
-  return generate_together(batch, sessions, tokenizer_, samplers, n_predict(task));
+  return generate_together(executor_, sequences, tokenizer_, samplers, n_predict(task));
 }
 
 Prediction Runner::prediction_of(const TaskInfo& task, const Sample& sample, const Side& side,
@@ -70,30 +69,30 @@ Result<void> Runner::run(const TaskInfo& task, const Sample& sample, std::span<c
   CURDKV_TRY(const std::vector<Token> context, context_of(task, sample));
   CURDKV_TRY(const std::vector<Token> question, prompt_.question(sample.question, sample.answer_prefix));
   const int64_t n_all = std::ssize(context) + std::ssize(question) + n_predict(task);
-  const int64_t limit = settings_.session.n_ctx > 0 ? settings_.session.n_ctx : model_.info().n_ctx_train;
+  const int64_t limit = executor_.n_ctx();
   if (n_all > limit) {
-    return Error{ErrorCode::bad_input,
-                 sample.origin + ": field 'context' is too long: " + std::to_string(context.size()) +
-                     " tokens, with question and answer " + std::to_string(n_all) +
-                     (settings_.session.n_ctx > 0 ? ", and -c allows " : ", and the model's context holds ") +
-                     std::to_string(limit) + " (see --context-tokens)"};
+    return Error{
+        ErrorCode::bad_input,
+        sample.origin + ": field 'context' is too long: " + std::to_string(context.size()) +
+            " tokens, with question and answer " + std::to_string(n_all) +
+            (limit != model_.info().n_ctx_train ? ", and -c allows " : ", and the model's context holds ") +
+            std::to_string(limit) + " (see --context-tokens)"};
   }
   std::vector<Side> sides;
-  std::vector<PrefillTarget> targets;
-  PrefillOptions options;
+  std::vector<ReadTarget> targets;
+  ReadOptions options;
   options.progress = progress;
   for (const Press& press : presses) {
-    CURDKV_TRY(Session session, Session::create(model_, settings_.session));
-    sides.push_back({std::move(session), press});
+    sides.push_back({executor_.sequence(), press});
     if (press.needs_repeats() && options.repeats.empty()) {
       CURDKV_TRY(options.repeats, prompt_.repeats(context));
     }
   }
-  for (Side& side : sides) targets.push_back({&side.session, side.press});
-  CURDKV_TRY(const auto reports, prefill_together(targets, context, options));
+  for (Side& side : sides) targets.push_back({&side.sequence, side.press});
+  CURDKV_TRY(const auto reports, executor_.read_together(targets, context, options));
   for (size_t i = 0; i < sides.size(); ++i) {
     sides[i].report = reports[i];
-    sides[i].kv_bytes = sides[i].session.kv_bytes();
+    sides[i].kv_bytes = sides[i].sequence.kv_bytes();
   }
   CURDKV_TRY(const std::vector<Generation> answers, answer(task, sides, question));
   for (size_t i = 0; i < sides.size(); ++i) {

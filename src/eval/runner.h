@@ -4,7 +4,6 @@
 #include <functional>
 
 #include "curdkv/generate.h"
-#include "curdkv/session.h"
 #include "curdkv/text.h"
 #include "eval/metrics.h"
 #include "eval/prediction.h"
@@ -13,7 +12,6 @@
 namespace curdkv::eval {
 
 struct RunnerSettings {
-  SessionParams session;
   int64_t max_context = 0;  // LongBench: tokens of a document; longer ones lose their middle. 0: no limit
   int64_t n_predict = 0;  // tokens of an answer at most, if the task allows more; 0: no limit but the task's
   bool kvpress_lengths = false;  // LongBench: 20 tokens more, as kvpress allows
@@ -26,19 +24,21 @@ using PredictionSink = std::function<Result<void>(Prediction)>;
 class Runner {
  public:
   // The arguments must outlive the runner.
-  Runner(const Model& model, const Tokenizer& tokenizer, const Prompt& prompt, const RunnerSettings& settings)
-      : model_(model), tokenizer_(tokenizer), prompt_(prompt), settings_(settings) {}
+  // For answers that do not depend on which presses answer together, the executor decodes `in_company`.
+  Runner(const Model& model, Executor& executor, const Tokenizer& tokenizer, const Prompt& prompt,
+         const RunnerSettings& settings)
+      : model_(model), executor_(executor), tokenizer_(tokenizer), prompt_(prompt), settings_(settings) {}
 
   // Question-agnostic, as kvpress's pipeline: the context is compressed, then the question comes, then the
-  // answer is decoded greedily. Errors: bad_input if the context is too long for the model; as Session's.
+  // answer is decoded greedily. Errors: bad_input if the context is too long for the model; as Executor's.
   Result<void> run(const TaskInfo& task, const Sample& sample, std::span<const Press> presses,
                    const Progress& progress, const PredictionSink& sink);
 
  private:
   struct Side {
-    Session session;
+    Sequence sequence;
     Press press;
-    PrefillReport report = {};
+    ReadReport report = {};
     size_t kv_bytes = 0;  // of the compressed context
   };
   Result<std::vector<Token>> context_of(const TaskInfo& task, const Sample& sample) const;
@@ -50,6 +50,7 @@ class Runner {
   int64_t n_predict(const TaskInfo& task) const;
 
   const Model& model_;
+  Executor& executor_;
   const Tokenizer& tokenizer_;
   const Prompt& prompt_;
   RunnerSettings settings_;

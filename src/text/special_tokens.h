@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "curdkv/session.h"
+#include "curdkv/sequence.h"
 
 namespace curdkv {
 

@@ -8,7 +8,8 @@
 #include <cstdio>
 #include <numeric>
 
-#include "engine/session_impl.h"
+#include "cache/cache_type.h"
+#include "engine/limits.h"
 #include "support/must.h"
 
 namespace curdkv::testing {

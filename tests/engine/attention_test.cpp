@@ -6,9 +6,10 @@
 #include <cstring>
 #include <numeric>
 
+#include "cache/cache_type.h"
 #include "engine/attention_kernel.h"
+#include "engine/limits.h"
 #include "engine/ragged_attention.h"
-#include "engine/session_impl.h"
 #include "support/instruction_sets.h"
 #include "support/score.h"
 

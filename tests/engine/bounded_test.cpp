@@ -5,9 +5,10 @@
 
 #include <map>
 
+#include "cache/cache_type.h"
 #include "curdkv/text.h"
 #include "engine/determinism_checks.h"
-#include "engine/session_impl.h"
+#include "engine/limits.h"
 #include "support/tiny_model.h"
 
 namespace curdkv::testing {
@@ -30,12 +31,12 @@ std::vector<Token> tokens(int64_t n, uint32_t seed = 1) {
   return random_tokens(n, tiny().info().n_vocab, seed);
 }
 
-Session make_session(int64_t n_ctx = 0, CacheType type = CacheType::f16) {
-  SessionParams params;
+OneSequence make_session(int64_t n_ctx = 0, CacheType type = CacheType::f16) {
+  ExecutorParams params;
   params.n_threads = 2;
   params.n_ctx = n_ctx;
   params.type_k = params.type_v = type;
-  return must(Session::create(tiny(), params));
+  return must(OneSequence::create(tiny(), params));
 }
 
 Press budget_press(const std::string& name, int64_t budget, int64_t protect_last = 0) {
@@ -59,9 +60,9 @@ TEST(Compress, KeepsTheRowsThePressKeeps) {
     const CacheType type = named.type;
     SCOPED_TRACE(named.name);
     const Press press = budget_press("knorm", 100);
-    Session before = make_session(0, type), after = make_session(0, type);
-    must(before.prefill(tokens(400), press));
-    must(after.prefill(tokens(400), Press()));
+    OneSequence before = make_session(0, type), after = make_session(0, type);
+    must(before.read(tokens(400), press));
+    must(after.read(tokens(400), Press()));
     must(after.compress(press, 100));
     EXPECT_EQ(after.cache_lengths(), before.cache_lengths());
     EXPECT_EQ(after.kv_bytes_full(400),
@@ -78,14 +79,14 @@ TEST(Compress, KeepsTheRowsThePressKeeps) {
 }
 
 TEST(Compress, FreesMemoryAndVoidsMarks) {
-  Session session = make_session();
-  must(session.prefill(tokens(1000), Press()));
-  const Session::Mark mark = session.mark();
+  OneSequence session = make_session();
+  must(session.read(tokens(1000), Press()));
+  const Sequence::Mark mark = session.mark();
   const size_t full = session.kv_bytes();
   must(session.compress(make_press("curdkv", 0.5), 100));
   EXPECT_NEAR(static_cast<double>(session.kv_bytes()), 0.1 * static_cast<double>(full), 3000);
   expect_refused(session.rewind(mark), "compressed since");
-  const Session::Mark later = session.mark();
+  const Sequence::Mark later = session.mark();
   must(session.extend(tokens(10)));
   must(session.rewind(later));
   EXPECT_EQ(session.longest_head(), 100);
@@ -94,9 +95,9 @@ TEST(Compress, FreesMemoryAndVoidsMarks) {
 TEST(Compress, KeepsSinksAndProtectedRows) {
   // Rows are told apart by what their eviction does: all but the sinks and the last 20 of a head of 60 are
   // random.
-  Session kept = make_session(), all = make_session();
-  must(kept.prefill(tokens(60), Press()));
-  must(all.prefill(tokens(60), Press()));
+  OneSequence kept = make_session(), all = make_session();
+  must(kept.read(tokens(60), Press()));
+  must(all.read(tokens(60), Press()));
   must(kept.compress(budget_press("random+uniform", 1, 59), 59));   // protects all but the first
   must(all.compress(make_press("streamingllm:sinks=0", 0.5), 59));  // evicts the first
   must(kept.extend(tokens(8, 3)));
@@ -107,9 +108,9 @@ TEST(Compress, KeepsSinksAndProtectedRows) {
 // Without sinks every key is turned back alike, so nothing but the numbering may change.
 TEST(Compress, StreamingRenumbersPositions) {
   const Press press = budget_press("streamingllm:sinks=0", 64);
-  Session fixed = make_session(0, CacheType::f32), renumbered = make_session(0, CacheType::f32);
-  must(fixed.prefill(tokens(500), press));
-  must(renumbered.prefill(tokens(500), Press()));
+  OneSequence fixed = make_session(0, CacheType::f32), renumbered = make_session(0, CacheType::f32);
+  must(fixed.read(tokens(500), press));
+  must(renumbered.read(tokens(500), Press()));
   must(renumbered.compress(press, 64));
   EXPECT_EQ(renumbered.next_position(), 64);
   EXPECT_EQ(renumbered.n_tokens(), 500);
@@ -127,19 +128,19 @@ TEST(Compress, StreamingLeavesWhatAShorterContextMakes) {
   TinyModel shape;
   shape.n_layer = 1;
   const Model model = must(Model::load(write_tiny_model(shape, temp_path("one-layer"))));
-  SessionParams params;
+  ExecutorParams params;
   params.type_k = params.type_v = CacheType::f32;
   const std::vector<Token> context = random_tokens(500, model.info().n_vocab, 1);
   std::vector<Token> shorter(context.begin(), context.begin() + 4);
   shorter.insert(shorter.end(), context.end() - 60, context.end());
-  Session expected = must(Session::create(model, params));
-  must(expected.prefill(shorter, Press()));
+  OneSequence expected = must(OneSequence::create(model, params));
+  must(expected.read(shorter, Press()));
   must(expected.extend(random_tokens(20, model.info().n_vocab, 2)));
   // Whether the gap is made while reading or while generating.
   for (const Press& reading :
        {Press(), budget_press("streamingllm", 64), budget_press("streamingllm", 200)}) {
-    Session session = must(Session::create(model, params));
-    must(session.prefill(context, reading));
+    OneSequence session = must(OneSequence::create(model, params));
+    must(session.read(context, reading));
     must(session.compress(budget_press("streamingllm", 64), 64));
     EXPECT_EQ(session.next_position(), 64);
     must(session.extend(random_tokens(20, model.info().n_vocab, 2)));
@@ -148,8 +149,8 @@ TEST(Compress, StreamingLeavesWhatAShorterContextMakes) {
 }
 
 TEST(Compress, RefusesWhatItCannotDo) {
-  Session session = make_session();
-  must(session.prefill(tokens(100), Press()));
+  OneSequence session = make_session();
+  must(session.read(tokens(100), Press()));
   expect_refused(session.compress(Press(), 50), "'none'");
   expect_refused(session.compress(make_press("snapkv", 0.5), 50), "'snapkv' cannot bound");
   expect_refused(session.compress(make_press("mixkv", 0.5), 50), "'mixkv' cannot bound");
@@ -165,25 +166,25 @@ TEST(Compress, EveryPressThatNeedsNoQueriesCan) {
     const Press press = make_press(info.name, 0.5);
     if (!press.check_decode_budget(50)) continue;
     ++n_can;
-    Session session = make_session();
-    must(session.prefill(tokens(300), press));
+    OneSequence session = make_session();
+    must(session.read(tokens(300), press));
     must(session.compress(press, 50));
     EXPECT_LE(session.longest_head(), 50) << info.name;
     must(session.extend(tokens(5, 2)));
   }
   EXPECT_GE(n_can, 12);
-  Session session = make_session();  // a second stage needs the output projection, which is there
-  must(session.prefill(tokens(300), Press()));
+  OneSequence session = make_session();  // a second stage needs the output projection, which is there
+  must(session.read(tokens(300), Press()));
   must(session.compress(make_press("criticalkv+uniform:base=cur", 0.5), 50));
   EXPECT_EQ(session.longest_head(), 50);
 }
 
 TEST(Compress, CancelledChangesNothing) {
   std::atomic<bool> stop{false};
-  SessionParams params;
+  ExecutorParams params;
   params.stop = &stop;
-  Session session = must(Session::create(tiny(), params));
-  must(session.prefill(tokens(200), Press()));
+  OneSequence session = must(OneSequence::create(tiny(), params));
+  must(session.read(tokens(200), Press()));
   stop = true;
   const auto r = session.compress(make_press("curdkv", 0.5), 50);
   ASSERT_FALSE(r);
@@ -201,7 +202,7 @@ const Tokenizer& tokenizer() {
 }
 
 // The tiny model's own ends of turns must not stop it.
-Result<Generation> generate_long(Session& session, const DecodeBudget& bound, int64_t n,
+Result<Generation> generate_long(OneSequence& session, const DecodeBudget& bound, int64_t n,
                                  const std::function<void()>& each_token) {
   SamplingParams sampling;
   sampling.temperature = 2;
@@ -213,7 +214,7 @@ Result<Generation> generate_long(Session& session, const DecodeBudget& bound, in
   Generation all;
   while (static_cast<int64_t>(all.tokens.size()) < n) {
     options.n_predict = n - static_cast<int64_t>(all.tokens.size());
-    auto g = generate(session, tokenizer(), sampler, options);
+    auto g = generate(session.executor, session.sequence, tokenizer(), sampler, options);
     if (!g) return g;
     all.tokens.insert(all.tokens.end(), g->tokens.begin(), g->tokens.end());
     const Token some = 5;
@@ -225,9 +226,9 @@ Result<Generation> generate_long(Session& session, const DecodeBudget& bound, in
 
 TEST(DecodeBudget, HoldsAtEveryStep) {
   for (const char* name : {"adacurdkv", "knorm", "streamingllm", "lagkv:lag=16"}) {
-    Session session = make_session();
+    OneSequence session = make_session();
     const Press press = make_press(name, 0.5);
-    must(session.prefill(tokens(600), press));  // adaptive heads differ in length
+    must(session.read(tokens(600), press));  // adaptive heads differ in length
     size_t n_steps = 0;
     const DecodeBudget bound = {press, 64, 32};
     size_t bytes = 0;
@@ -244,31 +245,31 @@ TEST(DecodeBudget, HoldsAtEveryStep) {
 }
 
 TEST(DecodeBudget, StreamingGeneratesPastTheModelsContext) {
-  Session session = make_session(256);
+  OneSequence session = make_session(256);
   const Press press = make_press("streamingllm", 0.5);
-  must(session.prefill(tokens(100), press));
+  must(session.read(tokens(100), press));
   must(generate_long(session, {press, 64, 32}, 1000, [] {}));
   EXPECT_GT(session.n_tokens(), 1000);
   EXPECT_LT(session.next_position(), 256);
 
-  Session other = make_session(256);
-  must(other.prefill(tokens(100), press));
+  OneSequence other = make_session(256);
+  must(other.read(tokens(100), press));
   const auto r = generate_long(other, {make_press("knorm", 0.5), 64, 32}, 1000, [] {});
   ASSERT_FALSE(r);
   EXPECT_NE(r.error().message.find("do not fit the context of 256"), std::string::npos) << r.error().message;
 }
 
 TEST(QueryAware, TheQuestionIsScoredWithAndKept) {
-  Session session = make_session();
+  OneSequence session = make_session();
   std::vector<Token> all = tokens(400);
   const auto question = tokens(30, 2);
   all.insert(all.end(), question.begin(), question.end());
-  PrefillOptions options;
+  ReadOptions options;
   options.n_question = 30;
   for (const char* name : {"snapkv:window=16", "adasnapkv", "chunkkv", "pyramidkv", "curdkv"}) {
     const Press press = make_press(name, 0.8);
     session.clear();
-    must(session.prefill(all, press, options));
+    must(session.read(all, press, options));
     for (const auto& layer : session.kept_tokens()) {
       for (const auto& head : layer) {
         ASSERT_GE(head.size(), 31u);
@@ -279,27 +280,27 @@ TEST(QueryAware, TheQuestionIsScoredWithAndKept) {
   }
   const Press press = make_press("snapkv:window=16", 0.8);
   session.clear();
-  must(session.prefill(all, press, options));
+  must(session.read(all, press, options));
   const auto aware = session.kept_tokens();
   EXPECT_EQ(aware[0][0].size(), 79u + 30u) << "int(400 * (1 - 0.8)) of the context, and the question";
   session.clear();
-  must(session.prefill(tokens(400), press));
+  must(session.read(tokens(400), press));
   std::vector<int32_t> of_context = aware[2][0];
   of_context.resize(79);
   EXPECT_NE(of_context, session.kept_tokens()[2][0]) << "other queries, other tokens";
 
   session.clear();
   options.n_question = 430;
-  const auto r = session.prefill(all, press, options);
+  const auto r = session.read(all, press, options);
   ASSERT_FALSE(r);
   EXPECT_NE(r.error().message.find("at least one token of context"), std::string::npos);
 }
 
 TEST(ProtectLast, IsPartOfTheBudget) {
-  Session session = make_session();
+  OneSequence session = make_session();
   for (const char* name : {"knorm", "adacurdkv", "chunkcurdkv"}) {
     session.clear();
-    must(session.prefill(tokens(400), budget_press(name, 100, 60)));
+    must(session.read(tokens(400), budget_press(name, 100, 60)));
     size_t total = 0;
     for (const auto& head : session.kept_tokens()[1]) {
       ASSERT_GE(head.size(), 60u) << name;
@@ -310,21 +311,22 @@ TEST(ProtectLast, IsPartOfTheBudget) {
     EXPECT_NEAR(static_cast<double>(total), 300, name == std::string("chunkcurdkv") ? 120 : 0) << name;
   }
   session.clear();
-  must(session.prefill(tokens(50), budget_press("knorm", 10, 60)));  // more than there are
+  must(session.read(tokens(50), budget_press("knorm", 10, 60)));  // more than there are
   EXPECT_EQ(session.longest_head(), 50);
 }
 
 TEST(Together, EverySessionIsAsIfAlone) {
   std::vector<std::string> names = {"none", "adacurdkv", "snapkv", "h2o", "mixkv"};
-  std::vector<Session> sessions;
+  std::vector<OneSequence> sessions;
   for (size_t i = 0; i < names.size(); ++i) sessions.push_back(make_session());
-  std::vector<PrefillTarget> targets;
-  for (size_t i = 0; i < names.size(); ++i) targets.push_back({&sessions[i], make_press(names[i], 0.6)});
-  const auto reports = must(prefill_together(targets, tokens(500)));
+  std::vector<ReadTarget> targets;
+  for (size_t i = 0; i < names.size(); ++i)
+    targets.push_back({&sessions[i].sequence, make_press(names[i], 0.6)});
+  const auto reports = must(sessions[0].executor.read_together(targets, tokens(500)));
   ASSERT_EQ(reports.size(), names.size());
   for (size_t i = 0; i < names.size(); ++i) {
-    Session alone = make_session();
-    const PrefillReport report = must(alone.prefill(tokens(500), targets[i].press));
+    OneSequence alone = make_session();
+    const ReadReport report = must(alone.read(tokens(500), targets[i].press));
     EXPECT_EQ(report.n_tokens, reports[i].n_tokens);
     EXPECT_EQ(alone.kept_tokens(), sessions[i].kept_tokens()) << names[i];
     EXPECT_EQ(largest_difference(alone.logits(), sessions[i].logits()), 0);
@@ -332,11 +334,11 @@ TEST(Together, EverySessionIsAsIfAlone) {
     must(sessions[i].extend(tokens(20, 2)));
     EXPECT_EQ(largest_difference(alone.logits(), sessions[i].logits()), 0) << names[i];
   }
-  Session f32 = make_session(0, CacheType::f32), f16 = make_session();
-  const PrefillTarget mixed[] = {{&f16, Press()}, {&f32, Press()}};
-  const auto r = prefill_together(mixed, tokens(20));
+  OneSequence f32 = make_session(0, CacheType::f32), f16 = make_session();
+  const ReadTarget mixed[] = {{&f16.sequence, Press()}, {&f32.sequence, Press()}};
+  const auto r = f16.executor.read_together(mixed, tokens(20));
   ASSERT_FALSE(r);
-  EXPECT_NE(r.error().message.find("one cache type"), std::string::npos);
+  EXPECT_NE(r.error().message.find("another model or cache type"), std::string::npos);
 }
 
 // Against tests/reference/kvzip.py, which runs both readings in numpy on a model of its own.
@@ -352,20 +354,20 @@ TEST(KvZip, KeepsWhatTheReferenceKeeps) {
     return std::vector<int32_t>(data, data + ggml_nelements(t));
   };
   const std::vector<Token> context = ints("context");
-  PrefillOptions options;
+  ReadOptions options;
   for (int i = 0; i < 3; ++i) {
     const auto stretch = ints("repeat" + std::to_string(i) + ".stretch");
     options.repeats.push_back({stretch[0], stretch[1], ints("repeat" + std::to_string(i) + ".tokens")});
   }
-  SessionParams params;
+  ExecutorParams params;
   params.n_threads = 2;
   params.n_batch = 64;
   params.type_k = params.type_v = CacheType::f32;
-  Session session = must(Session::create(model, params));
+  OneSequence session = must(OneSequence::create(model, params));
   int n_compared = 0;
   for (const int percent : {30, 50, 70, 90}) {
     session.clear();
-    must(session.prefill(context, make_press("kvzip", percent / 100.0), options));
+    must(session.read(context, make_press("kvzip", percent / 100.0), options));
     for (size_t il = 0; il < 2; ++il) {
       const std::string name = "kept.r" + std::to_string(percent) + "." + std::to_string(il);
       if (ggml_get_tensor(ctx, name.c_str()) == nullptr) continue;  // a tie at the border
@@ -383,7 +385,7 @@ TEST(KvZip, KeepsWhatTheReferenceKeeps) {
 
   options.repeats.clear();
   session.clear();
-  const auto r = session.prefill(context, make_press("kvzip", 0.5), options);
+  const auto r = session.read(context, make_press("kvzip", 0.5), options);
   ASSERT_FALSE(r);
   EXPECT_NE(r.error().message.find("given nothing to repeat"), std::string::npos);
 }
@@ -391,14 +393,14 @@ TEST(KvZip, KeepsWhatTheReferenceKeeps) {
 TEST(KvZip, SameBitsForAnyThreadsAndChunks) {
   const Prompt prompt = must(Prompt::create(tokenizer(), true));
   const std::vector<Token> context = tokens(500);
-  PrefillOptions options;
+  ReadOptions options;
   options.repeats = must(prompt.repeats(context));
   std::optional<Outcome> first;
   for (const auto& [n_threads, n_batch] : {std::pair{1, 512}, {2, 64}, {2, 192}}) {
-    SessionParams params;
+    ExecutorParams params;
     params.n_threads = n_threads;
     params.n_batch = n_batch;
-    Session session = must(Session::create(tiny(), params));
+    OneSequence session = must(OneSequence::create(tiny(), params));
     const Outcome o = answer(session, context, tokens(20, 2), make_press("kvzip", 0.6), options);
     if (!first) first = o;
     EXPECT_EQ(o, *first) << n_threads << " threads, chunks of " << n_batch;

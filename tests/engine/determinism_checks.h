@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "curdkv/generate.h"
-#include "support/must.h"
+#include "support/one_sequence.h"
 
 namespace curdkv::testing {
 
@@ -19,7 +19,7 @@ inline Token argmax(std::span<const float> logits) {
   return static_cast<Token>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
-inline std::vector<Token> greedy(Session& session, int64_t n) {
+inline std::vector<Token> greedy(OneSequence& session, int64_t n) {
   std::vector<Token> out;
   for (int64_t i = 0; i < n; ++i) {
     out.push_back(argmax(session.logits()));
@@ -28,11 +28,11 @@ inline std::vector<Token> greedy(Session& session, int64_t n) {
   return out;
 }
 
-inline Outcome answer(Session& session, std::span<const Token> context, std::span<const Token> question,
-                      const Press& press, const PrefillOptions& options = {}) {
+inline Outcome answer(OneSequence& session, std::span<const Token> context, std::span<const Token> question,
+                      const Press& press, const ReadOptions& options = {}) {
   session.clear();
   Outcome o;
-  must(session.prefill(context, press, options));
+  must(session.read(context, press, options));
   o.kept = session.kept_tokens();
   o.prefill_logits.assign(session.logits().begin(), session.logits().end());
   must(session.extend(question));
@@ -47,10 +47,10 @@ inline void expect_same_for_threads_and_chunks(
     std::initializer_list<std::pair<int, int64_t>> threads_and_chunks) {
   std::optional<Outcome> first;
   for (const auto& [n_threads, n_batch] : threads_and_chunks) {
-    SessionParams params;
+    ExecutorParams params;
     params.n_threads = n_threads;
     params.n_batch = n_batch;
-    Session session = must(Session::create(model, params));
+    OneSequence session = must(OneSequence::create(model, params));
     const Outcome o = answer(session, context, question, press);
     if (!first) first = o;
     SCOPED_TRACE(::testing::Message() << n_threads << " threads, chunks of " << n_batch);
@@ -64,10 +64,10 @@ inline void expect_same_for_threads_and_chunks(
 // Compressing layer by layer is compressing after a full prefill.
 inline void expect_layerwise_is_exact(const Model& model, std::span<const Token> context,
                                       std::span<const Token> question, const Press& press) {
-  SessionParams params;
+  ExecutorParams params;
   params.n_threads = 2;
-  Session session = must(Session::create(model, params));
-  PrefillOptions late;
+  OneSequence session = must(OneSequence::create(model, params));
+  ReadOptions late;
   late.compress_at_end = true;
   EXPECT_EQ(answer(session, context, question, press), answer(session, context, question, press, late));
 }
@@ -75,13 +75,13 @@ inline void expect_layerwise_is_exact(const Model& model, std::span<const Token>
 // After rewind(), a question is answered as if no other had come before.
 inline void expect_rewind_forgets(const Model& model, std::span<const Token> context,
                                   std::span<const Token> question, const Press& press) {
-  SessionParams params;
+  ExecutorParams params;
   params.n_threads = 2;
-  Session session = must(Session::create(model, params));
+  OneSequence session = must(OneSequence::create(model, params));
   const Outcome alone = answer(session, context, question, press);
   session.clear();
-  must(session.prefill(context, press));
-  const Session::Mark mark = session.mark();
+  must(session.read(context, press));
+  const Sequence::Mark mark = session.mark();
   const std::vector<Token> other =
       random_tokens(300, model.info().n_vocab, 99);  // long: the cache has to grow
   must(session.extend(other));

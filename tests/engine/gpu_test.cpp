@@ -5,6 +5,7 @@
 #include "bench/llama_cpp.h"
 #include "engine/determinism_checks.h"
 #include "model/weights.h"
+#include "support/one_sequence.h"
 #include "support/stages.h"
 #include "support/tiny_model.h"
 
@@ -61,10 +62,10 @@ void expect_libllamas_logits(const std::string& path, int n_gpu_layers, CacheTyp
   const auto tokens = random_tokens(300, oracle->n_vocab());
   const auto expected = oracle->extend(tokens, true);
   const Model model = load(path, n_gpu_layers);
-  SessionParams params;
+  ExecutorParams params;
   params.n_batch = 128;
   params.type_k = params.type_v = type;
-  Session session = must(Session::create(model, params));
+  OneSequence session = must(OneSequence::create(model, params));
   const Stages worst = compare_stages(session, tokens, expected, relative_difference);
   EXPECT_LE(worst.prefill, bar);
   EXPECT_LE(worst.extend, bar);
@@ -108,7 +109,7 @@ TEST_P(GpuPress, KeepsWhatItKeepsOnTheCpu) {
   const std::string path = write(shape("llama"));
   const auto context = random_tokens(330, 256, 1), question = random_tokens(20, 256, 2);
   const Press press = make_press(GetParam(), 0.6);
-  PrefillOptions options;
+  ReadOptions options;
   if (press.needs_repeats()) {
     for (int64_t first = 0; first < 330; first += 110)
       options.repeats.push_back({first, 110, {context.begin() + first, context.begin() + first + 110}});
@@ -116,7 +117,7 @@ TEST_P(GpuPress, KeepsWhatItKeepsOnTheCpu) {
   std::vector<Outcome> outcomes;
   for (const int n_gpu_layers : {0, kAllLayers}) {
     const Model model = load(path, n_gpu_layers);
-    Session session = must(Session::create(model, {}));
+    OneSequence session = must(OneSequence::create(model, {}));
     outcomes.push_back(answer(session, context, question, press, options));
   }
   const Outcome &expected = outcomes[0], &got = outcomes[1];
@@ -155,8 +156,8 @@ TEST_F(Gpu, GrowsAndShrinksAsOnTheCpu) {
   std::vector<std::vector<float>> logits;
   for (const int n_gpu_layers : {0, kAllLayers}) {
     const Model model = load(path, n_gpu_layers);
-    Session session = must(Session::create(model, {}));
-    must(session.prefill(context, make_press("adacurdkv", 0.5)));
+    OneSequence session = must(OneSequence::create(model, {}));
+    must(session.read(context, make_press("adacurdkv", 0.5)));
     must(session.extend(more));
     must(session.compress(make_press("streamingllm", 0.5), 64));
     must(session.extend(std::span(more).first(10)));

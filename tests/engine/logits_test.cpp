@@ -6,6 +6,7 @@
 
 #include "curdkv/generate.h"
 #include "engine/logits.h"
+#include "support/one_sequence.h"
 #include "support/score.h"
 #include "support/tiny_model.h"
 
@@ -46,8 +47,8 @@ TEST(Logits, DamageInAnyTensorIsAnErrorOfThePrefill) {
         for (const int64_t n : {3, 300}) {
           SCOPED_TRACE(::testing::Message()
                        << ggml_type_name(type) << " " << tensor << " " << with << ", " << n);
-          Session session = must(Session::create(model, {}));
-          expect_no_numbers(session.prefill(random_tokens(n, 100, 1), make_press("mixkv", 0.5)));
+          OneSequence session = must(OneSequence::create(model, {}));
+          expect_no_numbers(session.read(random_tokens(n, 100, 1), make_press("mixkv", 0.5)));
           EXPECT_TRUE(session.logits().empty());
           EXPECT_EQ(session.n_tokens(), 0);
         }
@@ -60,12 +61,12 @@ TEST(Logits, DamageInAnyTensorIsAnErrorOfThePrefill) {
 TEST(Logits, ABadTokenIsAnErrorOfWhatItIsIn) {
   for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_Q8_0}) {
     const Model model = spoiled_model(type, "token_embd.weight", kNan);
-    Session session = must(Session::create(model, {})), other = must(Session::create(model, {}));
+    OneSequence session = must(OneSequence::create(model, {})), other = must(OneSequence::create(model, {}));
     // A whole tile, as it is token 0 that pads.
     const std::vector<Token> context(kTileTokens, 5);
-    must(session.prefill(context, Press()));
-    must(other.prefill(context, Press()));
-    const Session::Mark mark = session.mark();
+    must(session.read(context, Press()));
+    must(other.read(context, Press()));
+    const Sequence::Mark mark = session.mark();
     const std::vector<float> before(session.logits().begin(), session.logits().end());
     for (const std::vector<Token>& bad : {std::vector<Token>{0}, {1, 2, 0}}) {
       expect_no_numbers(session.extend(bad));
@@ -77,9 +78,8 @@ TEST(Logits, ABadTokenIsAnErrorOfWhatItIsIn) {
       }));
       must(session.rewind(mark));
     }
-    BatchDecoder batch = must(BatchDecoder::create(model, {}));
-    std::vector<Session*> both = {&other, &session};
-    expect_no_numbers(batch.decode(both, std::vector<Token>{4, 0}));
+    Sequence* both[] = {&other.sequence, &session.sequence};
+    expect_no_numbers(decode_together(other.executor, both, std::vector<Token>{4, 0}));
     EXPECT_EQ(session.n_tokens(), kTileTokens);
     EXPECT_EQ(other.n_tokens(), kTileTokens) << "nothing is appended to any";
   }

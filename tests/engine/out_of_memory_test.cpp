@@ -6,11 +6,10 @@
 #include <cstdlib>
 #include <optional>
 
-#include "curdkv/batch.h"
 #include "curdkv/generate.h"
 #include "curdkv/text.h"
 #include "support/failing_allocations.h"
-#include "support/must.h"
+#include "support/one_sequence.h"
 #include "support/tiny_model.h"
 
 namespace curdkv::testing {
@@ -38,7 +37,7 @@ std::vector<Token> tokens(int64_t n, uint32_t seed = 3) {
 
 using Logits = std::vector<float>;
 
-Logits logits_of(const Session& s) {
+Logits logits_of(const OneSequence& s) {
   return {s.logits().begin(), s.logits().end()};
 }
 
@@ -81,8 +80,8 @@ struct Case {
   int n_threads = 2;
 };
 
-SessionParams params_of(const Case& c) {
-  SessionParams p;
+ExecutorParams params_of(const Case& c) {
+  ExecutorParams p;
   p.n_threads = c.n_threads;
   p.n_batch = 64;
   p.prefill_kernel = c.kernel;
@@ -90,8 +89,8 @@ SessionParams params_of(const Case& c) {
   return p;
 }
 
-PrefillOptions options_for(const Press& press, const std::vector<Token>& context) {
-  PrefillOptions options;
+ReadOptions options_for(const Press& press, const std::vector<Token>& context) {
+  ReadOptions options;
   if (press.needs_repeats()) options.repeats = {{0, 100, {context.begin(), context.begin() + 110}}};
   return options;
 }
@@ -105,7 +104,7 @@ TEST(OutOfMemory, LoadingAModel) {
 TEST(OutOfMemory, MakingASession) {
   model();
   for (const Case& c : {Case{"none"}, Case{"none", PrefillKernel::onednn}}) {
-    with_each_failing([&] { return Session::create(model(), params_of(c)); }, [](const auto&) {});
+    with_each_failing([&] { return OneSequence::create(model(), params_of(c)); }, [](const auto&) {});
   }
 }
 
@@ -116,20 +115,20 @@ TEST_P(Presses, Prefill) {
   const Case& c = GetParam();
   const Press press = make_press(c.press, 0.5);
   const auto context = tokens(200);
-  const PrefillOptions options = options_for(press, context);
-  Session fresh = must(Session::create(model(), params_of(c)));
-  must(fresh.prefill(context, press, options));
+  const ReadOptions options = options_for(press, context);
+  OneSequence fresh = must(OneSequence::create(model(), params_of(c)));
+  must(fresh.read(context, press, options));
   const Logits expected = logits_of(fresh);
-  std::optional<Session> session;
-  const auto start = [&] { session = must(Session::create(model(), params_of(c))); };
+  std::optional<OneSequence> session;
+  const auto start = [&] { session = must(OneSequence::create(model(), params_of(c))); };
   start();
-  with_each_failing([&] { return session->prefill(context, press, options); },
+  with_each_failing([&] { return session->read(context, press, options); },
                     [&](const auto& outcome) {
                       const bool failed = !outcome;
                       if (failed) {
                         EXPECT_EQ(session->n_tokens(), 0);
                         EXPECT_TRUE(session->logits().empty());
-                        must(session->prefill(context, press, options));
+                        must(session->read(context, press, options));
                       }
                       EXPECT_EQ(logits_of(*session), expected);
                       start();
@@ -140,9 +139,9 @@ TEST_P(Presses, Prefill) {
 TEST_P(Presses, Extend) {
   const Case& c = GetParam();
   const auto context = tokens(140), question = tokens(70, 5), one = tokens(1, 6);
-  Session session = must(Session::create(model(), params_of(c)));
+  OneSequence session = must(OneSequence::create(model(), params_of(c)));
   const Press press = make_press(c.press, 0.5);
-  must(session.prefill(context, press, options_for(press, context)));
+  must(session.read(context, press, options_for(press, context)));
   const auto ask = [&]() -> Result<void> {
     if (auto done = session.extend(question); !done) return done;
     for (int i = 0; i < 3; ++i) {
@@ -150,7 +149,7 @@ TEST_P(Presses, Extend) {
     }
     return {};
   };
-  const Session::Mark mark = session.mark();
+  const Sequence::Mark mark = session.mark();
   must(ask());
   const Logits expected = logits_of(session);
   must(session.rewind(mark));
@@ -174,12 +173,12 @@ INSTANTIATE_TEST_SUITE_P(OutOfMemory, Presses,
 
 // The cache grows layer by layer, and may stop in the middle.
 TEST(OutOfMemory, GrowingTheCache) {
-  SessionParams params;
+  ExecutorParams params;
   const auto context = tokens(100), many = tokens(600, 9), one = tokens(1, 6);
-  std::optional<Session> session;
+  std::optional<OneSequence> session;
   const auto start = [&] {
-    session = must(Session::create(model(), params));
-    must(session->prefill(context, Press()));
+    session = must(OneSequence::create(model(), params));
+    must(session->read(context, Press()));
     must(session->extend(one));
     must(session->extend(one));
   };
@@ -202,10 +201,10 @@ TEST(OutOfMemory, GrowingTheCache) {
 TEST(OutOfMemory, Compress) {
   const auto context = tokens(140);
   const Press press = make_press("curdkv", 0.5);
-  std::optional<Session> session;
+  std::optional<OneSequence> session;
   const auto start = [&] {
-    session = must(Session::create(model(), params_of({"curdkv"})));
-    must(session->prefill(context, Press()));
+    session = must(OneSequence::create(model(), params_of({"curdkv"})));
+    must(session->read(context, Press()));
   };
   start();
   with_each_failing([&] { return session->compress(press, 60); },
@@ -225,15 +224,16 @@ TEST(OutOfMemory, Generate) {
   GenerateOptions options;
   options.n_predict = 6;
   options.decode_budget = {make_press("streamingllm", 0.5), 40, 3};
-  Session session = must(Session::create(model(), params_of({"none"})));
+  OneSequence session = must(OneSequence::create(model(), params_of({"none"})));
   const auto start = [&] {
     session.clear();
-    must(session.prefill(tokens(41), Press()));
+    must(session.read(tokens(41), Press()));
   };
   start();
-  const std::string expected = must(generate(session, tokenizer, sampler, options)).text;
+  const std::string expected =
+      must(generate(session.executor, session.sequence, tokenizer, sampler, options)).text;
   start();
-  with_each_failing([&] { return generate(session, tokenizer, sampler, options); },
+  with_each_failing([&] { return generate(session.executor, session.sequence, tokenizer, sampler, options); },
                     [&](const auto& outcome) {
                       if (outcome) {
                         EXPECT_EQ(outcome->text, expected);
@@ -244,34 +244,34 @@ TEST(OutOfMemory, Generate) {
 
 // After an error no sequence has got its token.
 TEST(OutOfMemory, DecodingInStep) {
-  std::vector<Session> sessions;
-  std::vector<Session*> pointers;
+  std::vector<OneSequence> sessions;
+  std::vector<Sequence*> pointers;
   for (const int64_t n : {100, 70, 30}) {
-    sessions.push_back(must(Session::create(model(), {})));
-    must(sessions.back().prefill(tokens(n), make_press("adacurdkv", n > 30 ? 0.5 : 0)));
+    sessions.push_back(must(OneSequence::create(model(), {})));
+    must(sessions.back().read(tokens(n), make_press("adacurdkv", n > 30 ? 0.5 : 0)));
   }
-  for (Session& s : sessions) pointers.push_back(&s);
-  std::vector<Session::Mark> marks;
-  for (Session& s : sessions) marks.push_back(s.mark());
-  SessionParams params;
+  for (OneSequence& s : sessions) pointers.push_back(&s.sequence);
+  std::vector<Sequence::Mark> marks;
+  for (OneSequence& s : sessions) marks.push_back(s.mark());
+  ExecutorParams params;
   params.n_threads = 2;
-  std::optional<BatchDecoder> batch(must(BatchDecoder::create(model(), params)));
+  std::optional<Executor> executor(must(Executor::create(model(), params)));
   const auto next = tokens(3);
-  must(batch->decode(pointers, next));
+  must(decode_together(*executor, pointers, next));
   const Logits expected = logits_of(sessions[2]);
   const auto back = [&](bool anew) {
     for (size_t i = 0; i < sessions.size(); ++i) must(sessions[i].rewind(marks[i]));
-    if (anew) batch.emplace(must(BatchDecoder::create(model(), params)));
+    if (anew) executor.emplace(must(Executor::create(model(), params)));
   };
   for (const bool anew : {true, false}) {
     back(anew);
-    with_each_failing([&] { return batch->decode(pointers, next); },
+    with_each_failing([&] { return decode_together(*executor, pointers, next); },
                       [&](const auto& outcome) {
                         const bool failed = !outcome;
                         if (failed) {
                           EXPECT_EQ(sessions[0].n_tokens(), 100);
                           EXPECT_EQ(sessions[2].n_tokens(), 30);
-                          must(batch->decode(pointers, next));
+                          must(decode_together(*executor, pointers, next));
                         }
                         EXPECT_EQ(logits_of(sessions[2]), expected);
                         back(anew);

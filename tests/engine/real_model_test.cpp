@@ -8,6 +8,7 @@
 #include "support/agreement.h"
 #include "support/golden.h"
 #include "support/instruction_sets.h"
+#include "support/one_sequence.h"
 #include "support/real_model.h"
 #include "support/score.h"
 
@@ -43,17 +44,17 @@ TEST_F(RealModel, LogitsAgreeWithLibllama) {
   ASSERT_NE(oracle, nullptr);
   const auto expected = oracle->extend(tokens, true);
   ASSERT_EQ(expected.size(), tokens.size());
-  SessionParams params;
+  ExecutorParams params;
   params.n_threads = 2;
   params.prefill_kernel = PrefillKernel::ggml;
-  Session session = must(Session::create(*model_, params));
+  OneSequence session = must(OneSequence::create(*model_, params));
 
   Agreement prefill;
-  PrefillOptions options;
+  ReadOptions options;
   options.logits = [&](int64_t position, std::span<const float> logits) {
     prefill.add(expected[static_cast<size_t>(position)], logits);
   };
-  must(session.prefill(tokens, Press(), options));
+  must(session.read(tokens, Press(), options));
   prefill.print("prefill against libllama's batches:");
   EXPECT_LE(prefill.mean_kl(), 1e-4);
   EXPECT_GE(prefill.agreement(), 0.995);
@@ -77,12 +78,12 @@ TEST_F(RealModel, LogitsAgreeWithLibllama) {
 
   // So do our own kernels' prefills.
   params.prefill_kernel = PrefillKernel::automatic;
-  Session fast = must(Session::create(*model_, params));
+  OneSequence fast = must(OneSequence::create(*model_, params));
   Agreement own;
   options.logits = [&](int64_t position, std::span<const float> logits) {
     own.add(expected[static_cast<size_t>(position)], logits);
   };
-  must(fast.prefill(tokens, Press(), options));
+  must(fast.read(tokens, Press(), options));
   own.print("prefill by our own kernels against libllama's:");
   EXPECT_LE(own.mean_kl(), 1.25 * theirs.mean_kl());
 }
@@ -97,12 +98,12 @@ TEST_F(RealModel, SameAnswerForAnyThreadsAndChunks) {
 // decoding is 0.003 from its batches. So the same answer is read with each, and the distributions of its
 // tokens are compared.
 TEST_F(RealModel, SameDistributionsWithEveryInstructionSet) {
-  SessionParams params;
+  ExecutorParams params;
   params.n_threads = 2;
   params.prefill_kernel = PrefillKernel::ggml;
-  Session session = must(Session::create(*model_, params));
+  OneSequence session = must(OneSequence::create(*model_, params));
   std::vector<Token> text = question();
-  must(session.prefill(document(700), make_press("adacurdkv", 0.6)));
+  must(session.read(document(700), make_press("adacurdkv", 0.6)));
   must(session.extend(text));
   for (const Token t : greedy(session, 64)) text.push_back(t);
 
@@ -110,7 +111,7 @@ TEST_F(RealModel, SameDistributionsWithEveryInstructionSet) {
   std::vector<std::vector<std::vector<int32_t>>> kept;
   with_every_instruction_set([&] {
     session.clear();
-    must(session.prefill(document(700), make_press("adacurdkv", 0.6)));
+    must(session.read(document(700), make_press("adacurdkv", 0.6)));
     if (kept.empty()) kept = session.kept_tokens();
     EXPECT_EQ(session.kept_tokens(), kept);
     std::vector<std::vector<float>> logits;

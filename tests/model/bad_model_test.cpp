@@ -8,7 +8,7 @@
 #include <sstream>
 
 #include "curdkv/text.h"
-#include "support/must.h"
+#include "support/one_sequence.h"
 #include "support/tiny_model.h"
 
 namespace curdkv::testing {
@@ -38,9 +38,9 @@ bool try_model(const std::string& path) {
   const auto prompt = Prompt::create(*tokenizer, true);
   const auto tokens = tokenizer->tokenize("the king in the north", false, true);
   if (!tokens || tokens->empty()) return false;
-  auto session = Session::create(*model, {});
+  auto session = OneSequence::create(*model, {});
   if (!session) return false;
-  if (!session->prefill(*tokens, make_press("adacurdkv", 0.5))) return false;
+  if (!session->read(*tokens, make_press("adacurdkv", 0.5))) return false;
   if (prompt) {
     if (const auto q = prompt->question("who?")) (void)session->extend(*q);
   }

@@ -5,7 +5,7 @@
 
 #include "bench/llama_cpp.h"
 #include "model/weights.h"
-#include "support/must.h"
+#include "support/one_sequence.h"
 #include "support/stages.h"
 #include "support/tiny_model.h"
 
@@ -60,12 +60,12 @@ void expect_libllamas_logits(const Case& c, ggml_type oracle_type, CacheType typ
   ASSERT_EQ(expected.size(), tokens.size());
 
   const Model model = must(Model::load(path));
-  SessionParams params;
+  ExecutorParams params;
   params.n_threads = 2;
   params.n_batch = 128;
   params.type_k = params.type_v = type;
   params.prefill_kernel = kernel;
-  Session session = must(Session::create(model, params));
+  OneSequence session = must(OneSequence::create(model, params));
   const Stages worst = compare_stages(session, tokens, expected, largest_difference);
   EXPECT_LE(worst.prefill, bar);
   EXPECT_LE(worst.extend, bar);
@@ -98,8 +98,8 @@ TEST(ParityOfKeys, WhatLibllamaIgnoresChangesNothing) {
   };
   const auto ours = [&](const std::string& path) {
     const Model model = must(Model::load(path));
-    Session session = must(Session::create(model, {}));
-    must(session.prefill(tokens, Press()));
+    OneSequence session = must(OneSequence::create(model, {}));
+    must(session.read(tokens, Press()));
     return std::vector<float>(session.logits().begin(), session.logits().end());
   };
   for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
@@ -131,15 +131,15 @@ std::string write_model_of(ggml_type type) {
   return write_tiny_model(tiny, temp_path(std::string(ggml_type_name(type)) + ".gguf"));
 }
 
-Session prefilled(const Model& model, PrefillKernel kernel, std::span<const Token> tokens,
-                  const LogitsSink& sink) {
-  SessionParams params;
+OneSequence prefilled(const Model& model, PrefillKernel kernel, std::span<const Token> tokens,
+                      const LogitsSink& sink) {
+  ExecutorParams params;
   params.n_threads = 2;
   params.prefill_kernel = kernel;
-  Session session = must(Session::create(model, params));
-  PrefillOptions options;
+  OneSequence session = must(OneSequence::create(model, params));
+  ReadOptions options;
   options.logits = sink;
-  must(session.prefill(tokens, Press(), options));
+  must(session.read(tokens, Press(), options));
   return session;
 }
 
@@ -150,7 +150,7 @@ TEST_P(WeightTypes, RunAndAgreeWithLibllama) {
   const auto tokens = random_tokens(96, oracle->n_vocab());
   const auto expected = oracle->extend(tokens, false);
   const Model model = must(Model::load(path));
-  const Session session = prefilled(model, PrefillKernel::ggml, tokens, {});
+  const OneSequence session = prefilled(model, PrefillKernel::ggml, tokens, {});
   EXPECT_LE(largest_difference(session.logits(), expected[0]), 0.15);
 }
 
@@ -174,9 +174,9 @@ TEST_P(WeightTypes, OwnKernelsAreAsExactAsLibllamas) {
   double their_error = 0;
   for (size_t t = 0; t < exact.size(); ++t) their_error += squared_error(exact[t], theirs[t]);
   for (const PrefillKernel kernel : {PrefillKernel::automatic, PrefillKernel::int8, PrefillKernel::onednn}) {
-    SessionParams params;
+    ExecutorParams params;
     params.prefill_kernel = kernel;
-    if (!Session::create(model, params)) continue;  // not on this processor, or not in this build
+    if (!OneSequence::create(model, params)) continue;  // not on this processor, or not in this build
     double our_error = 0;
     prefilled(model, kernel, tokens, [&](int64_t position, std::span<const float> logits) {
       our_error += squared_error(exact[static_cast<size_t>(position)], logits);
@@ -208,8 +208,8 @@ TEST(Weights, MappedAndCopiedGiveTheSame) {
     ModelParams params;
     params.use_mmap = use_mmap;
     const Model model = must(Model::load(path, params));
-    Session session = must(Session::create(model, {}));
-    must(session.prefill(random_tokens(50, 256), Press()));
+    OneSequence session = must(OneSequence::create(model, {}));
+    must(session.read(random_tokens(50, 256), Press()));
     logits.emplace_back(session.logits().begin(), session.logits().end());
   }
   EXPECT_EQ(logits[0], logits[1]);

@@ -13,7 +13,7 @@ cmake --build "$work/build" >/dev/null
 "$work/prefix/bin/curdkv" --version
 library=$(find "$work/prefix" -name libcurdkv.so)
 symbols=$(nm -DC --defined-only "$library")
-grep -q ' curdkv::Session::prefill' <<<"$symbols" || { echo "Session::prefill is not among the library's symbols"; exit 1; }
+grep -q ' curdkv::Executor::read' <<<"$symbols" || { echo "Executor::read is not among the library's symbols"; exit 1; }
 if grep -E ' [A-Za-z] (ggml|llama)_' <<<"$symbols"; then
   echo "these symbols of ggml or libllama are visible"
   exit 1

@@ -6,8 +6,8 @@
 #include <random>
 #include <vector>
 
+#include "curdkv/executor.h"
 #include "curdkv/press.h"
-#include "curdkv/session.h"
 
 namespace curdkv::testing {
 

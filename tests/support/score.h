@@ -5,8 +5,9 @@
 
 #include <random>
 
+#include "cache/cache_type.h"
 #include "engine/layer_scoring.h"
-#include "engine/session_impl.h"
+#include "engine/limits.h"
 #include "press/scorer.h"
 #include "support/must.h"
 

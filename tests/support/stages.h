@@ -1,9 +1,9 @@
-// A session's logits against expected ones, by the way they were computed.
+// A sequence's logits against expected ones, by the way they were computed.
 #pragma once
 
 #include <algorithm>
 
-#include "support/must.h"
+#include "support/one_sequence.h"
 
 namespace curdkv::testing {
 
@@ -15,7 +15,7 @@ struct Stages {
 // Reads tokens in all three ways: 200 as a context, 70 in one go and the rest one at a time, at least 271.
 // expected: logits after every token. difference(got, expected) as largest_difference().
 template <typename Difference>
-Stages compare_stages(Session& session, std::span<const Token> tokens,
+Stages compare_stages(OneSequence& session, std::span<const Token> tokens,
                       const std::vector<std::vector<float>>& expected, const Difference& difference) {
   Stages worst;
   const auto sink_of = [&](double& most) -> LogitsSink {
@@ -23,9 +23,9 @@ Stages compare_stages(Session& session, std::span<const Token> tokens,
       most = std::max(most, difference(logits, expected[static_cast<size_t>(position)]));
     };
   };
-  PrefillOptions options;
+  ReadOptions options;
   options.logits = sink_of(worst.prefill);
-  must(session.prefill(tokens.first(200), Press(), options));
+  must(session.read(tokens.first(200), Press(), options));
   must(session.extend(tokens.subspan(200, 70), sink_of(worst.extend)));
   for (size_t i = 270; i < tokens.size(); ++i) {
     must(session.extend(tokens.subspan(i, 1)));

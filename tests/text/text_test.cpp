@@ -7,7 +7,7 @@
 #include <set>
 
 #include "curdkv/generate.h"
-#include "support/must.h"
+#include "support/one_sequence.h"
 #include "support/tiny_model.h"
 
 namespace curdkv::testing {
@@ -99,15 +99,16 @@ TEST(Sampler, GreedyAndSeeded) {
 
 TEST(Generate, StreamsWhatItReturns) {
   const Model model = must(Model::load(model_path()));
-  Session session = must(Session::create(model, {}));
+  OneSequence session = must(OneSequence::create(model, {}));
   Sampler sampler = must(Sampler::create({}));
   GenerateOptions options;
   options.n_predict = 20;
-  EXPECT_FALSE(generate(session, tokenizer(), sampler, options)) << "nothing to generate from";
-  must(session.prefill(must(tokenizer().tokenize("the king", false, true)), Press()));
+  EXPECT_FALSE(generate(session.executor, session.sequence, tokenizer(), sampler, options))
+      << "nothing to generate from";
+  must(session.read(must(tokenizer().tokenize("the king", false, true)), Press()));
   std::string streamed;
   options.on_text = [&](const std::string& text) { streamed += text; };
-  const Generation g = must(generate(session, tokenizer(), sampler, options));
+  const Generation g = must(generate(session.executor, session.sequence, tokenizer(), sampler, options));
   EXPECT_EQ(g.text, streamed);
   EXPECT_TRUE(g.ended || g.tokens.size() == 20u);
 }

@@ -3,7 +3,9 @@
 
 #include "curdkv/text.h"
 #include "engine/determinism_checks.h"
-#include "engine/session_impl.h"
+#include "cache/cache_type.h"
+#include "engine/limits.h"
+#include "support/one_sequence.h"
 #include "support/tiny_model.h"
 
 namespace curdkv::testing {
@@ -41,11 +43,11 @@ std::vector<Token> question() {
   return random_tokens(70, tiny().info().n_vocab, 2);
 }
 
-Session make_session(SessionParams params = {}) {
-  return must(Session::create(tiny(), params));
+OneSequence make_session(ExecutorParams params = {}) {
+  return must(OneSequence::create(tiny(), params));
 }
 
-TEST(Session, SameBitsForAnyThreadsAndChunks) {
+TEST(Sequence, SameBitsForAnyThreadsAndChunks) {
   for (const char* press : {"none", "curdkv", "adacurdkv", "adacurdkv:projection=true:local=false"}) {
     expect_same_for_threads_and_chunks(tiny(), context(), question(), make_press(press, 0.6),
                                        {{1, 512}, {2, 512}, {2, 64}, {1, 128}, {2, 1}, {2, 1000}});
@@ -53,7 +55,7 @@ TEST(Session, SameBitsForAnyThreadsAndChunks) {
 }
 
 // Questions whose last chunk is a single token, or fills no group of four.
-TEST(Session, SameBitsWhereverAQuestionIsCut) {
+TEST(Sequence, SameBitsWhereverAQuestionIsCut) {
   for (const ggml_type type : {GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_F16}) {
     const Model model = make_model(type);
     for (const int64_t n : {2, 65, 66, 131}) {
@@ -73,7 +75,7 @@ std::vector<std::string> presets() {
   return names;
 }
 
-TEST(Session, EveryPressKeepsTheSameForAnyThreadsAndChunks) {
+TEST(Sequence, EveryPressKeepsTheSameForAnyThreadsAndChunks) {
   ASSERT_GE(presets().size(), 22u);
   for (const std::string& press : presets()) {
     SCOPED_TRACE(press);
@@ -82,19 +84,19 @@ TEST(Session, EveryPressKeepsTheSameForAnyThreadsAndChunks) {
   }
 }
 
-TEST(Session, LayerwiseCompressionIsExact) {
+TEST(Sequence, LayerwiseCompressionIsExact) {
   for (const std::string& press : presets()) {
     SCOPED_TRACE(press);
     expect_layerwise_is_exact(tiny(), context(330), random_tokens(5, 100), make_press(press, 0.7));
   }
 }
 
-TEST(Session, RewindForgets) {
+TEST(Sequence, RewindForgets) {
   expect_rewind_forgets(tiny(), context(), question(), make_press("adacurdkv", 0.5));
 }
 
-TEST(Session, RatioZeroIsTheFullCache) {
-  Session session = make_session();
+TEST(Sequence, RatioZeroIsTheFullCache) {
+  OneSequence session = make_session();
   const Outcome full = answer(session, context(), question(), Press());
   Outcome zero = answer(session, context(), question(), make_press("adacurdkv", 0));
   EXPECT_TRUE(full.kept.empty());
@@ -104,9 +106,9 @@ TEST(Session, RatioZeroIsTheFullCache) {
 }
 
 // What a compressed session computes is what a full one computes when it may not look at the evicted tokens.
-TEST(Session, CompressionHoldsExactlyTheKeptRows) {
-  Session session = make_session();
-  must(session.prefill(context(), make_press("adacurdkv", 0.8)));
+TEST(Sequence, CompressionHoldsExactlyTheKeptRows) {
+  OneSequence session = make_session();
+  must(session.read(context(), make_press("adacurdkv", 0.8)));
   const auto& kept = session.kept_tokens();
   const auto lengths = session.cache_lengths();
   size_t total = 0, shortest = SIZE_MAX, longest = 0;
@@ -127,10 +129,10 @@ TEST(Session, CompressionHoldsExactlyTheKeptRows) {
               0.2 * static_cast<double>(session.kv_bytes_full(700)) + positions, 2000);
 }
 
-TEST(Session, EveryCacheTypeAnswersNearlyAlike) {
-  SessionParams f32;
+TEST(Sequence, EveryCacheTypeAnswersNearlyAlike) {
+  ExecutorParams f32;
   f32.type_k = f32.type_v = CacheType::f32;
-  Session reference = must(Session::create(tiny_f32(), f32));
+  OneSequence reference = must(OneSequence::create(tiny_f32(), f32));
   const Outcome expected = answer(reference, context(), question(), Press());
   for (const auto& [k, v, bar] : {std::tuple{CacheType::f16, CacheType::f16, 0.02},
                                   {CacheType::bf16, CacheType::bf16, 0.2},
@@ -144,10 +146,10 @@ TEST(Session, EveryCacheTypeAnswersNearlyAlike) {
                                   {CacheType::q8_0, CacheType::q4_0, 3.0},
                                   {CacheType::f32, CacheType::f16, 0.02}}) {
     SCOPED_TRACE(::testing::Message() << ggml_type_name(to_ggml(k)) << " " << ggml_type_name(to_ggml(v)));
-    SessionParams params;
+    ExecutorParams params;
     params.type_k = k;
     params.type_v = v;
-    Session session = must(Session::create(tiny_f32(), params));
+    OneSequence session = must(OneSequence::create(tiny_f32(), params));
     const Outcome o = answer(session, context(), question(), Press());
     EXPECT_LE(largest_difference(o.question_logits, expected.question_logits), bar);
     EXPECT_GT(largest_difference(o.question_logits, expected.question_logits), 0) << "the type must matter";
@@ -156,19 +158,19 @@ TEST(Session, EveryCacheTypeAnswersNearlyAlike) {
   }
 }
 
-TEST(Session, EveryCacheTypeKeepsItsPromises) {
+TEST(Sequence, EveryCacheTypeKeepsItsPromises) {
   for (const CacheTypeName& t : cache_types()) {
     SCOPED_TRACE(t.name);
-    SessionParams params;
+    ExecutorParams params;
     params.type_k = params.type_v = t.type;
-    Session one = must(Session::create(tiny(), params));
+    OneSequence one = must(OneSequence::create(tiny(), params));
     params.n_threads = 2;
     params.n_batch = 64;
-    Session two = must(Session::create(tiny(), params));
+    OneSequence two = must(OneSequence::create(tiny(), params));
     const Press press = make_press("adacurdkv", 0.6);
     EXPECT_EQ(answer(one, context(330), question(), press), answer(two, context(330), question(), press));
     params.portable_attention = true;
-    Session portable = must(Session::create(tiny(), params));
+    OneSequence portable = must(OneSequence::create(tiny(), params));
     const Outcome o = answer(portable, context(330), question(), press);
     one.clear();
     // ggml's attention has the queries, too, in 8 bits where keys are quantised.
@@ -179,23 +181,23 @@ TEST(Session, EveryCacheTypeKeepsItsPromises) {
 }
 
 // Both read the context by ggml's kernels, so that only the attention over ragged heads differs.
-TEST(Session, PortableAttentionAnswersAlike) {
-  SessionParams params;
+TEST(Sequence, PortableAttentionAnswersAlike) {
+  ExecutorParams params;
   params.n_threads = 2;
   params.prefill_kernel = PrefillKernel::ggml;
-  Session session = must(Session::create(tiny_f32(), params));
+  OneSequence session = must(OneSequence::create(tiny_f32(), params));
   const Press press = make_press("adacurdkv", 0.6);
   const Outcome expected = answer(session, context(), question(), press);
   params.portable_attention = true;
-  Session portable = must(Session::create(tiny_f32(), params));
+  OneSequence portable = must(OneSequence::create(tiny_f32(), params));
   const Outcome o = answer(portable, context(), question(), press);
   EXPECT_EQ(o.kept, expected.kept);
   EXPECT_LE(largest_difference(o.question_logits, expected.question_logits), 0.01);
 }
 
-TEST(Session, ShortContexts) {
+TEST(Sequence, ShortContexts) {
   for (const int64_t n : {1, 3, 5, 6}) {
-    Session session = make_session();
+    OneSequence session = make_session();
     const Press press = make_press("adacurdkv", 0.9);
     const Outcome o = answer(session, context(n), question(), press);
     EXPECT_EQ(o.answer.size(), 16u);
@@ -205,17 +207,17 @@ TEST(Session, ShortContexts) {
   }
 }
 
-TEST(Session, ReportsItsPeak) {
-  Session session = make_session();
-  const PrefillReport report = must(session.prefill(context(), make_press("curdkv", 0.8)));
+TEST(Sequence, ReportsItsPeak) {
+  OneSequence session = make_session();
+  const ReadReport report = must(session.read(context(), make_press("curdkv", 0.8)));
   const size_t one_layer = session.kv_bytes_full(704) / 3;  // padded to tiles of 64
   EXPECT_EQ(report.hidden_bytes, 704u * 96 * 4);
   EXPECT_LE(report.kv_bytes_peak, session.kv_bytes() + one_layer + report.hidden_bytes + 1024);
   EXPECT_GT(report.kv_bytes_peak, one_layer + report.hidden_bytes);
-  PrefillOptions late;
+  ReadOptions late;
   late.compress_at_end = true;
   session.clear();
-  const PrefillReport full = must(session.prefill(context(), make_press("curdkv", 0.8), late));
+  const ReadReport full = must(session.read(context(), make_press("curdkv", 0.8), late));
   EXPECT_GT(full.kv_bytes_peak, 3 * one_layer);
 }
 
@@ -226,27 +228,27 @@ void expect_error(const R& r, ErrorCode code, const std::string& words) {
   EXPECT_NE(r.error().message.find(words), std::string::npos) << r.error().message;
 }
 
-TEST(Session, RefusesWhatDoesNotFit) {
-  SessionParams params;
+TEST(Sequence, RefusesWhatDoesNotFit) {
+  ExecutorParams params;
   params.n_threads = 0;
-  expect_error(Session::create(tiny(), params), ErrorCode::bad_argument, "threads");
+  expect_error(OneSequence::create(tiny(), params), ErrorCode::bad_argument, "threads");
   params = {};
   params.n_batch = 0;
-  expect_error(Session::create(tiny(), params), ErrorCode::bad_argument, "batch");
+  expect_error(OneSequence::create(tiny(), params), ErrorCode::bad_argument, "batch");
   params = {};
   params.n_ctx = 100;
-  Session session = make_session(params);
-  expect_error(session.prefill({}, Press()), ErrorCode::bad_argument, "empty");
-  expect_error(session.prefill(context(101), Press()), ErrorCode::bad_input,
+  OneSequence session = make_session(params);
+  expect_error(session.read({}, Press()), ErrorCode::bad_argument, "empty");
+  expect_error(session.read(context(101), Press()), ErrorCode::bad_input,
                "101 tokens do not fit the context of 100");
   const std::vector<Token> strange = {1, 100000};
-  expect_error(session.prefill(strange, Press()), ErrorCode::bad_argument, "token 100000");
-  must(session.prefill(context(90), Press()));
-  expect_error(session.prefill(context(5), Press()), ErrorCode::bad_argument, "already holds");
+  expect_error(session.read(strange, Press()), ErrorCode::bad_argument, "token 100000");
+  must(session.read(context(90), Press()));
+  expect_error(session.read(context(5), Press()), ErrorCode::bad_argument, "already holds");
   expect_error(session.extend(context(11)), ErrorCode::bad_input, "do not fit");
   must(session.extend(context(10)));
   EXPECT_EQ(session.n_tokens(), 100);
-  const Session::Mark mark = session.mark();
+  const Sequence::Mark mark = session.mark();
   session.clear();
   expect_error(session.rewind(mark), ErrorCode::bad_argument, "mark");
 
@@ -255,15 +257,15 @@ TEST(Session, RefusesWhatDoesNotFit) {
   const Model model = must(Model::load(write_tiny_model(odd, temp_path("odd.gguf"))));
   params = {};
   params.type_k = CacheType::q8_0;
-  expect_error(Session::create(model, params), ErrorCode::bad_argument, "multiples of 32");
+  expect_error(OneSequence::create(model, params), ErrorCode::bad_argument, "multiples of 32");
 }
 
-TEST(Session, CancelledPrefillLeavesItEmpty) {
+TEST(Sequence, CancelledPrefillLeavesItEmpty) {
   std::atomic<bool> stop{false};
-  SessionParams params;
+  ExecutorParams params;
   params.stop = &stop;
-  Session session = make_session(params);
-  PrefillOptions options;
+  OneSequence session = make_session(params);
+  ReadOptions options;
   int64_t seen = 0;
   options.progress = [&](int64_t done, int64_t total) {
     EXPECT_GT(done, seen);
@@ -271,24 +273,24 @@ TEST(Session, CancelledPrefillLeavesItEmpty) {
     seen = done;
     if (done > total / 2) stop = true;
   };
-  expect_error(session.prefill(context(), make_press("curdkv", 0.5), options), ErrorCode::cancelled,
+  expect_error(session.read(context(), make_press("curdkv", 0.5), options), ErrorCode::cancelled,
                "stopped");
   EXPECT_LT(seen, 3 * 700);
   EXPECT_EQ(session.n_tokens(), 0);
   EXPECT_EQ(session.kv_bytes(), 0u);
   stop = false;
-  must(session.prefill(context(), make_press("curdkv", 0.5)));
+  must(session.read(context(), make_press("curdkv", 0.5)));
   stop = true;
   expect_error(session.extend(question()), ErrorCode::cancelled, "stopped");
   stop = false;
   must(session.extend(question()));
 }
 
-TEST(Session, SeveralSessionsShareAModel) {
-  Session a = make_session(), b = make_session();
+TEST(Sequence, SeveralSessionsShareAModel) {
+  OneSequence a = make_session(), b = make_session();
   const Press press = make_press("adacurdkv", 0.5);
   const Outcome first = answer(a, context(), question(), press);
-  must(b.prefill(context(300), Press()));
+  must(b.read(context(300), Press()));
   EXPECT_EQ(answer(a, context(), question(), press), first);
 }
 

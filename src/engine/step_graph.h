@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "curdkv/session.h"
+#include "curdkv/executor.h"
 #include "engine/compute.h"
 #include "engine/logits.h"
 #include "engine/ragged_attention.h"
@@ -22,21 +22,23 @@ struct StepPart {
   const LogitsSink* sink = nullptr;  // gets every token's logits
 };
 
-class Step {
+class StepGraph {
  public:
-  // Both must outlive this. portable_attention: as in SessionParams. pad_alone: a token decoded alone is
+  // Both must outlive this. portable_attention: as in ExecutorParams. pad_alone: a token decoded alone is
   // computed as in company, for which ggml has other matrix kernels: weights that the row kernel does not
   // take are else rounded in another way.
-  Step(const Model::Impl& model, Compute& compute, bool portable_attention, bool pad_alone);
+  StepGraph(const Model::Impl& model, Compute& compute, bool portable_attention, bool pad_alone);
 
   // decoding: every part is one token, and others may follow: its products are those of a token alone or, in
   // company, of a few; its graph serves the next step, whatever its sequences. Otherwise tokens are computed
   // as those of a question, wherever its chunks end. On error no sequence has changed.
   Result<void> run(std::span<const StepPart> parts, bool decoding);
 
+  // Whether run() takes several parts: not where attention is made of standard ops, which have one sequence's
+  // lengths built in.
+  bool decodes_together() const { return all_by_kernels_; }
+
  private:
-  Result<void> run_together(std::span<const StepPart> parts, bool decoding);
-  Result<void> run_in_turn(std::span<const StepPart> parts, bool decoding);
   void set_spans(std::span<const StepPart> parts);
   int64_t padded(bool decoding) const;
   bool serves(bool decoding) const;

@@ -1,0 +1,143 @@
+// An executor: what computes. It has the threads, the kernels and the memory to work in, and serves any
+// number of sequences of one model: reads contexts into them (compressing the cache on the way), appends
+// questions and decoded tokens to many at once, and bounds what they hold.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "curdkv/model.h"
+#include "curdkv/press.h"
+#include "curdkv/result.h"
+#include "curdkv/sequence.h"
+
+namespace curdkv {
+
+class LayerObserver;
+
+// What a context is read with on the CPU: ggml's products and attention, which give libllama's very bits; or
+// our own attention, and products in 8 bits (quantised weights, AVX-512 VNNI) or by oneDNN in BF16 or F32
+// (any weights). automatic: 8 bits where the processor can, ggml's products for what is left. The others are
+// errors where they cannot be.
+enum class PrefillKernel { automatic, ggml, int8, onednn };
+
+struct ExecutorParams {
+  int n_threads = 1;
+  int64_t n_batch = 512;  // tokens computed at a time; rounded up to a multiple of 64
+  int64_t n_ctx = 0;  // most tokens of a sequence, evicted ones included; 0: what the model was trained for
+  CacheType type_k = CacheType::f16;
+  CacheType type_v = CacheType::f16;
+  PrefillKernel prefill_kernel = PrefillKernel::automatic;
+  bool portable_attention = false;  // standard ggml ops on the CPU too; for comparison
+  // A token decoded alone has the bits it has in company. Weights of which decoding's own products take every
+  // type (Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 with AVX-512 VNNI) give them at any rate; others are then decoded
+  // somewhat slower when alone.
+  bool in_company = false;
+  // When it turns true, the running call returns ErrorCode::cancelled soon; must outlive the executor.
+  const std::atomic<bool>* stop = nullptr;
+};
+
+// Called with work done and all there is; in the same unit, layer-tokens.
+using Progress = std::function<void(int64_t done, int64_t total)>;
+
+// Called with a position (0 = first token of the sequence) and the logits after it, F32 [n_vocab].
+using LogitsSink = std::function<void(int64_t position, std::span<const float> logits)>;
+
+// A stretch of the context, and the tokens that ask for it to be repeated and then repeat it (KVzip).
+// Prompt::repeats makes them.
+struct Repeat {
+  int64_t first = 0, n = 0;  // tokens of the context
+  std::vector<Token> tokens;
+};
+
+struct ReadOptions {
+  Progress progress;
+  LogitsSink logits;  // when set, every position's logits are computed and handed over
+  // Diagnostic: the whole uncompressed cache is kept until the end of the reading and compressed then, as
+  // other engines would. The result is the same; the memory is not.
+  bool compress_at_end = false;
+  // The last so many tokens are a question: it takes part in the scoring and is kept whole, beyond the
+  // budget.
+  int64_t n_question = 0;
+  std::vector<Repeat> repeats;        // for presses that read the context twice; see needs_repeats()
+  LayerObserver* observer = nullptr;  // looks at every layer before it is compacted; for analyses
+};
+
+struct ReadReport {
+  int64_t n_tokens = 0;
+  double prefill_ms = 0;   // all of it, compression included
+  double compress_ms = 0;  // scoring, selecting and compacting
+  // Cache, one layer's uncompressed keys and values, hidden states: the most at once.
+  size_t kv_bytes_peak = 0;
+  size_t hidden_bytes = 0;  // of which hidden states
+};
+
+struct ReadTarget {
+  Sequence* sequence;
+  Press press;
+};
+
+// New tokens of a sequence.
+struct Span {
+  Sequence* sequence;
+  std::span<const Token> tokens;  // one: decoded; several: a question
+  const LogitsSink* sink = nullptr;
+};
+
+// Not thread-safe; several executors may share one Model.
+class Executor {
+ public:
+  // Errors: bad_argument (n_threads < 1, a cache type that does not fit the model, a kernel that this machine
+  // has not), out_of_memory.
+  static Result<Executor> create(const Model& model, const ExecutorParams& params);
+  Executor(Executor&&) noexcept;
+  Executor& operator=(Executor&&) noexcept;
+  ~Executor();
+
+  Sequence sequence() const;  // an empty one, of the executor's model and cache types
+
+  // Runs the context through the model layer by layer and keeps what the press says of each layer's cache.
+  // The sequence must be empty. Afterwards its logits() are those after the last token. On error, or when
+  // cancelled, it is empty again.
+  Result<ReadReport> read(Sequence& sequence, std::span<const Token> tokens, const Press& press,
+                          const ReadOptions& options = {});
+
+  // Reads one context into several sequences, each with a press of its own, for the work of reading it once:
+  // every layer's keys and values are compacted into each of the caches. Sequences, results and errors as of
+  // read(). Reports, one per target, give times as if the press were alone, and the peak of all together.
+  Result<std::vector<ReadReport>> read_together(std::span<const ReadTarget> targets,
+                                                std::span<const Token> tokens,
+                                                const ReadOptions& options = {});
+
+  // Appends every span's tokens behind its sequence's cache, positions going on from the true length. Decoded
+  // tokens go through the model together, weights being read once for all, wherever its layers lie on the
+  // CPU. The result depends neither on the company (see ExecutorParams::in_company) nor on threads. On error,
+  // or when cancelled, no sequence has changed. Errors: bad_argument (a sequence twice, or of another model
+  // or cache type, no tokens), bad_input (the context is full).
+  Result<void> step(std::span<const Span> spans);
+
+  // The same for one sequence. sink: as in Span, may be empty.
+  Result<void> extend(Sequence& sequence, std::span<const Token> tokens, const LogitsSink& sink = {});
+
+  // Evicts what each KV head holds beyond its `budget` best rows by the press's scorer, so that a cache can
+  // be kept within bounds while tokens are generated. Heads are bounded one by one, whatever the press's
+  // allocation. A press that keeps sinks and the latest tokens only (streamingllm) has positions renumbered,
+  // so that they do not grow beyond the budget. Marks taken before are void. Errors: as
+  // Press::check_decode_budget; on any error the sequence holds what it held.
+  Result<void> compress(Sequence& sequence, const Press& press, int64_t budget);
+
+  int64_t n_ctx() const;                         // most positions of a sequence
+  size_t kv_bytes_full(int64_t n_tokens) const;  // what n_tokens take with nothing evicted
+
+  struct Impl;
+
+ private:
+  explicit Executor(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace curdkv

@@ -1,0 +1,220 @@
+#include "curdkv/executor.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/format.h"
+#include "base/guard.h"
+#include "base/log_capture.h"
+#include "base/try.h"
+#include "cache/cache_type.h"
+#include "engine/executor_impl.h"
+#include "engine/prefill.h"
+
+namespace curdkv {
+namespace {
+
+Result<void> check_cache_type(ggml_type type, int64_t d_head) {
+  if (d_head % ggml_blck_size(type) == 0) return {};
+  return Error{ErrorCode::bad_argument,
+               format("a %s cache needs head sizes that are multiples of %lld, not %lld",
+                      ggml_type_name(type), (long long)ggml_blck_size(type), (long long)d_head)};
+}
+
+Result<void> check_params(const ExecutorParams& p) {
+  if (p.n_threads < 1 || p.n_threads > GGML_MAX_N_THREADS) {
+    return Error{ErrorCode::bad_argument,
+                 format("the number of threads must be 1 to %d", GGML_MAX_N_THREADS)};
+  }
+  if (p.n_batch < 1 || p.n_batch > kMostTokens) {
+    return Error{ErrorCode::bad_argument,
+                 format("the batch must hold 1 to %lld tokens", (long long)kMostTokens)};
+  }
+  if (p.n_ctx < 0 || p.n_ctx > kMostTokens) {
+    return Error{ErrorCode::bad_argument,
+                 format("the context must hold 1 to %lld tokens", (long long)kMostTokens)};
+  }
+  return {};
+}
+
+Result<ProductKernels> make_product_kernels(PrefillKernel choice) {
+  ProductKernels kernels;
+  if (choice == PrefillKernel::automatic || choice == PrefillKernel::int8)
+    kernels.push_back(make_int8_kernel());
+  if (choice == PrefillKernel::onednn) kernels.push_back(make_onednn_kernel());
+  std::erase(kernels, nullptr);
+  if (choice == PrefillKernel::int8 && kernels.empty()) {
+    return Error{ErrorCode::bad_argument, "the int8 prefill kernel needs a processor with AVX-512 VNNI"};
+  }
+  if (choice == PrefillKernel::onednn && kernels.empty()) {
+    return Error{ErrorCode::bad_argument, "this build has no oneDNN for the prefill kernel onednn"};
+  }
+  return kernels;
+}
+
+}  // namespace
+
+Result<Executor> Executor::create(const Model& model, const ExecutorParams& params) {
+  return guarded([&]() -> Result<Executor> {
+    capture_logs();
+    const HParams& hp = model.impl().hp;
+    CURDKV_CHECK(check_params(params));
+    const CacheShape shape = {hp.n_layer,  hp.n_head_kv,           hp.d_head_k,
+                              hp.d_head_v, to_ggml(params.type_k), to_ggml(params.type_v)};
+    CURDKV_CHECK(check_cache_type(shape.type_k, hp.d_head_k));
+    CURDKV_CHECK(check_cache_type(shape.type_v, hp.d_head_v));
+    auto impl = std::make_unique<Impl>(model, params, shape);
+    impl->n_ctx = params.n_ctx > 0 ? params.n_ctx : hp.n_ctx_train;
+    CURDKV_TRY(impl->compute, Compute::create(model.impl().weights, params.n_threads, 0, params.stop));
+    impl->graph.emplace(model.impl(), *impl->compute, params.portable_attention, params.in_company);
+    CURDKV_TRY(impl->product_kernels, make_product_kernels(params.prefill_kernel));
+    return Executor(std::move(impl));
+  });
+}
+
+Executor::Executor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Executor::Executor(Executor&&) noexcept = default;
+Executor& Executor::operator=(Executor&&) noexcept = default;
+Executor::~Executor() = default;
+
+Sequence Executor::sequence() const {
+  const SequenceCache empty(impl_->shape, impl_->m().weights.layer_device);
+  return Sequence(std::make_unique<SequenceState>(impl_->model, empty));
+}
+
+Result<void> Executor::Impl::check_sequence(const SequenceState& sequence) const {
+  const CacheShape& its = sequence.cache.shape();
+  if (&sequence.model.impl() == &m() && its.type_k == shape.type_k && its.type_v == shape.type_v) return {};
+  return Error{ErrorCode::bad_argument, "the sequence is of another model or cache type than the executor"};
+}
+
+Result<void> Executor::Impl::check_tokens(const SequenceState& sequence,
+                                          std::span<const Token> tokens) const {
+  const auto n = static_cast<int64_t>(tokens.size());
+  if (sequence.next_position + n > n_ctx) {
+    return Error{ErrorCode::bad_input, format("%lld tokens do not fit the context of %lld",
+                                              (long long)(sequence.next_position + n), (long long)n_ctx)};
+  }
+  for (Token t : tokens) {
+    if (t < 0 || t >= m().hp.n_vocab) {
+      return Error{ErrorCode::bad_argument,
+                   format("token %d is not in the vocabulary of %lld", t, (long long)m().hp.n_vocab)};
+    }
+  }
+  return {};
+}
+
+Result<void> Executor::Impl::check_read(const SequenceState& sequence, std::span<const Token> tokens,
+                                        const Press& press, const ReadOptions& options) const {
+  if (tokens.empty()) return Error{ErrorCode::bad_argument, "the context is empty"};
+  if (sequence.n_tokens > 0) return Error{ErrorCode::bad_argument, "the sequence already holds a context"};
+  CURDKV_CHECK(check_sequence(sequence));
+  CURDKV_CHECK(check_tokens(sequence, tokens));
+  const int64_t n = static_cast<int64_t>(tokens.size()), n_context = n - options.n_question;
+  if (options.n_question < 0 || n_context < 1) {
+    return Error{ErrorCode::bad_argument, "a question must leave at least one token of context before it"};
+  }
+  if (press.needs_repeats() && options.repeats.empty()) {
+    return Error{ErrorCode::bad_argument,
+                 "press '" + press.name() + "' reads the context twice and was given nothing to repeat"};
+  }
+  for (const Repeat& r : options.repeats) {
+    if (r.first < 0 || r.n < 1 || r.first + r.n > n_context || r.tokens.empty()) {
+      return Error{ErrorCode::bad_argument, "a stretch to be repeated does not lie within the context"};
+    }
+    if (n + static_cast<int64_t>(r.tokens.size()) > n_ctx) {
+      return Error{
+          ErrorCode::bad_input,
+          format("reading the context a second time behind itself, as kvzip does, takes %lld tokens, which "
+                 "do not fit the context of %lld",
+                 (long long)n + (long long)r.tokens.size(), (long long)n_ctx)};
+    }
+    for (Token t : r.tokens) {
+      if (t < 0 || t >= m().hp.n_vocab)
+        return Error{ErrorCode::bad_argument, "a repeat holds an unknown token"};
+    }
+  }
+  return {};
+}
+
+void Executor::Impl::reserve_nodes(int64_t n) {
+  const HParams& hp = m().hp;
+  bool portable = params.portable_attention;
+  for (int64_t il = 0; il < hp.n_layer; ++il) portable = portable || !on_cpu(il);
+  const int64_t per_layer = 64 + (portable ? 8 * hp.n_head_kv : 0);
+  const int64_t n_tiles = std::min(params.n_batch, n) / kTileTokens;
+  compute->reserve_nodes(static_cast<size_t>(1024 + hp.n_layer * per_layer + 8 * hp.n_head_kv + n / 64 +
+                                             n * hp.n_head_kv / 256 + 16 * n_tiles));
+}
+
+Result<ReadReport> Executor::read(Sequence& sequence, std::span<const Token> tokens, const Press& press,
+                                  const ReadOptions& options) {
+  return guarded([&]() -> Result<ReadReport> {
+    const ReadTarget target = {&sequence, press};
+    CURDKV_TRY(const auto reports, read_together({&target, 1}, tokens, options));
+    return reports[0];
+  });
+}
+
+Result<std::vector<ReadReport>> Executor::read_together(std::span<const ReadTarget> targets,
+                                                        std::span<const Token> tokens,
+                                                        const ReadOptions& options) {
+  bool begun = false;
+  auto reports = guarded([&]() -> Result<std::vector<ReadReport>> {
+    if (targets.empty())
+      return Error{ErrorCode::bad_argument, "there is no sequence to read the context into"};
+    std::vector<PrefillInto> into;
+    for (const ReadTarget& t : targets) {
+      SequenceState& state = *t.sequence->state_;
+      CURDKV_CHECK(impl_->check_read(state, tokens, t.press, options));
+      into.push_back({&state, &t.press});
+    }
+    begun = true;
+    return Prefill(*impl_, into, tokens, options).run();
+  });
+  if (!reports && begun) {
+    for (const ReadTarget& t : targets) t.sequence->clear();
+  }
+  return reports;
+}
+
+Result<void> Executor::step(std::span<const Span> spans) {
+  return guarded([&]() -> Result<void> {
+    std::vector<StepPart> parts;
+    std::set<const SequenceState*> seen;
+    if (spans.empty()) return Error{ErrorCode::bad_argument, "a step takes at least one sequence"};
+    for (const Span& span : spans) {
+      SequenceState& state = *span.sequence->state_;
+      CURDKV_CHECK(impl_->check_sequence(state));
+      CURDKV_CHECK(impl_->check_tokens(state, span.tokens));
+      if (span.tokens.empty())
+        return Error{ErrorCode::bad_argument, "a step takes at least one token of each sequence"};
+      if (!seen.insert(&state).second) return Error{ErrorCode::bad_argument, "a sequence is twice in a step"};
+      parts.push_back({&state, span.tokens, span.sink});
+    }
+    return impl_->step(parts);
+  });
+}
+
+Result<void> Executor::extend(Sequence& sequence, std::span<const Token> tokens, const LogitsSink& sink) {
+  if (tokens.empty()) return {};
+  const Span span = {&sequence, tokens, sink ? &sink : nullptr};
+  return step({&span, 1});
+}
+
+Result<void> Executor::compress(Sequence& sequence, const Press& press, int64_t budget) {
+  return guarded([&]() -> Result<void> {
+    CURDKV_CHECK(impl_->check_sequence(*sequence.state_));
+    return impl_->compress(*sequence.state_, press, budget);
+  });
+}
+
+int64_t Executor::n_ctx() const {
+  return impl_->n_ctx;
+}
+size_t Executor::kv_bytes_full(int64_t n_tokens) const {
+  return static_cast<size_t>(n_tokens * impl_->shape.n_layer * impl_->shape.n_head_kv) *
+         impl_->shape.row_bytes();
+}
+
+}  // namespace curdkv

@@ -1,0 +1,60 @@
+// What an executor works with; shared by executor.cpp, step.cpp, prefill.cpp and shrink.cpp.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "curdkv/executor.h"
+#include "engine/compaction.h"
+#include "engine/layer_scoring.h"
+#include "engine/limits.h"
+#include "engine/sequence_state.h"
+#include "engine/step_graph.h"
+#include "model/model_impl.h"
+#include "products/kernel.h"
+
+namespace curdkv {
+
+struct Executor::Impl {
+  Impl(const Model& of, const ExecutorParams& how, const CacheShape& of_caches)
+      : model(of), params(how), shape(of_caches) {}
+
+  Model model;
+  ExecutorParams params;
+  CacheShape shape;
+  int64_t n_ctx = 0;
+  std::unique_ptr<Compute> compute;
+  ProductKernels product_kernels;  // of a reading
+  std::optional<StepGraph> graph;
+
+  const Model::Impl& m() const { return model.impl(); }
+  ggml_backend_dev_t device(int64_t il) const { return m().weights.layer_device[static_cast<size_t>(il)]; }
+  bool on_cpu(int64_t il) const {
+    return device(il) == ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+  }
+
+  Result<void> check_sequence(const SequenceState& sequence) const;
+  Result<void> check_tokens(const SequenceState& sequence, std::span<const Token> tokens) const;
+  Result<void> check_read(const SequenceState& sequence, std::span<const Token> tokens, const Press& press,
+                          const ReadOptions& options) const;
+
+  Result<void> step(std::span<const StepPart> parts);
+  Result<void> compress(SequenceState& sequence, const Press& press, int64_t budget);
+
+  // Room in graphs for what is done with so many tokens. A layer takes about 40 nodes, and some per KV head
+  // where attention is made of standard operations; scoring and compacting take some per slice of tokens and
+  // per head's rows, a second reading some per tile of a chunk.
+  void reserve_nodes(int64_t n);
+
+  LayerModel layer_model(int64_t il) const {
+    return {m().hp, m().weights.rope_freqs, m().weights.layers[static_cast<size_t>(il)].wo, il};
+  }
+
+ private:
+  Result<void> ask(const StepPart& part);
+  Result<KvLayer> shrink_layer(const SequenceState& sequence, int64_t il, const Press& press, int64_t budget,
+                               const ChangeKeys& change, int64_t n_back);
+};
+
+}  // namespace curdkv
