@@ -1,7 +1,6 @@
 // Memory while and after reading a context: layer-by-layer prefill against keeping the whole cache until the
 // end, as other engines do. Each row runs in a process of its own, so that its peak RSS is its own. Prints a
 // Markdown table.
-#include <malloc.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -30,7 +29,6 @@ void measure(const std::string& path, int n_threads, int64_t n_tokens, const Pre
   // A first run touches all weights and scratch memory; what grows afterwards is the context's.
   must(session.read(random_tokens(512, model.info().n_vocab), Press()));
   session.clear();
-  malloc_trim(0);
   const size_t before = bench::resident_bytes().value_or(0);
   ReadOptions options;
   options.compress_at_end = at_end;
@@ -40,7 +38,6 @@ void measure(const std::string& path, int n_threads, int64_t n_tokens, const Pre
   const size_t peak = static_cast<size_t>(usage.ru_maxrss) * 1024;
   const size_t kept = session.kv_bytes(), after = bench::resident_bytes().value_or(0);
   session.clear();
-  malloc_trim(0);
   const size_t freed = after - bench::resident_bytes().value_or(0);
   std::printf("| %lld | %s %.2f | %s | %.1f | %.1f | %.1f | %.1f | %.1f | %.1f | %.0f |\n",
               (long long)n_tokens, press.name().c_str(), press.compression_ratio(),
@@ -56,7 +53,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: memory MODEL THREADS PRESS TOKENS...\n");
     return 2;
   }
-  mallopt(M_MMAP_THRESHOLD, 256 * 1024);
   std::printf(
       "MiB; RSS growth is over the process before the context was read\n\n"
       "| tokens | press | compressed | full cache | reported peak | of it hidden states | RSS growth, peak | "

@@ -76,8 +76,15 @@ void on_illegal_instruction(int, siginfo_t*, void* context) {
   c.uc_mcontext.gregs[REG_RIP] = reinterpret_cast<greg_t>(next);
 }
 
+// Clang's intrinsic, which needs no mending, asks for a function that may use it.
+#ifdef __clang__
+#define CURDKV_TILES __attribute__((target("amx-tile")))
+#else
+#define CURDKV_TILES
+#endif
+
 // The stores lie in the function that configures, as in ggml's.
-[[gnu::noinline]] void configure(uint8_t rows, uint16_t bytes) {
+[[gnu::noinline]] CURDKV_TILES void configure(uint8_t rows, uint16_t bytes) {
   alignas(64) TileConfig config = {};
   config.palette = 1;
   config.start_row = 0;
