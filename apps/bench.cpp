@@ -1,11 +1,11 @@
 // curdkv bench: how fast a context is read, compressed, extended and decoded from, on how much memory.
-#include "bench/bench.h"
+#include "measure/bench.h"
 
 #include <optional>
 
 #include "base/try.h"
-#include "bench/format.h"
 #include "command.h"
+#include "measure/format.h"
 #include "numbers.h"
 #include "terminal.h"
 
@@ -16,7 +16,7 @@ struct BenchCommand {
   ModelOptions model;
   ExecutorOptions executor;
   PressOptions press;
-  bench::BenchOptions bench;
+  measure::BenchOptions bench;
   std::vector<std::string> tests = {"prefill", "compress", "extend", "decode"};
   std::string against, output = "md";
 
@@ -24,7 +24,7 @@ struct BenchCommand {
     CURDKV_TRY(bench.presses, press.resolve_all());
     CURDKV_TRY(const std::string path, model.resolve());
     CURDKV_TRY(const Model loaded, Model::load(path, model.params));
-    for (const std::string& t : tests) bench.tests.insert(*bench::test_named(t));
+    for (const std::string& t : tests) bench.tests.insert(*measure::test_named(t));
     bench.against_llama_cpp = !against.empty();
     bench.executor = executor.resolve();
     bench.seed = press.request.seed;
@@ -34,14 +34,14 @@ struct BenchCommand {
       if (!bar) bar.emplace("bench", "repetitions", total);
       bar->set_done(doing, done);
     };
-    const bench::Setting setting = {path.substr(path.rfind('/') + 1), bench.executor.n_threads,
-                                    executor.type_k, executor.type_v, CURDKV_VERSION};
-    const auto format = bench::make_format(output, setting);
-    const auto print = [&](const bench::Row& row) {
+    const measure::Setting setting = {path.substr(path.rfind('/') + 1), bench.executor.n_threads,
+                                      executor.type_k, executor.type_v, CURDKV_VERSION};
+    const auto format = measure::make_format(output, setting);
+    const auto print = [&](const measure::Row& row) {
       bar->hide();
       return write_out(format->row(row));
     };
-    CURDKV_CHECK(bench::run(loaded, bench, print));
+    CURDKV_CHECK(measure::run(loaded, bench, print));
     return write_out(format->foot());
   }
 };

@@ -11,6 +11,7 @@
 #include "escapes.h"
 #include "numbers.h"
 #include "prompt_flags.h"
+#include "run_report.h"
 #include "terminal.h"
 
 namespace curdkv::app {
@@ -38,41 +39,11 @@ constexpr int64_t kWorthCompressing = 1024;
 // With --decode-budget, when nothing is said: the default press looks at queries, which are gone by then.
 constexpr const char* kDefaultDecodePress = "ridgekv";
 
-struct Answer {
-  Generation generation;
-  double question_ms = 0;  // from the question's first token to the answer's first
-};
-
-// One context read by one press, and the answers from it.
-struct Reading {
-  std::string label;
-  ReadReport prefill;
-  std::vector<std::vector<int64_t>> n_kept;
-  size_t kv_bytes = 0;       // of the compressed context
-  size_t kv_bytes_peak = 0;  // prefill and questions
-  std::vector<Answer> answers;
-};
-
 struct Prepared {
   std::vector<Token> context;
   std::vector<std::vector<Token>> questions;
   std::vector<Repeat> repeats;
 };
-
-// Why an answer is as long as it is.
-const char* stopped_by(const Generation& g) {
-  return g.ended ? "end" : g.context_full ? "context" : "n_predict";
-}
-
-double decode_ms(const Reading& r) {
-  double sum = 0, n = 0;
-  for (const Answer& a : r.answers) {
-    const double weight = static_cast<double>(a.generation.tokens.size());
-    sum += a.generation.decode_ms_per_token * weight;
-    n += weight;
-  }
-  return n > 0 ? sum / n : 0;
-}
 
 class Run {
  public:
@@ -94,16 +65,16 @@ class Run {
     if (press.needs_repeats()) {
       CURDKV_TRY(tokens_.repeats, prompt.repeats(tokens_.context));
     }
-    CURDKV_TRY(const int64_t n_ctx, check_length(model, press));
+    params_ = o_.executor.resolve();
+    CURDKV_TRY(params_.n_ctx, check_length(model, press));
 
     Reading full;
     if (o_.compare_full) {
-      CURDKV_TRY(full, read(model, tokenizer, sampler, Press(), n_ctx, false));
+      CURDKV_TRY(full, read(model, tokenizer, sampler, Press(), false));
     }
-    CURDKV_TRY(const Reading reading,
-               read(model, tokenizer, sampler, press, n_ctx, !o_.json && !o_.compare_full));
+    CURDKV_TRY(const Reading reading, read(model, tokenizer, sampler, press, !o_.json && !o_.compare_full));
     if (o_.json) return print_json(model, press, reading, full);
-    if (o_.compare_full) return print_side_by_side(full, reading);
+    if (o_.compare_full) return write_out(side_by_side(o_.questions, full, reading));
     return {};
   }
 
@@ -174,11 +145,9 @@ class Run {
   }
 
   Result<Reading> read(const Model& model, const Tokenizer& tokenizer, Sampler& sampler, const Press& press,
-                       int64_t n_ctx, bool stream) {
+                       bool stream) {
     const InterruptScope scope;
-    ExecutorParams params = o_.executor.resolve();
-    params.n_ctx = n_ctx;
-    CURDKV_TRY(Executor executor, Executor::create(model, params));
+    CURDKV_TRY(Executor executor, Executor::create(model, params_));
     Sequence context = executor.sequence();
     Reading r;
     r.label = press_label(press);
@@ -188,7 +157,7 @@ class Run {
         context.clear();
         CURDKV_CHECK(
             read_context(executor, context, press, query_aware ? &tokens_.questions[i] : nullptr, r));
-        if (i == 0) print_reading(r);
+        if (i == 0) write_err(reading_as_text(r));
       }
       // Each question is asked of the context alone.
       const bool last = i + 1 == tokens_.questions.size();
@@ -220,7 +189,7 @@ class Run {
     r.n_kept = context.cache_lengths();
     r.kv_bytes = context.kv_bytes();
     r.kv_bytes_peak = std::max(r.kv_bytes_peak, r.prefill.kv_bytes_peak);
-    kv_bytes_full_ = executor.kv_bytes_full(r.prefill.n_tokens);
+    r.kv_bytes_full = executor.kv_bytes_full(r.prefill.n_tokens);
     return {};
   }
 
@@ -250,43 +219,6 @@ class Run {
     return a;
   }
 
-  void print_reading(const Reading& r) const {
-    write_err(
-        format("%s: %lld tokens read in %.1f s (%.0f t/s, compression %.1f %%); KV cache %s of %s, peak %s\n",
-               r.label.c_str(), (long long)r.prefill.n_tokens, r.prefill.prefill_ms / 1e3,
-               static_cast<double>(r.prefill.n_tokens) * 1e3 / r.prefill.prefill_ms,
-               100 * r.prefill.compress_ms / r.prefill.prefill_ms, human_bytes(r.kv_bytes).c_str(),
-               human_bytes(kv_bytes_full_).c_str(), human_bytes(r.kv_bytes_peak).c_str()));
-  }
-
-  Result<void> print_side_by_side(const Reading& full, const Reading& r) const {
-    const int width = static_cast<int>(std::max(full.label.size(), r.label.size()));
-    std::string out;
-    for (size_t i = 0; i < o_.questions.size(); ++i) {
-      out += "> " + o_.questions[i] + "\n";
-      for (const Reading* side : {&full, &r}) {
-        std::string label = side->label;
-        label.resize(static_cast<size_t>(width), ' ');
-        out += label + "  " + side->answers[i].generation.text + "\n";
-      }
-      out += "\n";
-    }
-    out += format("%-*s  %12s  %12s  %12s  %14s\n", width, "", "KV cache", "peak", "prefill", "decode");
-    for (const Reading* side : {&full, &r}) {
-      out += format("%-*s  %12s  %12s  %8.0f t/s  %10.1f t/s\n", width, side->label.c_str(),
-                    human_bytes(side->kv_bytes).c_str(), human_bytes(side->kv_bytes_peak).c_str(),
-                    static_cast<double>(side->prefill.n_tokens) * 1e3 / side->prefill.prefill_ms,
-                    decode_ms(*side) > 0 ? 1e3 / decode_ms(*side) : 0.0);
-    }
-    return write_out(out);
-  }
-
-  static nlohmann::ordered_json answer_json(const Answer& a) {
-    return {{"answer", a.generation.text},  {"n_tokens", a.generation.tokens.size()},
-            {"ended", a.generation.ended},  {"stopped_by", stopped_by(a.generation)},
-            {"question_ms", a.question_ms}, {"decode_ms_per_token", a.generation.decode_ms_per_token}};
-  }
-
   Result<void> print_json(const Model& model, const Press& press, const Reading& r,
                           const Reading& full) const {
     nlohmann::ordered_json j = {{"model", model.info().path},
@@ -296,10 +228,10 @@ class Run {
                                 {"compression_ratio", press.removed(r.prefill.n_tokens)},
                                 {"budget", nullptr},
                                 {"seed", o_.press.request.seed},
-                                {"threads", o_.executor.params.n_threads},
+                                {"threads", params_.n_threads},
                                 {"n_context_tokens", r.prefill.n_tokens},
                                 {"n_kept", r.n_kept},
-                                {"kv_bytes_full", kv_bytes_full_},
+                                {"kv_bytes_full", r.kv_bytes_full},
                                 {"kv_bytes", r.kv_bytes},
                                 {"kv_bytes_peak", r.kv_bytes_peak},
                                 {"rss_peak_bytes", peak_rss_bytes()},
@@ -323,8 +255,8 @@ class Run {
   }
 
   const RunOptions& o_;
+  ExecutorParams params_;
   Prepared tokens_;
-  size_t kv_bytes_full_ = 0;
 };
 
 // What options mean together.

@@ -9,15 +9,15 @@
 #include <random>
 #include <thread>
 
+#include "attention/ragged_attention.h"
 #include "attention_rungs.h"
 #include "base/stopwatch.h"
-#include "bench/bench.h"
-#include "bench/machine.h"
-#include "engine/ragged_attention.h"
+#include "measure/bench.h"
+#include "measure/machine.h"
 #include "support/score.h"
 
 using namespace curdkv;
-using namespace curdkv::bench;
+using namespace curdkv::measure;
 using namespace curdkv::testing;
 
 namespace {
@@ -242,7 +242,7 @@ void over_layers(int64_t n_layer, int n_threads, const std::function<void(int64_
   for (std::thread& t : others) t.join();
 }
 
-void measure(const Shape& shape, ggml_type type, int64_t depth, int n_threads, int n_repeat) {
+void print_row(const Shape& shape, ggml_type type, int64_t depth, int n_threads, int n_repeat) {
   const Caches c(shape, std::vector<int64_t>(static_cast<size_t>(shape.n_head_kv), depth), type);
   const Machine machine(n_threads, static_cast<size_t>(c.bytes()));
   const auto expected = BareKernel(c, attend_reference).result(shape.n_layer - 1);
@@ -345,7 +345,7 @@ int main(int argc, char** argv) {
   const int64_t depth = argc > 2 ? std::atoll(argv[2]) : 7168;
   for (const Shape& shape : kShapes) {
     for (const ggml_type type : {GGML_TYPE_F16, GGML_TYPE_Q8_0, GGML_TYPE_F32}) {
-      for (const int n_threads : {1, 2}) measure(shape, type, depth, n_threads, n_repeat);
+      for (const int n_threads : {1, 2}) print_row(shape, type, depth, n_threads, n_repeat);
     }
     imbalance(shape, 2, n_repeat);
   }

@@ -13,7 +13,7 @@
 #include <hwy/contrib/math/math-inl.h>
 
 HWY_BEFORE_NAMESPACE();
-namespace curdkv::bench {
+namespace curdkv::measure {
 namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
@@ -87,11 +87,11 @@ void AttendUnpackedBlock(const AttentionBlock& b, float* out, size_t out_stride,
 }
 
 }  // namespace HWY_NAMESPACE
-}  // namespace curdkv::bench
+}  // namespace curdkv::measure
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace curdkv::bench {
+namespace curdkv::measure {
 
 HWY_EXPORT(AttendUnpackedBlock);
 
@@ -147,5 +147,5 @@ void attend_per_query(const AttentionBlock& b, float* out, size_t out_stride, fl
   }
 }
 
-}  // namespace curdkv::bench
+}  // namespace curdkv::measure
 #endif  // HWY_ONCE

@@ -1,10 +1,10 @@
-// Kernels of ragged attention that were tried on the way to src/engine/attention_kernel.cpp; all of one
+// Kernels of ragged attention that were tried on the way to src/attention/attention_kernel.cpp; all of one
 // meaning.
 #pragma once
 
-#include "engine/attention_kernel.h"
+#include "attention/attention_kernel.h"
 
-namespace curdkv::bench {
+namespace curdkv::measure {
 
 using AttendBlock = void (*)(const AttentionBlock& block, float* out, size_t out_stride, float* scratch);
 
@@ -32,4 +32,4 @@ void unpack(const char* row, ggml_type type, int64_t d, float* out);
 // Floats of scratch that any of them needs.
 size_t rung_scratch_floats(int64_t n_q, int64_t d_k, int64_t d_v);
 
-}  // namespace curdkv::bench
+}  // namespace curdkv::measure

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "base/stopwatch.h"
-#include "bench/bench.h"
-#include "bench/memory.h"
+#include "measure/bench.h"
+#include "measure/memory.h"
 #include "support/one_sequence.h"
 
 using namespace curdkv;
@@ -39,7 +39,7 @@ int main(int argc, char** argv) {
   for (size_t i = 0; i < rows.size(); ++i) rows[i].n = size_t{1} << i;
   for (int repeat = -1; repeat < std::atoi(argv[6]); ++repeat) {
     for (Row& row : rows) {
-      const size_t before = bench::resident_bytes().value_or(0);
+      const size_t before = measure::resident_bytes().value_or(0);
       std::vector<Sequence> forks;
       for (size_t i = 0; i < row.n; ++i) forks.push_back(context.fork());
       std::vector<Sequence*> all;
@@ -53,7 +53,7 @@ int main(int argc, char** argv) {
       row.cache_bytes = context.kv_bytes();
       for (const Sequence& s : forks) row.cache_bytes += s.kv_bytes() - context.kv_bytes();
       row.resident_growth =
-          static_cast<int64_t>(bench::resident_bytes().value_or(0)) - static_cast<int64_t>(before);
+          static_cast<int64_t>(measure::resident_bytes().value_or(0)) - static_cast<int64_t>(before);
       if (repeat < 0) continue;  // warms up
       row.ts.push_back(ts);
       row.ratios.push_back(ts / rows[0].ts.back());
@@ -64,8 +64,8 @@ int main(int argc, char** argv) {
       "growth, MiB |\n"
       "|---|---|---|---|---|---|\n");
   for (const Row& row : rows) {
-    std::printf("| %zu | %.1f | %.2f | %.2f to %.2f | %.1f | %.1f |\n", row.n, bench::median(row.ts),
-                bench::median(row.ratios), *std::min_element(row.ratios.begin(), row.ratios.end()),
+    std::printf("| %zu | %.1f | %.2f | %.2f to %.2f | %.1f | %.1f |\n", row.n, measure::median(row.ts),
+                measure::median(row.ratios), *std::min_element(row.ratios.begin(), row.ratios.end()),
                 *std::max_element(row.ratios.begin(), row.ratios.end()),
                 static_cast<double>(row.cache_bytes) / (1 << 20),
                 static_cast<double>(row.resident_growth) / (1 << 20));

@@ -8,9 +8,9 @@
 #include <cstdlib>
 #include <sstream>
 
-#include "bench/memory.h"
 #include "curdkv/generate.h"
 #include "curdkv/text.h"
+#include "measure/memory.h"
 #include "support/one_sequence.h"
 
 using namespace curdkv;
@@ -19,7 +19,7 @@ using namespace curdkv::testing;
 namespace {
 
 double rss_mib() {
-  return static_cast<double>(bench::resident_bytes().value_or(0)) / (1 << 20);
+  return static_cast<double>(measure::resident_bytes().value_or(0)) / (1 << 20);
 }
 
 // Of tokens after the first, each predicted from all before it.

@@ -6,9 +6,9 @@
 #include <fstream>
 #include <iterator>
 
-#include "bench/llama_cpp.h"
 #include "curdkv/executor.h"
 #include "curdkv/text.h"
+#include "measure/llama_cpp.h"
 #include "support/agreement.h"
 #include "support/one_sequence.h"
 
@@ -29,7 +29,7 @@ double perplexity(const AllLogits& logits, std::span<const Token> tokens) {
 
 // step: tokens at a time.
 AllLogits libllamas(const char* path, std::span<const Token> tokens, size_t step) {
-  auto llama = bench::LlamaCpp::load(path, 2, static_cast<int64_t>(tokens.size()));
+  auto llama = measure::LlamaCpp::load(path, 2, static_cast<int64_t>(tokens.size()));
   if (llama == nullptr) {
     std::fprintf(stderr, "error: libllama cannot load %s\n", path);
     std::exit(1);

@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "bench/memory.h"
+#include "measure/memory.h"
 #include "support/one_sequence.h"
 
 using namespace curdkv;
@@ -20,7 +20,7 @@ double mib(size_t bytes) {
   return static_cast<double>(bytes) / (1 << 20);
 }
 
-void measure(const std::string& path, int n_threads, int64_t n_tokens, const Press& press, bool at_end) {
+void print_row(const std::string& path, int n_threads, int64_t n_tokens, const Press& press, bool at_end) {
   const Model model = must(Model::load(path));
   ExecutorParams params;
   params.n_threads = n_threads;
@@ -29,16 +29,16 @@ void measure(const std::string& path, int n_threads, int64_t n_tokens, const Pre
   // A first run touches all weights and scratch memory; what grows afterwards is the context's.
   must(session.read(random_tokens(512, model.info().n_vocab), Press()));
   session.clear();
-  const size_t before = bench::resident_bytes().value_or(0);
+  const size_t before = measure::resident_bytes().value_or(0);
   ReadOptions options;
   options.compress_at_end = at_end;
   const ReadReport report = must(session.read(random_tokens(n_tokens, model.info().n_vocab), press, options));
   rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
   const size_t peak = static_cast<size_t>(usage.ru_maxrss) * 1024;
-  const size_t kept = session.kv_bytes(), after = bench::resident_bytes().value_or(0);
+  const size_t kept = session.kv_bytes(), after = measure::resident_bytes().value_or(0);
   session.clear();
-  const size_t freed = after - bench::resident_bytes().value_or(0);
+  const size_t freed = after - measure::resident_bytes().value_or(0);
   std::printf("| %lld | %s %.2f | %s | %.1f | %.1f | %.1f | %.1f | %.1f | %.1f | %.0f |\n",
               (long long)n_tokens, press.name().c_str(), press.compression_ratio(),
               at_end ? "at the end" : "layer by layer", mib(session.kv_bytes_full(n_tokens)),
@@ -62,7 +62,7 @@ int main(int argc, char** argv) {
       std::fflush(stdout);
       const pid_t child = fork();
       if (child == 0) {
-        measure(argv[1], std::atoi(argv[2]), std::atoll(argv[i]), make_press(argv[3], 0.8), at_end);
+        print_row(argv[1], std::atoi(argv[2]), std::atoll(argv[i]), make_press(argv[3], 0.8), at_end);
         std::fflush(stdout);
         _exit(0);
       }

@@ -7,11 +7,11 @@
 #include <functional>
 #include <string>
 
+#include "attention/prefill_attention.h"
+#include "attention/ragged_attention.h"
 #include "base/stopwatch.h"
-#include "bench/machine.h"
-#include "engine/prefill_attention.h"
-#include "engine/ragged_attention.h"
-#include "products/layer_products.h"
+#include "compute/products/layer_products.h"
+#include "measure/machine.h"
 #include "support/must.h"
 
 using namespace curdkv;
@@ -121,7 +121,7 @@ int main(int argc, char** argv) {
   rungs.push_back(attention(*compute, model.impl(), depth, false));
   rungs.push_back(attention(*compute, model.impl(), depth, true));
 
-  const bench::Machine machine(n_threads, 1 << 20);
+  const measure::Machine machine(n_threads, 1 << 20);
   std::vector<double> limits;
   for (int r = 0; r < n_repetitions; ++r) {
     for (Rung& rung : rungs) run(*compute, rung);

@@ -10,12 +10,12 @@
 #include <optional>
 
 #include "base/stopwatch.h"
-#include "bench/engine.h"
 #include "curdkv/text.h"
+#include "measure/engine.h"
 #include "support/must.h"
 
 using namespace curdkv;
-using namespace curdkv::bench;
+using namespace curdkv::measure;
 using namespace curdkv::testing;
 
 int main(int argc, char** argv) {

@@ -4,9 +4,9 @@
 #include <cmath>
 #include <numeric>
 
+#include "attention/attention_kernel.h"
 #include "base/parallel.h"
 #include "base/try.h"
-#include "engine/attention_kernel.h"
 #include "press/cur_decomposition.h"
 
 namespace curdkv::analysis {

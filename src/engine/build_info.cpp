@@ -1,13 +1,13 @@
 #include <ggml.h>
 
+#include "attention/attention_kernel.h"
+#include "attention/prefill_kernel.h"
 #include "base/cpu.h"
 #include "base/format.h"
+#include "compute/products/kernel.h"
+#include "compute/products/row_kernel.h"
 #include "curdkv/version.h"
-#include "engine/attention_kernel.h"
-#include "engine/prefill_kernel.h"
 #include "model/weights.h"
-#include "products/kernel.h"
-#include "products/row_kernel.h"
 
 namespace curdkv {
 namespace {

@@ -4,7 +4,7 @@
 #include <functional>
 
 #include "cache/kv_block.h"
-#include "engine/compute.h"
+#include "compute/compute.h"
 
 namespace curdkv {
 

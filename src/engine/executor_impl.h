@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "compute/products/kernel.h"
 #include "curdkv/executor.h"
 #include "engine/compaction.h"
 #include "engine/layer_scoring.h"
@@ -12,7 +13,6 @@
 #include "engine/sequence_state.h"
 #include "engine/step_graph.h"
 #include "model/model_impl.h"
-#include "products/kernel.h"
 
 namespace curdkv {
 

@@ -9,7 +9,7 @@
 #include "base/try.h"
 #include "curdkv/press.h"
 #include "engine/decoder.h"
-#include "press/random.h"
+#include "press/gaussian.h"
 #include "press/select.h"
 
 namespace curdkv {

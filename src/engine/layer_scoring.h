@@ -6,7 +6,7 @@
 #include <string>
 
 #include "cache/kv_block.h"
-#include "engine/compute.h"
+#include "compute/compute.h"
 #include "model/hparams.h"
 #include "press/allocation.h"
 #include "press/scorer.h"

@@ -45,7 +45,8 @@ Prefill::Prefill(Executor::Impl& executor, std::span<const PrefillInto> into, st
 Result<std::vector<ReadReport>> Prefill::run() {
   const Stopwatch all;
   e_.reserve_nodes(n_rows_);
-  CURDKV_TRY(first_, Reading::start(e_, tokens_, n_padded_, n_chunk_, 0, "the hidden states of the context"));
+  CURDKV_TRY(first_,
+             HiddenStates::start(e_, tokens_, n_padded_, n_chunk_, 0, "the hidden states of the context"));
   CURDKV_TRY(attention_, ScratchAttention::create(e_, n_rows_, n_chunk_));
   if (second_) CURDKV_CHECK(second_->start());
   for (const PrefillInto& i : into_) {

@@ -6,10 +6,10 @@
 
 #include <optional>
 
-#include "engine/reading.h"
-#include "engine/reconstruction.h"
+#include "compute/products/layer_products.h"
+#include "engine/hidden_states.h"
 #include "engine/scratch_attention.h"
-#include "products/layer_products.h"
+#include "engine/second_reading.h"
 
 namespace curdkv {
 
@@ -48,8 +48,8 @@ class Prefill {
   std::vector<ReadReport> reports_;
   double compress_ms_ = 0;  // of all presses together
 
-  std::optional<Reading> first_;
-  std::optional<Reconstruction> second_;  // when the press needs it
+  std::optional<HiddenStates> first_;
+  std::optional<SecondReading> second_;  // when the press needs it
   std::optional<ScratchAttention> attention_;
   LayerProducts products_;
 };

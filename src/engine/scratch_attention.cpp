@@ -1,8 +1,8 @@
 #include "engine/scratch_attention.h"
 
+#include "attention/prefill_attention.h"
 #include "base/try.h"
-#include "engine/prefill_attention.h"
-#include "engine/reading.h"
+#include "engine/hidden_states.h"
 
 namespace curdkv {
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "base/try.h"
+#include "compute/products/row_products.h"
 #include "engine/decoder.h"
 #include "engine/limits.h"
-#include "products/row_products.h"
 
 namespace curdkv {
 

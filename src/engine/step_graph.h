@@ -7,10 +7,10 @@
 #include <span>
 #include <vector>
 
+#include "attention/ragged_attention.h"
+#include "compute/compute.h"
 #include "curdkv/executor.h"
-#include "engine/compute.h"
 #include "engine/logits.h"
-#include "engine/ragged_attention.h"
 #include "engine/sequence_state.h"
 #include "model/model_impl.h"
 

@@ -2,8 +2,8 @@
 // a build of ggml with a backend for GPUs and a device: without one every case is skipped and says so.
 #include <gtest/gtest.h>
 
-#include "bench/llama_cpp.h"
 #include "engine/determinism_checks.h"
+#include "measure/llama_cpp.h"
 #include "model/weights.h"
 #include "support/one_sequence.h"
 #include "support/stages.h"
@@ -12,7 +12,7 @@
 namespace curdkv::testing {
 namespace {
 
-using bench::LlamaCpp;
+using measure::LlamaCpp;
 
 constexpr int kAllLayers = 99;
 // Relative to the largest logit. GPUs multiply in F16 where the CPU has F32: libllama's logits on the two

@@ -3,8 +3,8 @@
 
 #include <cstdio>
 
-#include "bench/llama_cpp.h"
 #include "engine/determinism_checks.h"
+#include "measure/llama_cpp.h"
 #include "support/agreement.h"
 #include "support/golden.h"
 #include "support/instruction_sets.h"
@@ -15,7 +15,7 @@
 namespace curdkv::testing {
 namespace {
 
-using bench::LlamaCpp;
+using measure::LlamaCpp;
 
 class RealModel : public ::testing::Test {
  protected:

@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "bench/llama_cpp.h"
+#include "measure/llama_cpp.h"
 #include "model/weights.h"
 #include "support/one_sequence.h"
 #include "support/stages.h"
@@ -12,7 +12,7 @@
 namespace curdkv::testing {
 namespace {
 
-using bench::LlamaCpp;
+using measure::LlamaCpp;
 
 struct Case {
   const char* name;

@@ -1,6 +1,6 @@
 // Compactor: non-causal attention plus `blending` times the leverage of keys before RoPE, both standardised;
 // the first and last tokens are kept. blending=-1 is the fraction removed, as in kvpress's CompactorPress.
-#include "press/compactor.h"
+#include "press/chunk_attention.h"
 
 #include <algorithm>
 

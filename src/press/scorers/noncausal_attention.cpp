@@ -1,6 +1,6 @@
 // Compactor's attention half on its own: what tokens get from all others near them, later ones included.
 // Linear in the number of tokens, as tokens attend within chunks only.
-#include "press/compactor.h"
+#include "press/chunk_attention.h"
 #include "press/entry.h"
 
 namespace curdkv {

@@ -1,0 +1,34 @@
+// What curdkv run says of a context's reading and of the answers from it.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "curdkv/generate.h"
+
+namespace curdkv::app {
+
+struct Answer {
+  Generation generation;
+  double question_ms = 0;  // from the question's first token to the answer's first
+};
+
+// One context read by one press, and the answers from it.
+struct Reading {
+  std::string label;
+  ReadReport prefill;
+  std::vector<std::vector<int64_t>> n_kept;
+  size_t kv_bytes = 0;       // of the compressed context
+  size_t kv_bytes_full = 0;  // what the context takes with nothing evicted
+  size_t kv_bytes_peak = 0;  // prefill and questions
+  std::vector<Answer> answers;
+};
+
+double decode_ms(const Reading& r);  // per token, of all answers
+
+std::string reading_as_text(const Reading& r);  // a line
+std::string side_by_side(const std::vector<std::string>& questions, const Reading& full, const Reading& r);
+nlohmann::ordered_json answer_json(const Answer& a);
+
+}  // namespace curdkv::app

@@ -1,0 +1,29 @@
+// Products of decoded tokens with quantised weights as they lie in the file: decoding reads every weight once
+// for each step, so what counts is to keep up with memory.
+#pragma once
+
+#include <map>
+
+#include "compute/compute.h"
+#include "model/architecture.h"
+
+namespace curdkv {
+
+// w x for x, F32 [n_in, n]: F32 [n_out, n]. By AVX-512's VNNI, several rows at a time, where the processor
+// has it and w is of a type with blocks of 32 in the CPU's own memory; else ggml_mul_mat.
+class RowProducts {
+ public:
+  // n_columns: of those that count, read when the graph runs; the results of others are arbitrary.
+  RowProducts(Compute& compute, const int64_t* n_columns) : compute_(compute), n_columns_(n_columns) {}
+  ggml_tensor* multiply(ggml_context* ctx, ggml_tensor* w, ggml_tensor* x);
+  Multiply multiply_by() {
+    return [this](ggml_context* ctx, ggml_tensor* w, ggml_tensor* x) { return multiply(ctx, w, x); };
+  }
+
+ private:
+  Compute& compute_;
+  const int64_t* n_columns_;
+  std::map<const ggml_tensor*, ggml_tensor*> quantised_;  // inputs, for the products that share them
+};
+
+}  // namespace curdkv

@@ -1,0 +1,42 @@
+// The second reading that KVzip scores by: the model is asked to repeat the context, chunk by chunk, and each
+// token's highest attention is noted. It goes layer by layer beside the first reading, so that it needs no
+// layer's keys and values but those of the layer at work.
+#pragma once
+
+#include <deque>
+
+#include "compute/products/layer_products.h"
+#include "engine/hidden_states.h"
+#include "engine/scratch_attention.h"
+
+namespace curdkv {
+
+class SecondReading {
+ public:
+  // n_tokens: of the context. n_chunk: tokens computed at a time, a multiple of kTileTokens.
+  SecondReading(Executor::Impl& executor, const std::vector<Repeat>& repeats, int64_t n_tokens,
+                int64_t n_chunk)
+      : e_(executor), repeats_(repeats), n_tokens_(n_tokens), n_chunk_(n_chunk) {}
+
+  // Rows the longest repeat needs in a layer's scratch, behind the context's.
+  int64_t n_rows() const;
+  int64_t n_repeated() const;  // tokens of all repeats, padding included
+  size_t n_bytes() const;
+
+  Result<void> start();
+  // Runs all repeats through layer il, over kv whose first n_tokens rows are the context's; rows behind are
+  // overwritten. [n_tokens, n_head_kv]; 0 for tokens no repeat covers. The products are those of layer il.
+  Result<Scores> run_layer(int64_t il, const LayerKv& kv, ScratchAttention& attention,
+                           LayerProducts& products, const std::function<void(int64_t n_done)>& progress);
+
+ private:
+  Result<void> repeat(int64_t il, const LayerKv& kv, size_t index, ScratchAttention& attention,
+                      LayerProducts& products, Scores& scores);
+
+  Executor::Impl& e_;
+  const std::vector<Repeat>& repeats_;
+  int64_t n_tokens_, n_chunk_;
+  std::deque<HiddenStates> readings_;  // one per repeat
+};
+
+}  // namespace curdkv

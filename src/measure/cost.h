@@ -1,0 +1,23 @@
+// The work that a test cannot do without: bytes of weights and cache, and floating point operations.
+#pragma once
+
+#include "curdkv/model.h"
+
+namespace curdkv::measure {
+
+class Cost {
+ public:
+  explicit Cost(const Model& model);
+
+  // Bytes read to decode one token with so many rows of K and V (all layers and KV heads) of row_bytes each
+  // for both.
+  double decode_bytes(int64_t n_rows, double row_bytes) const;
+  // Multiplications and additions to run n_new tokens behind n_rows cached ones, logits of the last alone.
+  double operations(int64_t n_new, int64_t n_rows) const;
+
+ private:
+  double layer_params_ = 0, output_params_ = 0, weights_bytes_ = 0;
+  ModelInfo info_;
+};
+
+}  // namespace curdkv::measure

@@ -1,0 +1,115 @@
+#include "measure/machine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <numeric>
+#include <thread>
+
+#include "base/stopwatch.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "measure/machine.cpp"
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace curdkv::measure {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Or of n words; eight vectors are in flight at a time. n: a multiple of 128.
+uint64_t ReadAll(const uint64_t* data, size_t n) {
+  const hn::ScalableTag<uint64_t> d;
+  const size_t lanes = hn::Lanes(d);
+  hn::Vec<decltype(d)> seen[8];
+  for (auto& s : seen) s = hn::Zero(d);
+  for (size_t i = 0; i < n; i += 8 * lanes) {
+    for (size_t j = 0; j < 8; ++j) seen[j] = hn::Or(seen[j], hn::LoadU(d, data + i + j * lanes));
+  }
+  for (size_t j = 1; j < 8; ++j) seen[0] = hn::Or(seen[0], seen[j]);
+  alignas(64) uint64_t out[64];
+  hn::StoreU(seen[0], d, out);
+  return out[0];
+}
+
+// Twelve independent chains of n fused multiply-adds; returns how many operations that were.
+double MultiplyAdd(int64_t n, float* out) {
+  const hn::ScalableTag<float> d;
+  hn::Vec<decltype(d)> sum[12];
+  for (auto& s : sum) s = hn::Set(d, out[0]);
+  const auto a = hn::Set(d, out[1]), b = hn::Set(d, out[2]);
+  for (int64_t i = 0; i < n; ++i) {
+    for (auto& s : sum) s = hn::MulAdd(s, a, b);
+  }
+  for (int j = 1; j < 12; ++j) sum[0] = hn::Add(sum[0], sum[j]);
+  hn::StoreU(sum[0], d, out);
+  return 2.0 * 12 * static_cast<double>(n) * static_cast<double>(hn::Lanes(d));
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace curdkv::measure
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace curdkv::measure {
+
+HWY_EXPORT(ReadAll);
+HWY_EXPORT(MultiplyAdd);
+
+namespace {
+
+constexpr size_t kStep = 128;  // words, of which a thread's share is a multiple
+
+// Milliseconds in which n_threads threads, started together, are all done with work(thread).
+template <typename F>
+double timed(int n_threads, const F& work) {
+  std::atomic<int> n_ready = 0;
+  std::atomic<bool> go = false;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < n_threads; ++i) {
+    threads.emplace_back([&, i] {
+      ++n_ready;
+      while (!go) std::this_thread::yield();
+      work(i);
+    });
+  }
+  while (n_ready < n_threads) std::this_thread::yield();
+  const Stopwatch watch;
+  go = true;
+  for (std::thread& t : threads) t.join();
+  return watch.ms();
+}
+
+}  // namespace
+
+Machine::Machine(int n_threads, size_t n_bytes) : n_threads_(n_threads) {
+  const size_t share =
+      std::max<size_t>(n_bytes / sizeof(uint64_t) / static_cast<size_t>(n_threads) / kStep, 1);
+  data_.assign(share * kStep * static_cast<size_t>(n_threads), 1);
+}
+
+double Machine::read_gb_s() const {
+  const size_t share = data_.size() / static_cast<size_t>(n_threads_);
+  const size_t bytes = data_.size() * sizeof(uint64_t);
+  const auto n_passes = static_cast<int>(1 + (size_t{1} << 30) / bytes);
+  std::atomic<uint64_t> sink = 0;
+  const double ms = timed(n_threads_, [&](int i) {
+    for (int pass = 0; pass < n_passes; ++pass) {
+      sink |= HWY_DYNAMIC_DISPATCH(ReadAll)(data_.data() + static_cast<size_t>(i) * share, share);
+    }
+  });
+  return static_cast<double>(bytes) * n_passes / ms / 1e6;
+}
+
+double Machine::f32_gflops() const {
+  std::vector<double> n_operations(static_cast<size_t>(n_threads_));
+  const double ms = timed(n_threads_, [&](int i) {
+    float state[64] = {1.0f, 0.999f, 0.001f};
+    n_operations[static_cast<size_t>(i)] = HWY_DYNAMIC_DISPATCH(MultiplyAdd)(2'000'000, state);
+  });
+  return std::accumulate(n_operations.begin(), n_operations.end(), 0.0) / ms / 1e6;
+}
+
+}  // namespace curdkv::measure
+#endif  // HWY_ONCE

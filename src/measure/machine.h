@@ -1,0 +1,25 @@
+// What the machine can do at most, measured: the bars that the figures of a benchmark are held against.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace curdkv::measure {
+
+class Machine {
+ public:
+  // n_bytes: how much read_gb_s() reads, so that it comes from where the work's own data comes from (a cache
+  // that is large enough may hold it all).
+  Machine(int n_threads, size_t n_bytes);
+
+  // Every call measures anew, for some tens of milliseconds, with all threads at once.
+  double read_gb_s() const;   // 10^9 bytes a second, each byte read once in order
+  double f32_gflops() const;  // 10^9 multiplications and additions a second, fused, of values in registers
+
+ private:
+  int n_threads_;
+  std::vector<uint64_t> data_;
+};
+
+}  // namespace curdkv::measure

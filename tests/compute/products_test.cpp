@@ -1,0 +1,189 @@
+// Products with quantised weights, of a prefill and of decoding, against sums in double precision over what
+// ggml unpacks.
+#include <gtest/gtest.h>
+
+#include <ggml-cpu.h>
+
+#include <cmath>
+
+#include "compute/products/int8_unpack.h"
+#include "compute/products/kernel.h"
+#include "compute/products/row_kernel.h"
+#include "support/score.h"
+
+namespace curdkv::testing {
+namespace {
+
+constexpr ggml_type kTypes[] = {GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,  GGML_TYPE_Q5_1,
+                                GGML_TYPE_Q8_0, GGML_TYPE_Q2_K, GGML_TYPE_Q3_K,  GGML_TYPE_Q4_K,
+                                GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_IQ4_NL};
+
+struct Weights {
+  std::vector<char> bytes;
+  std::vector<float> floats;  // [n_out][n_in], as ggml unpacks them
+  WeightMatrix matrix;
+};
+
+Weights make_weights(ggml_type type, int64_t n_in, int64_t n_out) {
+  ggml_cpu_init();
+  Weights w;
+  auto random = random_floats(n_in * n_out, 7);
+  for (size_t i = 0; i < random.size(); i += 97) random[i] *= 20;  // blocks of different ranges
+  w.bytes.resize(ggml_row_size(type, n_in) * static_cast<size_t>(n_out));
+  ggml_quantize_chunk(type, random.data(), w.bytes.data(), 0, n_out, n_in, nullptr);
+  w.floats.resize(random.size());
+  ggml_get_type_traits(type)->to_float(w.bytes.data(), w.floats.data(), n_in * n_out);
+  w.matrix = {type, w.bytes.data(), n_in, n_out};
+  return w;
+}
+
+// Inputs that 8 bits hold exactly, so that nothing but the products is tested: in each block integers up to
+// 127 times a power of two.
+std::vector<float> exact_inputs(int64_t n) {
+  auto x = random_floats(n, 9);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float unit = std::ldexp(1.0f, static_cast<int>(i / 32 % 5) - 6);
+    x[i] = i % 32 == 5 ? -127 * unit : std::round(std::fmod(x[i] * 50, 127.0f)) * unit;
+  }
+  return x;
+}
+
+double relative_error(const Weights& w, const float* x, const float* y) {
+  double worst = 0;
+  for (int64_t r = 0; r < w.matrix.n_out; ++r) {
+    double sum = 0, size = 0;
+    for (int64_t i = 0; i < w.matrix.n_in; ++i) {
+      const double product = static_cast<double>(w.floats[static_cast<size_t>(r * w.matrix.n_in + i)]) * x[i];
+      sum += product;
+      size += product * product;
+    }
+    worst = std::max(worst, std::fabs(y[r] - sum) / std::sqrt(size));
+  }
+  return worst;
+}
+
+constexpr double kBar = 4e-6;  // of sums in F32
+
+class Types : public ::testing::TestWithParam<ggml_type> {};
+
+TEST_P(Types, UnpackToTheirOwnValues) {
+  const Weights w = make_weights(GetParam(), 512, 4);
+  std::vector<Int8Block> blocks(16);
+  std::vector<float> floats(512);
+  for (int64_t r = 0; r < 4; ++r) {
+    unpack_row(w.matrix, r, blocks, floats.data());
+    for (size_t b = 0; b < blocks.size(); ++b) {
+      EXPECT_TRUE(has_minima(GetParam()) || blocks[b].min == 0);
+      const float* expected = &w.floats[static_cast<size_t>(r) * 512 + b * 32];
+      float most = 0;
+      for (size_t i = 0; i < 32; ++i) most = std::max(most, std::fabs(expected[i]));
+      // Other types are quantised anew: half a step of 127.
+      const float bar = unpacks_exactly(GetParam()) ? 3e-7f : 0.51f / 127;
+      for (size_t i = 0; i < 32; ++i) {
+        EXPECT_NEAR(blocks[b].scale * blocks[b].q[i] + blocks[b].min, expected[i], most * bar);
+      }
+    }
+  }
+}
+
+// 80 rows are five panels, of which the last has no neighbour; 13 tokens are two tiles and one token.
+TEST_P(Types, MultiplyInPrefill) {
+  const auto kernel = make_int8_kernel();
+  if (!kernel) GTEST_SKIP() << "no AVX-512 VNNI";
+  Weights w = make_weights(GetParam(), 768, 80);
+  std::vector<Int8Block> blocks(24);  // what they are worth here, see above
+  std::vector<float> floats(768);
+  for (size_t r = 0; r < 80; ++r) {
+    unpack_row(w.matrix, static_cast<int64_t>(r), blocks, floats.data());
+    for (size_t i = 0; i < 768; ++i) {
+      const Int8Block& b = blocks[i / 32];
+      w.floats[r * 768 + i] = b.scale * b.q[i % 32] + b.min;
+    }
+  }
+  const auto x = exact_inputs(768 * 13);
+  ASSERT_TRUE(kernel->takes(w.matrix));
+  const int64_t n_panels = 80 / kernel->panel_rows(), tile = kernel->tile_tokens(),
+                n_tiles = (13 + tile - 1) / tile;
+  const size_t panel = kernel->panel_bytes(w.matrix), packed = kernel->tile_bytes(768);
+  std::vector<char> memory(panel * static_cast<size_t>(n_panels) + 64);
+  char* panels = memory.data() + 64 - reinterpret_cast<uintptr_t>(memory.data()) % 64;
+  std::vector<char> tiles(packed * static_cast<size_t>(n_tiles));
+  std::vector<char> scratch(kernel->unpack_scratch_bytes(w.matrix) +
+                            kernel->multiply_scratch_bytes(w.matrix, 13));
+  for (int64_t p = 0; p < n_panels; ++p)
+    kernel->unpack(w.matrix, p, panels + static_cast<size_t>(p) * panel, scratch.data());
+  for (int64_t t = 0; t < n_tiles; ++t) {
+    kernel->pack(x.data() + t * tile * 768, 768, 768, std::min(tile, 13 - t * tile),
+                 tiles.data() + static_cast<size_t>(t) * packed);
+  }
+  constexpr float kUntouched = 1e30f;
+  std::vector<float> y(100 * 14, kUntouched);  // rows 100 apart, and one more than there are tokens
+  kernel->multiply(w.matrix, panels, n_panels, tiles.data(), 13, y.data(), 100, scratch.data());
+  for (size_t t = 0; t < 13; ++t) {
+    EXPECT_LT(relative_error(w, x.data() + t * 768, y.data() + t * 100), kBar) << "token " << t;
+    EXPECT_EQ(y[t * 100 + 80], kUntouched);
+  }
+  EXPECT_EQ(y[1300], kUntouched);
+}
+
+TEST_P(Types, MultiplyInDecoding) {
+  if (!row_kernel_takes(GetParam(), 768)) GTEST_SKIP() << "left to ggml";
+  const Weights w = make_weights(GetParam(), 768, 70);
+  const auto x = exact_inputs(768);
+  std::vector<char> inputs(row_input_bytes(768));
+  quantise_input(x.data(), 768, inputs.data());
+  std::vector<float> y(71, 1e30f);
+  multiply_rows(GetParam(), w.bytes.data(), 70, 768, inputs.data(), 1, y.data(), 70);
+  EXPECT_LT(relative_error(w, x.data(), y.data()), kBar);
+  EXPECT_EQ(y[70], 1e30f);
+}
+
+// Tokens decoded together have the bits that each has alone.
+TEST_P(Types, DecodingTogetherChangesNoBit) {
+  if (!row_kernel_takes(GetParam(), 768)) GTEST_SKIP() << "left to ggml";
+  constexpr int64_t kMost = 9;
+  const Weights w = make_weights(GetParam(), 768, 70);
+  const auto x = random_floats(768 * kMost, 7);
+  const size_t bytes = row_input_bytes(768);
+  std::vector<char> inputs(kMost * bytes);
+  std::vector<float> alone(71 * kMost, 1e30f);
+  for (size_t c = 0; c < kMost; ++c) {
+    quantise_input(x.data() + c * 768, 768, inputs.data() + c * bytes);
+    multiply_rows(GetParam(), w.bytes.data(), 70, 768, inputs.data() + c * bytes, 1, alone.data() + c * 71,
+                  71);
+  }
+  for (int64_t n = 1; n <= kMost; ++n) {
+    std::vector<float> together(71 * kMost, 1e30f);
+    multiply_rows(GetParam(), w.bytes.data(), 70, 768, inputs.data(), n, together.data(), 71);
+    const auto end = 71 * n;
+    EXPECT_TRUE(std::equal(together.begin(), together.begin() + end, alone.begin())) << n << " columns";
+    EXPECT_EQ(together[static_cast<size_t>(end) - 1], 1e30f) << "beyond the last row";
+  }
+}
+
+TEST(Products, InputsOfZerosGiveZeros) {
+  if (!row_kernel_takes(GGML_TYPE_Q8_0, 64)) GTEST_SKIP() << "no AVX-512 VNNI";
+  const Weights w = make_weights(GGML_TYPE_Q8_0, 64, 16);
+  const std::vector<float> x(64, 0.0f);
+  std::vector<float> y(16, 1.0f);
+  std::vector<char> inputs(row_input_bytes(64));
+  quantise_input(x.data(), 64, inputs.data());
+  multiply_rows(GGML_TYPE_Q8_0, w.bytes.data(), 16, 64, inputs.data(), 1, y.data(), 16);
+  EXPECT_EQ(y, std::vector<float>(16, 0.0f));
+}
+
+// Types of which decoding's rows are taken wherever a prefill's products are, so that the skips above hide
+// none of them.
+TEST(Products, DecodingTakesTypesWithBlocksOf32) {
+  const bool has_vnni = make_int8_kernel() != nullptr;
+  for (const ggml_type type : kTypes) {
+    const bool has_blocks = unpacks_exactly(type) && ggml_blck_size(type) == 32;
+    EXPECT_EQ(row_kernel_takes(type, 768), has_vnni && has_blocks) << ggml_type_name(type);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Quantised, Types, ::testing::ValuesIn(kTypes),
+                         [](const auto& i) { return std::string(ggml_type_name(i.param)); });
+
+}  // namespace
+}  // namespace curdkv::testing
