@@ -39,8 +39,15 @@ class Words(Case):
 
     def test_nearly_right(self):
         for typed, meant in (("Run", "run"), ("INSPECT", "inspect"), ("perplexty", "perplexity"), ("analyse", "analyze"),
-                             ("rnu", "run"), ("benchmark", "bench")):
-            self.fails(2, f"no command '{typed}'" + ("" if typed == "benchmark" else f" (did you mean '{meant}'?)"), typed)
+                             ("rnu", "run"), ("benchmark", "bench"), ("evaluate", "eval"), ("analysis", "analyze"),
+                             ("pre", "presses"), ("in", "inspect")):
+            for words in ((typed,), (typed, "--help"), ("help", typed)):
+                self.fails(2, f"there is no command '{typed}' (did you mean '{meant}'?)", *words)
+        for typed in ("chat", "nosuch", "x", "r"):
+            self.fails(2, f"there is no command '{typed}' ('curdkv help' lists them)", typed)
+        self.fails(2, "curdkv eval has no command 'mrege' (did you mean 'merge'?)", "eval", "mrege")
+        self.fails(2, "'nosuch' stands alone, and curdkv eval takes options only", "eval", "nosuch")
+        self.assertNotIn("did you mean", self.curdkv(*ASK, "-o", "x", code=2)[1], "one letter is like nothing")
         self.fails(2, "did you mean '--compression-ratio'?", *ASK, "--compresion-ratio", "0.5")
         self.fails(2, "did you mean '--temp'?", *ASK, "--tmep", "1")
         self.fails(2, "no option '--nosuch'", *ASK, "--nosuch")
