@@ -1,5 +1,5 @@
 """What is typed first and what llama.cpp's users type: words for help, its flags, repeated and misspelt options, numbers,
-press parameters and where they are told, and what happens when nothing is said of compression."""
+press parameters and figures and where they are told, and what happens when nothing is said of compression."""
 import os
 import re
 import subprocess
@@ -232,6 +232,33 @@ class PressParameters(Case):
         self.fails(2, "not expected: tova", "presses", "snapkv", "tova")
         self.fails(2, "did you mean 'snapkv'?", *ASK[:-2], "--press", "snpkv")
         self.fails(2, "did you mean 'cur+uniform'?", *ASK[:-2], "--press", "cur")
+
+
+class Figures(Case):
+    def test_offered_are_those_that_can_be_made(self):
+        text = self.curdkv("analyze", "--help")[0]
+        self.assertNotIn("runtime", text)
+        listed = text[text.index("come from one reading:"):text.index("--sampled-layers")]
+        offered = re.findall(r"(?m)^ +([\w-]+): .*?( \(not with --press none\))?$", listed)
+        self.assertEqual({name for name, needs_press in offered if needs_press}, {"document", "heads", "reconstruction"})
+        self.assertEqual({name for name, needs_press in offered if not needs_press}, {"attention-vs-loss"})
+        args = ("analyze", "-m", MODEL, "-t", "1", "-p", "The thing in the north is an ant.", "-o", "-", "--figure")
+        for name, needs_press in offered:
+            self.assertEqual(self.json(*args, name)["figure"], name)
+            if needs_press:
+                self.fails(2, f"figure '{name}' needs a press that evicts", *args, name, "--press", "none")
+            else:
+                self.assertEqual(self.json(*args, name, "--press", "none")["figure"], name)
+
+    def test_others_are_not_offered(self):
+        args = ("analyze", "-m", MODEL, "-p", "text", "-o", path("x.json"), "--figure")
+        there_are = "there are: document, attention-vs-loss, reconstruction, heads)"
+        self.fails(2, "there is no figure 'nosuch' (" + there_are, *args, "nosuch")
+        self.fails(2, "there is no figure 'docment' (did you mean 'document'? " + there_are, *args, "heads,docment")
+        for name, command in (("ablation", "eval --press ablation"), ("runtime", "bench")):
+            self.fails(2, f"figure '{name}' is not made here: 'curdkv report' draws it from what 'curdkv {command}'",
+                       *args, name)
+        self.assertFalse(os.path.exists(path("x.json")))
 
 
 class NearTheLimit(Case):
