@@ -1,7 +1,9 @@
 // curdkv analyze: what compression does to a model's cache on one document, as figures for 'curdkv report'.
 #include <algorithm>
+#include <map>
 
 #include "analysis/figure.h"
+#include "base/nearest.h"
 #include "base/try.h"
 #include "base/utf8.h"
 #include "command.h"
@@ -34,19 +36,36 @@ std::vector<std::string> pieces_of(const Tokenizer& tokenizer, std::span<const T
   return out;
 }
 
-Result<void> run(const AnalyzeOptions& o) {
-  for (const std::string& name : o.figures) {
-    if (name == "ablation" || name == "runtime") {
-      return Error{ErrorCode::bad_argument,
-                   "figure '" + name + "' is drawn by 'curdkv report' from what 'curdkv " +
-                       (name == "ablation" ? "eval --press ablation" : "bench") + "' measures"};
-    }
+// What is wrong with the name of a figure, or "".
+std::string check_figure(const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& f : analysis::list_figures()) {
+    if (name == f.name) return "";
+    names.emplace_back(f.name);
   }
+  // Figures of the paper that 'curdkv report' draws, and what measures them.
+  const std::map<std::string, std::string> others = {{"ablation", "eval --press ablation"},
+                                                     {"runtime", "bench"}};
+  if (const auto other = others.find(name); other != others.end()) {
+    return "figure '" + name + "' is not made here: 'curdkv report' draws it from what 'curdkv " +
+           other->second + "' measures";
+  }
+  std::string there_are;
+  for (const std::string& n : names) there_are += (there_are.empty() ? "" : ", ") + n;
+  const std::string meant = nearest(name, names);
+  return "there is no figure '" + name + "' (" + (meant.empty() ? "" : "did you mean '" + meant + "'? ") +
+         "there are: " + there_are + ")";
+}
+
+Result<void> run(const AnalyzeOptions& o) {
   CURDKV_TRY(std::vector<Press> presses, o.press.resolve_all());
   std::erase_if(presses, [](const Press& p) { return p.is_none(); });
-  for (const std::string& name : o.figures) {
-    if (presses.empty() && name != "attention-vs-loss")
-      return Error{ErrorCode::bad_argument, "figure '" + name + "' needs a press that evicts (--press NAME)"};
+  for (const auto& f : analysis::list_figures()) {
+    const bool asked = std::find(o.figures.begin(), o.figures.end(), f.name) != o.figures.end();
+    if (asked && f.needs_press && presses.empty()) {
+      return Error{ErrorCode::bad_argument,
+                   "figure '" + std::string(f.name) + "' needs a press that evicts (--press NAME)"};
+    }
   }
   CURDKV_TRY(const std::string path, o.model.resolve());
   if (o.out != "-") {
@@ -92,10 +111,10 @@ Result<void> run(const AnalyzeOptions& o) {
 
 std::string figure_help() {
   std::string help = "several, separated by commas, come from one reading:";
-  for (const auto& f : analysis::list_figures()) help += std::string("\n") + f.name + ": " + f.summary + ";";
-  return help +
-         "\nablation, runtime: 'curdkv report' draws them from results of 'curdkv eval --press ablation' "
-         "and 'curdkv bench'";
+  for (const auto& f : analysis::list_figures()) {
+    help += std::string("\n") + f.name + ": " + f.summary + (f.needs_press ? " (not with --press none)" : "");
+  }
+  return help;
 }
 
 }  // namespace
@@ -108,13 +127,11 @@ Command add_analyze(CLI::App& program) {
   o->document.add_to(*app);
   o->prompt.add_to(*app);
   o->press.add_to(*app, kDefaultPress, kDefaultRatio, true);
-  std::vector<std::string> names = {"ablation", "runtime"};
-  for (const auto& f : analysis::list_figures()) names.emplace_back(f.name);
   app->add_option("--figure", o->figures, figure_help())
       ->type_name("NAME")
       ->delimiter(',')
       ->allow_extra_args(false)
-      ->check(CLI::IsMember(names))
+      ->check(check_figure)
       ->capture_default_str();
   app->add_option("--sampled-layers", o->n_layers, "attention-vs-loss: layers looked at, evenly spaced")
       ->type_name("N")

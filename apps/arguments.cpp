@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/nearest.h"
 #include "base/try.h"
 #include "llama_options.h"
 
@@ -15,37 +16,6 @@ Error wrong(const std::string& message) {
 std::string lower(std::string text) {
   for (char& c : text) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
   return text;
-}
-
-// Letters to insert, remove, replace or swap with their neighbour.
-size_t edits_between(const std::string& a, const std::string& b) {
-  std::vector<std::vector<size_t>> d(a.size() + 1, std::vector<size_t>(b.size() + 1));
-  for (size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
-  for (size_t j = 0; j <= b.size(); ++j) d[0][j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    for (size_t j = 1; j <= b.size(); ++j) {
-      d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
-        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
-      }
-    }
-  }
-  return d[a.size()][b.size()];
-}
-
-// " (did you mean X?)" for the one most like what was typed, or "".
-std::string meant(const std::string& typed, const std::vector<std::string>& names) {
-  std::string best;
-  size_t fewest = std::max<size_t>(1, typed.size() / 3) + 1;
-  for (const std::string& name : names) {
-    const bool begins = typed.size() > 3 && name.starts_with(lower(typed));
-    const size_t n = begins ? 1 : edits_between(lower(typed.substr(0, 64)), lower(name));
-    if (n < fewest) {
-      fewest = n;
-      best = name;
-    }
-  }
-  return best.empty() ? "" : " (did you mean '" + best + "'?)";
 }
 
 std::vector<std::string> commands_of(const CLI::App& app) {
@@ -122,8 +92,11 @@ class Reader {
       out_.words.push_back(word);
       return {};
     }
-    if (app_ == &program_)
-      return wrong("there is no command '" + word + "'" + meant(word, commands_of(program_)));
+    if (app_ == &program_) {
+      const std::string meant = did_you_mean(word, commands_of(program_));
+      return wrong("there is no command '" + word + "'" +
+                   (meant.empty() ? " ('curdkv help' lists them)" : meant));
+    }
     if (lower(word) == "help" && out_.words.back() == app_->get_name()) {
       out_.words.emplace_back("--help");
       return {};
@@ -132,6 +105,8 @@ class Reader {
       out_.words.push_back(word);
       return {};
     }
+    if (const std::string command = did_you_mean(word, commands_of(*app_)); !command.empty())
+      return wrong(full_name(*app_) + " has no command '" + word + "'" + command);
     std::string mend;
     if (app_->get_option_no_throw("--model") != nullptr) mend = ": the model is given with -m";
     if (app_->get_option_no_throw("--file") != nullptr) mend += ", a document with -f";
@@ -162,7 +137,7 @@ class Reader {
       out_.words.push_back(word);
       return {};
     }
-    return wrong(full_name(*app_) + " has no option '" + name + "'" + meant(name, options_of(*app_)));
+    return wrong(full_name(*app_) + " has no option '" + name + "'" + did_you_mean(name, options_of(*app_)));
   }
 
   // An option's value is its own, whatever it looks like.
@@ -175,7 +150,7 @@ class Reader {
   }
 
   Result<void> before_command(const std::string& name) const {
-    std::string mend = meant(name, options_of(program_));
+    std::string mend = did_you_mean(name, options_of(program_));
     if (find_llama_option(name) != nullptr ||
         program_.get_subcommand("run")->get_option_no_throw(name) != nullptr) {
       mend = " (as in: curdkv run -m MODEL -f FILE -q QUESTION)";

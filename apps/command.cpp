@@ -181,6 +181,10 @@ ExecutorParams ExecutorOptions::resolve() const {
   return p;
 }
 
+std::string press_option(const PressParam& param) {
+  return param.name.find('.') == std::string::npos ? "--" + param.name : "";
+}
+
 Result<Press> PressOptions::resolve() const {
   CURDKV_TRY(const std::vector<Press> all, resolve_all());
   return all[0];
@@ -216,11 +220,12 @@ void PressOptions::add_to(CLI::App& app, const char* default_press, double defau
   ratios = {default_ratio};
   takes_several = several;
   const char* list = several ? "; several, separated by commas, are compared" : "";
-  auto* press_option =
+  auto* press_name =
       app.add_option("--press", names,
                      std::string("how the context's cache is compressed: none, a name from 'curdkv presses', "
                                  "or NAME:param=value:param=value") +
-                         list + (several ? "; ablation: all that CurDKV can be made of" : ""))
+                         list + (several ? "; ablation: all that CurDKV can be made of" : "") +
+                         "\n'curdkv presses NAME' tells a press's parameters, each an option here as well")
           ->type_name("NAME")
           ->capture_default_str();
   auto* ratio_option =
@@ -229,14 +234,14 @@ void PressOptions::add_to(CLI::App& app, const char* default_press, double defau
           ->type_name("R")
           ->transform(real_number("a number in [0, 1)"))
           ->capture_default_str();
-  for (CLI::Option* o : {press_option, ratio_option}) {
+  for (CLI::Option* o : {press_name, ratio_option}) {
     if (several) {
       o->delimiter(',')->allow_extra_args(false);
     } else {
       o->expected(1);
     }
   }
-  about_compression_ = {press_option, ratio_option};
+  about_compression_ = {press_name, ratio_option};
   about_compression_.push_back(
       app.add_option("--budget", request.budget, "tokens kept per KV head (on average), instead of a ratio")
           ->type_name("TOKENS")
@@ -251,34 +256,16 @@ void PressOptions::add_to(CLI::App& app, const char* default_press, double defau
       ->type_name("N")
       ->transform(seed_number())
       ->capture_default_str();
-  struct Flag {
-    std::string kind, help;
-    std::set<std::string> defaults;
-  };
-  std::map<std::string, Flag> flags;
+  std::set<std::string> params;
   for (const PressInfo& press : list_presses()) {
-    if (!press.scorer.empty() && !press.allocation.empty()) continue;  // presets are made of the others
     for (const PressParam& p : press.params) {
-      // A parameter of a scorer within a scorer goes by the name alone: --press mix+uniform:first.ridge=3.
-      if (p.name.find('.') != std::string::npos) continue;
-      std::string kind = p.kind;
-      if (kind == "choice") {
-        kind.clear();
-        for (const auto& c : p.choices) kind += (kind.empty() ? "" : "|") + c;
-      }
-      Flag& flag = flags.try_emplace(p.name, Flag{kind, p.help, {}}).first->second;
-      flag.defaults.insert(p.default_value);
+      if (!press_option(p).empty()) params.insert(p.name);
     }
   }
-  for (const auto& [name, flag] : flags) {
-    const std::string usual = flag.defaults.size() == 1 ? *flag.defaults.begin() : "the press's own";
-    const std::string key = name;
-    about_compression_.push_back(app.add_option_function<std::string>(
-                                        "--" + key,
-                                        [this, key](const std::string& text) { request.params[key] = text; },
-                                        flag.help + " (default: " + usual + ")")
-                                     ->type_name(flag.kind)
-                                     ->group("Press parameters"));
+  for (const std::string& name : params) {
+    const auto set = [this, name](const std::string& text) { request.params[name] = text; };
+    // In no group, which leaves it out of the help.
+    about_compression_.push_back(app.add_option_function<std::string>("--" + name, set)->group(""));
   }
 }
 

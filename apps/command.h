@@ -56,7 +56,12 @@ struct ExecutorOptions {
   ExecutorParams resolve() const;
 };
 
-// --press, --compression-ratio, --budget, --protect-last, --seed and every press parameter by its own flag.
+// The option that sets a press's parameter: "--sinks". "" for one of a scorer within a scorer, which goes by
+// the press's name alone: --press mix+uniform:first.ridge=3.
+std::string press_option(const PressParam& param);
+
+// --press, --compression-ratio, --budget, --protect-last, --seed; and every press parameter by its own
+// option, which 'curdkv presses NAME' tells and --help does not.
 struct PressOptions {
   PressRequest request;
   std::vector<std::string> names;

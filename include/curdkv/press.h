@@ -41,6 +41,11 @@ struct PressInfo {
 
 std::vector<PressInfo> list_presses();
 
+// What `name` asks for, as a request does ("curdkv", "snapkv+adaptive"), or a scorer or an allocation alone.
+// Parameters behind it are checked; a scorer that they name ("mixkv:first=snapkv") has its own among params.
+// Errors: bad_argument naming what is unknown, and the press that may have been meant.
+Result<PressInfo> find_press(const std::string& name);
+
 // A request for compression, in the words of the command line.
 struct PressRequest {
   // "none", a preset, or SCORER+ALLOCATION; parameters may follow: "curdkv:projection=true:local=false".

@@ -17,12 +17,14 @@ std::unique_ptr<Figure> make_heads(const Subject&);
 namespace {
 
 const FigureEntry kFigures[] = {
-    {"document", "which tokens every KV head kept", make_document},
-    {"attention-vs-loss", "each key's mean attention against what evicting it alone costs the output",
+    {"document", "which tokens every KV head kept", true, make_document},
+    {"attention-vs-loss", "each key's mean attention against what evicting it alone costs the output", false,
      make_attention_vs_loss},
     {"reconstruction", "how far Q K^T and softmax(Q K^T) V are from the full cache's, with lemma 3.1's bound",
-     make_reconstruction},
-    {"heads", "how budgets spread over layers and heads, and how alike presses select", make_heads},
+     true, make_reconstruction},
+    {"heads",
+     "how budgets spread over layers and heads, and, of several presses at one ratio, how alike they select",
+     true, make_heads},
 };
 
 // Selects for all presses in each layer and hands it to the figures.

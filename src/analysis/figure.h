@@ -54,6 +54,7 @@ class Figure {
 struct FigureEntry {
   const char* name;
   const char* summary;
+  bool needs_press;  // shows what a press does; made of a subject with presses only
   std::unique_ptr<Figure> (*make)(const Subject&);
 };
 std::span<const FigureEntry> list_figures();

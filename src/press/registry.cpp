@@ -5,8 +5,10 @@
 
 #include "base/format.h"
 #include "base/guard.h"
+#include "base/nearest.h"
 #include "base/try.h"
 #include "press/entry.h"
+#include "press/presets.h"
 
 // Adding a scorer or an allocation: its file, and its name here.
 #define CURDKV_SCORERS(X) \
@@ -52,41 +54,6 @@ const ScorerEntry* const kScorers[] = {CURDKV_SCORERS(CURDKV_POINTER)};
 const AllocationEntry* const kAllocations[] = {CURDKV_ALLOCATIONS(CURDKV_POINTER)};
 #undef CURDKV_POINTER
 
-struct PresetEntry {
-  const char* name;
-  const char* scorer;
-  const char* allocation;
-  const char* params;  // "name=value:name=value", over the defaults
-  const char* summary;
-};
-
-constexpr PresetEntry kPresets[] = {
-    {"curdkv", "cur", "uniform", "", "value-guided eviction, every KV head alike"},
-    {"adacurdkv", "cur", "adaptive", "", "value-guided eviction, room shared among the KV heads of a layer"},
-    {"chunkcurdkv", "cur", "chunk", "", "value-guided eviction of whole chunks"},
-    {"leverage", "leverage", "uniform", "", "exact leverage scores of keys and values"},
-    {"adaleverage", "leverage", "adaptive", "", "exact leverage scores, room shared among heads"},
-    {"ridgekv", "leverage", "uniform", "ridge=10:smooth=3", "leverage scores with a ridge, smoothed"},
-    {"adaridgekv", "leverage", "adaptive", "ridge=10:smooth=3", "the same, room shared among heads"},
-    {"mixkv", "mix", "uniform", "first.ridge=3:first.smooth=3",
-     "ridge leverage for 0.7, non-causal attention for 0.3"},
-    {"snapkv", "snapkv", "uniform", "", "what the last tokens attend to"},
-    {"adasnapkv", "snapkv", "adaptive", "", "the same, room shared among heads"},
-    {"chunkkv", "snapkv", "chunk", "", "the same, whole chunks"},
-    {"pyramidkv", "snapkv", "pyramid", "", "the same, more in lower layers"},
-    {"streamingllm", "streaming_llm", "uniform", "", "the first tokens and the latest"},
-    {"knorm", "knorm", "uniform", "", "keys of small norm"},
-    {"h2o", "observed_attention", "uniform", "", "what got most attention over the whole context"},
-    {"scissorshands", "scissorshands", "uniform", "", "what keeps getting attention"},
-    {"tova", "tova", "uniform", "", "what the last token attends to"},
-    {"keydiff", "keydiff", "uniform", "", "keys unlike the others"},
-    {"lagkv", "lagkv", "uniform", "", "what the tokens after it do not hold"},
-    {"expectedattention", "expected_attention", "uniform", "", "what queries to come are expected to want"},
-    {"compactor", "compactor", "uniform", "", "non-causal attention and key leverage"},
-    {"kvzip", "kvzip", "adaptive", "alpha=0", "what is needed to repeat the context; slow, reads it twice"},
-    {"random", "random", "uniform", "", "the baseline"},
-};
-
 const ScorerEntry* find_scorer(const std::string& name) {
   for (const ScorerEntry* e : kScorers) {
     if (name == e->name) return e;
@@ -99,6 +66,13 @@ const AllocationEntry* find_allocation(const std::string& name) {
     if (name == e->name) return e;
   }
   return nullptr;
+}
+
+template <typename Table>
+std::vector<std::string> names_of(const Table& entries) {
+  std::vector<std::string> names;
+  for (const auto* e : entries) names.emplace_back(e->name);
+  return names;
 }
 
 // A table with the parameters of the scorers it names, as given or by default, behind their prefix.
@@ -114,7 +88,8 @@ Result<std::vector<PressParam>> expand(const std::vector<PressParam>& table,
     const std::string scorer = asked == given.end() ? p.default_value : asked->second;
     const ScorerEntry* entry = find_scorer(scorer);
     if (entry == nullptr) {
-      return Error{ErrorCode::bad_argument, "there is no scorer '" + scorer + "' for " + p.name};
+      return Error{ErrorCode::bad_argument, "there is no scorer '" + scorer + "' for " + p.name +
+                                                did_you_mean(scorer, names_of(kScorers))};
     }
     CURDKV_TRY(const auto nested, expand(entry->params(), given, p.name + "."));
     all.insert(all.end(), nested.begin(), nested.end());
@@ -122,6 +97,7 @@ Result<std::vector<PressParam>> expand(const std::vector<PressParam>& table,
   return all;
 }
 
+// Presses have both; what is told of a scorer or an allocation alone has one.
 struct Recipe {
   const ScorerEntry* scorer = nullptr;
   const AllocationEntry* allocation = nullptr;
@@ -130,8 +106,13 @@ struct Recipe {
   Result<std::vector<PressParam>> params(const std::map<std::string, std::string>& given) const {
     std::map<std::string, std::string> known = preset;
     for (const auto& entry : given) known[entry.first] = entry.second;
-    CURDKV_TRY(std::vector<PressParam> all, expand(scorer->params(), known, ""));
-    for (PressParam& p : allocation->params()) all.push_back(std::move(p));
+    std::vector<PressParam> all;
+    if (scorer != nullptr) {
+      CURDKV_TRY(all, expand(scorer->params(), known, ""));
+    }
+    if (allocation != nullptr) {
+      for (PressParam& p : allocation->params()) all.push_back(std::move(p));
+    }
     for (PressParam& p : all) {
       if (const auto own = preset.find(p.name); own != preset.end()) p.default_value = own->second;
     }
@@ -156,25 +137,44 @@ Result<void> read_settings(const std::string& text, const std::string& spec,
   return {};
 }
 
-Recipe recipe_of(const PresetEntry& preset) {
-  Recipe r = {find_scorer(preset.scorer), find_allocation(preset.allocation), {}};
-  [[maybe_unused]] const auto read = read_settings(preset.params, preset.name, r.preset);
+Recipe recipe_of(const std::string& scorer, const std::string& allocation, const std::string& settings) {
+  Recipe r = {find_scorer(scorer), find_allocation(allocation), {}};
+  [[maybe_unused]] const auto read = read_settings(settings, "", r.preset);
   return r;
+}
+
+// What may have been meant by a name that no press has, or "".
+std::string press_meant(const std::string& name, const std::vector<std::string>& names) {
+  if (find_scorer(name) != nullptr) return name + "+uniform";
+  const size_t plus = name.find('+');
+  if (plus == std::string::npos) return nearest(name, names);
+  const std::string scorer = nearest(name.substr(0, plus), names_of(kScorers));
+  const std::string allocation = nearest(name.substr(plus + 1), names_of(kAllocations));
+  return scorer.empty() || allocation.empty() ? "" : scorer + "+" + allocation;
+}
+
+Error no_such_press(const std::string& name, const std::vector<std::string>& names) {
+  const std::string meant = press_meant(name, names);
+  std::string there_are;
+  for (const PresetEntry& p : kPresets) there_are += std::string(", ") + p.name;
+  return {ErrorCode::bad_argument,
+          "there is no press '" + name + "' (" +
+              (meant.empty() ? "there are: none" + there_are + "; or SCORER+ALLOCATION, see 'curdkv presses')"
+                             : "did you mean '" + meant + "'? 'curdkv presses' lists all)")};
 }
 
 // A preset's recipe, or SCORER+ALLOCATION.
 Result<Recipe> resolve(const std::string& name) {
   for (const PresetEntry& p : kPresets) {
-    if (name == p.name) return recipe_of(p);
+    if (name == p.name) return recipe_of(p.scorer, p.allocation, p.params);
   }
   if (const size_t plus = name.find('+'); plus != std::string::npos) {
     const Recipe r = {find_scorer(name.substr(0, plus)), find_allocation(name.substr(plus + 1)), {}};
     if (r.scorer != nullptr && r.allocation != nullptr) return r;
   }
-  std::string all = "none";
-  for (const PresetEntry& p : kPresets) all += std::string(", ") + p.name;
-  return Error{ErrorCode::bad_argument, "there is no press '" + name + "' (there are: " + all +
-                                            "; or SCORER+ALLOCATION, see 'curdkv presses')"};
+  std::vector<std::string> names = {"none"};
+  for (const PresetEntry& p : kPresets) names.emplace_back(p.name);
+  return no_such_press(name, names);
 }
 
 // "name:key=value:key=value" taken apart into the request.
@@ -198,7 +198,7 @@ std::unique_ptr<Scorer> make_scorer(const ParamValues& values, const char* param
 std::vector<PressInfo> list_presses() {
   std::vector<PressInfo> list = {{"none", "", "", "", "the full cache", "", {}}};
   for (const PresetEntry& p : kPresets) {
-    const Recipe r = recipe_of(p);
+    const Recipe r = recipe_of(p.scorer, p.allocation, p.params);
     list.push_back({p.name, p.scorer, p.allocation, p.params, p.summary, r.scorer->reference, *r.params({})});
   }
   for (const ScorerEntry* s : kScorers) {
@@ -208,6 +208,34 @@ std::vector<PressInfo> list_presses() {
     list.push_back({a->name, "", a->name, "", a->summary, a->reference, a->params()});
   }
   return list;
+}
+
+Result<PressInfo> find_press(const std::string& name) {
+  return guarded([&]() -> Result<PressInfo> {
+    PressRequest asked;
+    asked.name = name;
+    CURDKV_CHECK(split_spec(asked));
+    PressInfo info;
+    std::vector<std::string> names;
+    for (PressInfo& p : list_presses()) {
+      names.push_back(p.name);
+      if (p.name == asked.name && info.name.empty()) info = std::move(p);
+    }
+    if (info.name.empty()) {
+      const Result<Recipe> pair = resolve(asked.name);
+      if (!pair) return no_such_press(asked.name, names);
+      info = {asked.name,
+              pair->scorer->name,
+              pair->allocation->name,
+              "",
+              std::string(pair->scorer->summary) + "; " + pair->allocation->summary,
+              pair->scorer->reference,
+              {}};
+    }
+    CURDKV_TRY(info.params, recipe_of(info.scorer, info.allocation, info.settings).params(asked.params));
+    CURDKV_CHECK(ParamValues::parse(info.params, asked.params, asked.name));
+    return info;
+  });
 }
 
 Result<Press> Press::make(const PressRequest& asked) {

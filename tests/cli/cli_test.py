@@ -24,8 +24,8 @@ class Usage(Case):
             out, _ = self.curdkv(command, "--help")
             self.assertIn("Usage: curdkv " + command, out)
         out, _ = self.curdkv("run", "--help")
-        for flag in ("--model", "--file", "--question", "--press", "--compression-ratio", "--budget", "--sinks",
-                     "--alpha", "--projection", "--threads", "--ctx-size", "--cache-type-k", "--temp", "--json"):
+        for flag in ("--model", "--file", "--question", "--press", "--compression-ratio", "--budget",
+                     "--protect-last", "--threads", "--ctx-size", "--cache-type-k", "--temp", "--json"):
             self.assertIn(flag, out)
 
     def test_wrong_usage(self):

@@ -1,6 +1,7 @@
 """What is typed first and what llama.cpp's users type: words for help, its flags, repeated and misspelt options, numbers,
-and what happens when nothing is said of compression."""
+press parameters and figures and where they are told, and what happens when nothing is said of compression."""
 import os
+import re
 import subprocess
 import unittest
 
@@ -12,6 +13,7 @@ DOCUMENT = write("document.txt", "The thing in the north is an ant. " * 60)
 SHORT = ("run", "-m", MODEL, "-t", "1", "-p", "The thing in the north is an ant.", "-q", "What?")
 ASK = ("run", "-m", MODEL, "-t", "1", "-f", DOCUMENT, "-q", "What?", "--press", "none")
 COMMANDS = ("run", "presses", "inspect", "perplexity", "eval", "analyze", "report", "bench")
+COMPRESSING = ("run", "perplexity", "eval", "analyze", "bench")
 
 
 class Words(Case):
@@ -39,8 +41,15 @@ class Words(Case):
 
     def test_nearly_right(self):
         for typed, meant in (("Run", "run"), ("INSPECT", "inspect"), ("perplexty", "perplexity"), ("analyse", "analyze"),
-                             ("rnu", "run"), ("benchmark", "bench")):
-            self.fails(2, f"no command '{typed}'" + ("" if typed == "benchmark" else f" (did you mean '{meant}'?)"), typed)
+                             ("rnu", "run"), ("benchmark", "bench"), ("evaluate", "eval"), ("analysis", "analyze"),
+                             ("pre", "presses"), ("in", "inspect")):
+            for words in ((typed,), (typed, "--help"), ("help", typed)):
+                self.fails(2, f"there is no command '{typed}' (did you mean '{meant}'?)", *words)
+        for typed in ("chat", "nosuch", "x", "r"):
+            self.fails(2, f"there is no command '{typed}' ('curdkv help' lists them)", typed)
+        self.fails(2, "curdkv eval has no command 'mrege' (did you mean 'merge'?)", "eval", "mrege")
+        self.fails(2, "'nosuch' stands alone, and curdkv eval takes options only", "eval", "nosuch")
+        self.assertNotIn("did you mean", self.curdkv(*ASK, "-o", "x", code=2)[1], "one letter is like nothing")
         self.fails(2, "did you mean '--compression-ratio'?", *ASK, "--compresion-ratio", "0.5")
         self.fails(2, "did you mean '--temp'?", *ASK, "--tmep", "1")
         self.fails(2, "no option '--nosuch'", *ASK, "--nosuch")
@@ -148,6 +157,109 @@ class Numbers(Case):
     def test_press_parameters(self):
         for value in ("9223372036854775807", "1e30", "nan", "", "-1"):
             self.fails(2, "sinks", *ASK[:-2], "--press", "curdkv", "--sinks", value)
+
+
+class PressParameters(Case):
+    def told(self, name):
+        return self.json("presses", name, "--json")
+
+    def test_no_help_lists_them(self):
+        options = {q["option"] for p in self.json("presses", "--json") for q in p["params"] if "option" in q}
+        self.assertLessEqual({"--sinks", "--window", "--alpha", "--chunk_length"}, options)
+        for command in COMMANDS:
+            text = self.curdkv(command, "--help")[0]
+            self.assertEqual(options & set(re.findall(r"--[\w-]+", text)), set(), command)
+            self.assertEqual(sum("'curdkv presses NAME'" in line for line in text.split("\n")), command in COMPRESSING)
+        self.assertIn("'curdkv presses NAME'", self.curdkv("presses")[0])
+
+    def test_every_command_that_compresses_takes_them(self):
+        more = {"run": ("-p", "x", "-q", "y"), "perplexity": ("-p", "x"), "eval": ("--task", "vt", "-o", path("x.jsonl")),
+                "analyze": ("-p", "x", "-o", path("x.json")), "bench": ()}
+        for command in COMPRESSING:
+            args = (command, "-m", path("missing.gguf"), *more[command], "--press", "adacurdkv")
+            self.fails(1, "missing.gguf: cannot be opened", *args, "--sinks", "3", "--window=7", "--alpha", "0.5")
+            self.fails(2, "'many' is not a number", *args, "--sinks", "many")
+            self.fails(2, "has no parameter 'lag'", *args, "--lag", "3")
+
+    def test_each_press_tells_its_own(self):
+        told = {}
+        for listed in self.json("presses", "--json"):
+            name = listed["name"]
+            if name not in told:  # else a scorer whose name a preset has
+                told[name] = self.told(name)
+                self.assertEqual(told[name], listed)
+            text = self.curdkv("presses", name)[0]
+            for q in told[name]["params"]:
+                kind = {"int": "{min:.0f} to {max:.0f}; ", "real": "{min:.15g} to {max:.15g}; ", "bool": "true or false; ",
+                        "scorer": "a scorer; "}
+                values = kind[q["kind"]].format(**q) if q["kind"] in kind else " or " + q["choices"][-1] + "; "
+                self.assertEqual(q.get("option"), None if "." in q["name"] else "--" + q["name"])
+                self.assertRegex(text, rf"(?m)^  {q.get('option', q['name'])} +{re.escape(q['help'])}\n"
+                                 rf" +.*{re.escape(values)}default: {re.escape(q['default'])}$")
+            self.assertEqual("no parameters" in text, not told[name]["params"])
+        names = lambda name: [q["name"] for q in told[name]["params"]]
+        self.assertEqual((names("snapkv"), names("adasnapkv")), (["window", "kernel"], ["window", "kernel", "alpha"]))
+        self.assertEqual((names("adaptive"), names("tova"), names("none")), (["alpha"], [], []))
+        default = lambda name: next(q["default"] for q in self.told(name)["params"] if q["name"] == "sinks")
+        self.assertEqual((default("curdkv"), default("compactor")), ("4", "8"))
+
+    def test_pairs_and_scorers_within(self):
+        pair = self.told("lagkv+adaptive")
+        self.assertEqual([q["name"] for q in pair["params"]], ["lag", "sinks", "cross", "alpha"])
+        self.assertEqual((pair["scorer"], pair["allocation"]), ("lagkv", "adaptive"))
+        within = {q["name"]: q for q in self.told("mixkv:first=lagkv")["params"]}
+        self.assertIn("first.lag", within)
+        self.assertNotIn("first.ridge", within)
+        self.assertNotIn("option", within["first.lag"])
+        self.assertIn("\n  first.ridge ", self.curdkv("presses", "mixkv")[0])
+
+    def test_ranges_are_those_that_hold(self):
+        for press in self.json("presses", "--json"):
+            for q in press["params"]:
+                if press["kind"] == "preset" and "min" in q:
+                    for value in (q["min"] - 1, q["max"] * 2):
+                        self.fails(2, "must be between", "presses", f"{press['name']}:{q['name']}={value:.0f}")
+                    self.curdkv("presses", f"{press['name']}:{q['name']}={q['max']:.15g}")
+
+    def test_unknown_presses(self):
+        for typed, meant in (("snpkv", "snapkv"), ("AdaCurDKV", "adacurdkv"), ("streaming", "streamingllm"),
+                             ("adaptiv", "adaptive"), ("snapkv+adaptve", "snapkv+adaptive"), ("h20:x=1", "h2o")):
+            for args in ((), ("--json",)):
+                self.fails(2, f"there is no press '{typed.split(':')[0]}' (did you mean '{meant}'?", "presses", typed, *args)
+        self.fails(2, "no press 'nosuch' (there are: none, curdkv,", "presses", "nosuch")
+        self.fails(2, "no press ''", "presses", "")
+        self.fails(2, "no parameter 'sinkz'", "presses", "curdkv:sinkz=1")
+        self.fails(2, "no scorer 'lagk' for first (did you mean 'lagkv'?)", "presses", "mixkv:first=lagk")
+        self.fails(2, "not expected: tova", "presses", "snapkv", "tova")
+        self.fails(2, "did you mean 'snapkv'?", *ASK[:-2], "--press", "snpkv")
+        self.fails(2, "did you mean 'cur+uniform'?", *ASK[:-2], "--press", "cur")
+
+
+class Figures(Case):
+    def test_offered_are_those_that_can_be_made(self):
+        text = self.curdkv("analyze", "--help")[0]
+        self.assertNotIn("runtime", text)
+        listed = text[text.index("come from one reading:"):text.index("--sampled-layers")]
+        offered = re.findall(r"(?m)^ +([\w-]+): .*?( \(not with --press none\))?$", listed)
+        self.assertEqual({name for name, needs_press in offered if needs_press}, {"document", "heads", "reconstruction"})
+        self.assertEqual({name for name, needs_press in offered if not needs_press}, {"attention-vs-loss"})
+        args = ("analyze", "-m", MODEL, "-t", "1", "-p", "The thing in the north is an ant.", "-o", "-", "--figure")
+        for name, needs_press in offered:
+            self.assertEqual(self.json(*args, name)["figure"], name)
+            if needs_press:
+                self.fails(2, f"figure '{name}' needs a press that evicts", *args, name, "--press", "none")
+            else:
+                self.assertEqual(self.json(*args, name, "--press", "none")["figure"], name)
+
+    def test_others_are_not_offered(self):
+        args = ("analyze", "-m", MODEL, "-p", "text", "-o", path("x.json"), "--figure")
+        there_are = "there are: document, attention-vs-loss, reconstruction, heads)"
+        self.fails(2, "there is no figure 'nosuch' (" + there_are, *args, "nosuch")
+        self.fails(2, "there is no figure 'docment' (did you mean 'document'? " + there_are, *args, "heads,docment")
+        for name, command in (("ablation", "eval --press ablation"), ("runtime", "bench")):
+            self.fails(2, f"figure '{name}' is not made here: 'curdkv report' draws it from what 'curdkv {command}'",
+                       *args, name)
+        self.assertFalse(os.path.exists(path("x.json")))
 
 
 class NearTheLimit(Case):

@@ -73,6 +73,28 @@ TEST(Press, ScorersWithinScorersTakeTheirParameters) {
   expect_refused(request("snapkv:base=cur"), "no parameter 'base'");
 }
 
+TEST(Press, IsFoundWithItsParameters) {
+  const auto names = [](const std::string& press) {
+    std::string all;
+    for (const PressParam& p : must(find_press(press)).params) all += p.name + "=" + p.default_value + " ";
+    return all;
+  };
+  EXPECT_EQ(names("ridgekv"), "of=kv_product ridge=10 smooth=3 sinks=4 ") << "a preset's own settings";
+  EXPECT_EQ(names("leverage+chunk"), "of=kv_product ridge=0 smooth=1 sinks=4 chunk_length=20 ");
+  EXPECT_EQ(names("adaptive"), "alpha=0.2 ");
+  EXPECT_EQ(names("mix:first=tova:second=tova"), "first=leverage second=noncausal_attention share=0.7 ");
+  EXPECT_EQ(names("none"), "");
+  for (const char* press :
+       {"nosuch", "", "+", "cur+", "mix+uniform+uniform", "none:sinks=1", "curdkv:sinks=-1"}) {
+    const auto found = find_press(press);
+    ASSERT_FALSE(found) << press;
+    EXPECT_EQ(found.error().code, ErrorCode::bad_argument);
+  }
+  EXPECT_NE(find_press("cru").error().message.find("did you mean 'cur'?"), std::string::npos);
+  expect_refused(request("cru"), "there are: none, curdkv");
+  expect_refused(request("cur"), "did you mean 'cur+uniform'?");
+}
+
 TEST(Press, LayersShareAPyramid) {
   const Press press = must(request("pyramidkv", 0.8));
   int64_t sum = 0;
