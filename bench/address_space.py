@@ -15,6 +15,7 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
+LOADER = 56  # MiB that the system takes to load the program with its libraries
 
 
 def end_of(command, limit):
@@ -52,7 +53,7 @@ def main():
                 middle = (low + high) // 2
                 low, high = (low, middle) if fresh(middle << 20)[0] == 0 else (middle, high)
             ends = collections.Counter()
-            limits = [max(16, round(high * (i + 0.5) / args.levels)) for i in range(args.levels)]
+            limits = [round(LOADER + (high - LOADER) * (i + 0.5) / args.levels) for i in range(args.levels)]
             for limit in limits:
                 code, message = fresh(limit << 20)
                 print(name, limit, code, message, file=sys.stderr, flush=True)
