@@ -12,6 +12,7 @@
 #include "numbers.h"
 #include "prompt_flags.h"
 #include "run_report.h"
+#include "sampling_flags.h"
 #include "terminal.h"
 
 namespace curdkv::app {
@@ -26,6 +27,7 @@ struct RunOptions {
   SamplingParams sampling;
   GenerateOptions generate;
   std::vector<std::string> questions;
+  std::string draft = "lookup";
   bool json = false;
   bool compare_full = false;
   bool query_aware = false;
@@ -203,6 +205,9 @@ class Run {
     GenerateOptions options = o_.generate;
     options.decode_budget.press = press;
     if (press.is_none()) options.decode_budget.budget = 0;  // --compare-full's other side
+    std::vector<Token> history = tokens_.context;
+    history.insert(history.end(), tokens_.questions[index].begin(), tokens_.questions[index].end());
+    options.history = history;
     Result<void> written;
     if (stream) {
       if (o_.questions.size() > 1) CURDKV_CHECK(write_out("> " + o_.questions[index] + "\n"));
@@ -261,6 +266,7 @@ class Run {
 
 // What options mean together.
 void settle(RunOptions& o) {
+  o.generate.draft = o.draft == "lookup" ? Draft::lookup : Draft::none;
   o.sampling.seed = static_cast<uint32_t>(o.press.request.seed);
   o.sampling.top_k = std::max(o.sampling.top_k, 0);         // llama.cpp: -1 is all, too
   if (o.generate.n_predict < 0) o.generate.n_predict = -1;  // and -2 until the context is full
@@ -310,24 +316,17 @@ Command add_run(CLI::App& program) {
       ->type_name("TOKENS")
       ->transform(whole_number(1, kMostTokens))
       ->capture_default_str();
+  app->add_option("--draft", o->draft,
+                  "draft what may come next and check several tokens at a time, which changes no answer: "
+                  "lookup (what followed where the text went alike, while it pays) or none")
+      ->check(CLI::IsMember({"none", "lookup"}))
+      ->capture_default_str();
   app->add_option("-n,--predict,--n-predict", o->generate.n_predict,
                   "most tokens of an answer (-1 or -2: until the model ends its turn or the context is full)")
       ->type_name("N")
       ->transform(whole_number(-2, kMostTokens))
       ->capture_default_str();
-  app->add_option("--temp,--temperature", o->sampling.temperature, "temperature; 0 is greedy")
-      ->type_name("T")
-      ->transform(real_number())
-      ->capture_default_str();
-  app->add_option("--top-k", o->sampling.top_k, "sample among the k most likely tokens (0: all)")
-      ->transform(whole_number(-1, std::numeric_limits<int32_t>::max()))
-      ->capture_default_str();
-  app->add_option("--top-p", o->sampling.top_p, "sample among the likeliest tokens of this total probability")
-      ->transform(real_number())
-      ->capture_default_str();
-  app->add_option("--min-p", o->sampling.min_p, "drop tokens below this share of the likeliest one's")
-      ->transform(real_number())
-      ->capture_default_str();
+  add_sampling(*app, o->sampling);
   o->executor.add_to(*app);
   app->add_flag("--json", o->json, "print one JSON object instead of text");
   return [o] {

@@ -57,9 +57,10 @@ std::string side_by_side(const std::vector<std::string>& questions, const Readin
 }
 
 nlohmann::ordered_json answer_json(const Answer& a) {
-  return {{"answer", a.generation.text},  {"n_tokens", a.generation.tokens.size()},
-          {"ended", a.generation.ended},  {"stopped_by", stopped_by(a.generation)},
-          {"question_ms", a.question_ms}, {"decode_ms_per_token", a.generation.decode_ms_per_token}};
+  return {{"answer", a.generation.text},         {"n_tokens", a.generation.tokens.size()},
+          {"ended", a.generation.ended},         {"stopped_by", stopped_by(a.generation)},
+          {"question_ms", a.question_ms},        {"decode_ms_per_token", a.generation.decode_ms_per_token},
+          {"n_drafted", a.generation.n_drafted}, {"n_accepted", a.generation.n_accepted}};
 }
 
 }  // namespace curdkv::app

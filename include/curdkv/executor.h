@@ -84,8 +84,10 @@ struct ReadTarget {
 // New tokens of a sequence.
 struct Span {
   Sequence* sequence;
-  std::span<const Token> tokens;  // one: decoded; several: a question
-  const LogitsSink* sink = nullptr;
+  std::span<const Token> tokens;     // one: decoded; several: a question
+  const LogitsSink* sink = nullptr;  // gets the logits after each
+  // Several are decoded, too: they have the bits of one after the other, for checking drafts of an answer.
+  bool decoded = false;
 };
 
 // Not thread-safe; several executors may share one Model.
@@ -119,6 +121,10 @@ class Executor {
   // or when cancelled, no sequence has changed. Errors: bad_argument (a sequence twice, or of another model
   // or cache type, no tokens), bad_input (the context is full).
   Result<void> step(std::span<const Span> spans);
+
+  // Whether decoding several tokens of a sequence takes one graph instead of one after the other: where all
+  // weights are of types that decoding's own products take.
+  bool decodes_drafts() const;
 
   // The same for one sequence. sink: as in Span, may be empty.
   Result<void> extend(Sequence& sequence, std::span<const Token> tokens, const LogitsSink& sink = {});

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 
 #include "curdkv/executor.h"
@@ -18,9 +19,17 @@ struct DecodeBudget {
   int64_t interval = 128;
 };
 
+// Whether tokens that may come next are drafted, and checked several at a time. The text is the same: greedy
+// answers keep their bits, sampled ones their random numbers. lookup: what followed earlier where the text
+// went alike (prompt lookup), as long as that pays. Nothing is drafted where Executor::decodes_drafts() is
+// false or the cache is bounded.
+enum class Draft { none, lookup };
+
 struct GenerateOptions {
   int64_t n_predict = 256;  // most tokens; -1: until the model ends its turn or the context is full
   DecodeBudget decode_budget;
+  Draft draft = Draft::none;
+  std::span<const Token> history;  // what drafts are looked up in, beside the answer: document and question
   // Called with whole UTF-8 sequences as they become complete; malformed bytes arrive as U+FFFD.
   std::function<void(const std::string& text)> on_text;
 };
@@ -32,6 +41,7 @@ struct Generation {
   bool context_full = false;  // it had not, but the context is full
   // Of tokens after the first; 0 if there was but one. In a batch: a token's share.
   double decode_ms_per_token = 0;
+  int64_t n_drafted = 0, n_accepted = 0;  // tokens: drafted, and of these found right
 };
 
 // Starts from sequence.logits(). Where the context ends, so does the generation, without an error. Errors: as

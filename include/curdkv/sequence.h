@@ -45,6 +45,9 @@ class Sequence {
   // Forgets all tokens appended since. Errors: bad_argument if the mark is not of this sequence, or void, as
   // the sequence was cleared or compressed since.
   Result<void> rewind(const Mark& mark);
+  // Forgets the last n tokens appended. logits: those after the token that is then the last. Errors:
+  // bad_argument if fewer were appended since the last reading.
+  Result<void> drop_last(int64_t n, std::span<const float> logits);
   void clear();  // forgets everything and lets go of the cache
 
   int64_t n_tokens() const;       // true length, evicted tokens included

@@ -190,7 +190,7 @@ Result<void> Executor::step(std::span<const Span> spans) {
       if (span.tokens.empty())
         return Error{ErrorCode::bad_argument, "a step takes at least one token of each sequence"};
       if (!seen.insert(&state).second) return Error{ErrorCode::bad_argument, "a sequence is twice in a step"};
-      parts.push_back({&state, span.tokens, span.sink});
+      parts.push_back({&state, span.tokens, span.sink, span.decoded || span.tokens.size() == 1});
     }
     return impl_->step(parts);
   });
@@ -209,6 +209,9 @@ Result<void> Executor::compress(Sequence& sequence, const Press& press, int64_t 
   });
 }
 
+bool Executor::decodes_drafts() const {
+  return impl_->graph->decodes_drafts();
+}
 int64_t Executor::n_ctx() const {
   return impl_->n_ctx;
 }

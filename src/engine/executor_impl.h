@@ -53,6 +53,7 @@ struct Executor::Impl {
 
  private:
   Result<void> ask(const StepPart& part);
+  Result<void> decode_in_turn(const StepPart& part);
   Result<KvLayer> shrink_layer(const SequenceState& sequence, int64_t il, const Press& press, int64_t budget,
                                const ChangeKeys& change, int64_t n_back);
 };

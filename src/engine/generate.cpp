@@ -1,5 +1,6 @@
 #include "curdkv/generate.h"
 
+#include <algorithm>
 #include <numeric>
 #include <optional>
 
@@ -7,6 +8,7 @@
 #include "base/stopwatch.h"
 #include "base/try.h"
 #include "base/utf8.h"
+#include "engine/prompt_lookup.h"
 
 namespace curdkv {
 namespace {
@@ -29,10 +31,15 @@ class Writer {
     return token;
   }
   void note_full() { g_.context_full = true; }
-  void note_decoded(double ms) {
+  void note_decoded(double ms, int64_t n = 1) {
     decode_ms_ += ms;
-    ++n_decoded_;
+    n_decoded_ += n;
   }
+  void note_drafted(size_t n_drafted, size_t n_accepted) {
+    g_.n_drafted += static_cast<int64_t>(n_drafted);
+    g_.n_accepted += static_cast<int64_t>(n_accepted);
+  }
+
   Generation finish() {
     emit(utf8_.flush());
     if (n_decoded_ > 0) g_.decode_ms_per_token = decode_ms_ / static_cast<double>(n_decoded_);
@@ -63,6 +70,72 @@ Error nothing_to_start_from() {
   return {ErrorCode::bad_argument, "there is nothing to generate from yet"};
 }
 
+// Decoding by drafts. Each step takes the token at hand and what may follow it; the writer chooses from the
+// logits after each, as it would without drafts, until a choice is another than the draft's.
+class Drafting {
+ public:
+  Drafting(Executor& executor, Sequence& sequence, Writer& writer, std::span<const Token> history)
+      : executor_(executor), sequence_(sequence), writer_(writer), lookup_(history) {}
+
+  // Appends `token`, and what was drafted and found right. The next token, or nothing when the generation is
+  // over.
+  Result<std::optional<Token>> advance(Token token) {
+    lookup_.append(token);
+    std::vector<Token> tokens = {token};
+    const int64_t room = executor_.n_ctx() - sequence_.next_position() - 1;
+    const auto most = static_cast<size_t>(std::clamp<int64_t>(room, 0, static_cast<int64_t>(pace_.length())));
+    for (const Token t : lookup_.draft(most)) tokens.push_back(t);
+
+    const Stopwatch watch;
+    size_t n_right = 0;  // of `tokens`, the first included
+    std::optional<Token> next;
+    std::vector<float> after;  // logits after the last right one
+    const LogitsSink sink = [&](int64_t, std::span<const float> logits) {
+      if (n_right > 0 && next != tokens[n_right]) return;
+      ++n_right;
+      next = writer_.next(logits);
+      const bool all = n_right == tokens.size();
+      if (!all && next != tokens[n_right]) after.assign(logits.begin(), logits.end());
+      if (!all && next == tokens[n_right]) lookup_.append(*next);
+    };
+    const Span span = {&sequence_, tokens, &sink, true};
+    CURDKV_CHECK(executor_.step({&span, 1}));
+    const size_t n_wrong = tokens.size() - n_right;
+    if (n_wrong > 0) CURDKV_CHECK(sequence_.drop_last(static_cast<int64_t>(n_wrong), after));
+    const double ms = watch.ms();
+    writer_.note_decoded(ms, static_cast<int64_t>(n_right));
+    if (tokens.size() == 1) {
+      pace_.note_alone(ms);
+    } else {
+      pace_.note_drafted(tokens.size() - 1, n_right - 1, ms);
+      writer_.note_drafted(tokens.size() - 1, n_right - 1);
+    }
+    return next;
+  }
+
+ private:
+  Executor& executor_;
+  Sequence& sequence_;
+  Writer& writer_;
+  PromptLookup lookup_;
+  DraftPace pace_;
+};
+
+// Tokens from the first on, each looked at before it is appended; `context_full` where no more fit.
+Result<void> write_by_drafts(Executor& executor, Sequence& sequence, Writer& writer,
+                             std::span<const Token> history) {
+  Drafting drafting(executor, sequence, writer, history);
+  std::optional<Token> token = writer.next(sequence.logits());
+  while (token) {
+    if (is_full(executor, sequence)) {
+      writer.note_full();
+      break;
+    }
+    CURDKV_TRY(token, drafting.advance(*token));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Generation> generate(Executor& executor, Sequence& sequence, const Tokenizer& tokenizer,
@@ -75,6 +148,10 @@ Result<Generation> generate(Executor& executor, Sequence& sequence, const Tokeni
                    "a budget of tokens while generating cannot be negative, nor its interval less than 1"};
     }
     Writer writer(tokenizer, sampler, options);
+    if (options.draft == Draft::lookup && bound.budget == 0 && executor.decodes_drafts()) {
+      CURDKV_CHECK(write_by_drafts(executor, sequence, writer, options.history));
+      return writer.finish();
+    }
     while (const auto token = writer.next(sequence.logits())) {
       const Stopwatch watch;
       if (bound.budget > 0 && sequence.longest_head() - bound.budget >= bound.interval) {

@@ -56,6 +56,21 @@ Result<void> Sequence::rewind(const Mark& mark) {
   });
 }
 
+Result<void> Sequence::drop_last(int64_t n, std::span<const float> logits) {
+  SequenceState& s = *state_;
+  const int64_t n_left = s.cache.tail().length() - n;
+  if (n < 0 || n_left < 0) {
+    return Error{ErrorCode::bad_argument,
+                 "no more tokens can be dropped than were appended since the last reading"};
+  }
+  return guarded([&] {
+    s.logits.assign(logits.begin(), logits.end());
+    s.cache.truncate(n_left);
+    s.n_tokens -= n;
+    s.next_position -= n;
+  });
+}
+
 std::span<const float> Sequence::logits() const {
   return state_->logits;
 }

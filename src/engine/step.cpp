@@ -42,25 +42,35 @@ Result<void> Executor::Impl::ask(const StepPart& part) {
   return {};
 }
 
-Result<void> Executor::Impl::step(std::span<const StepPart> parts) {
-  std::vector<StepPart> decoded;
-  std::vector<Before> before;
-  // Tokens decoded together change nothing if they fail; what comes in several graphs is taken back.
-  const bool at_once = graph->decodes_together();
-  for (const StepPart& p : parts) {
-    const bool one = p.tokens.size() == 1;
-    if (one) decoded.push_back(p);
-    if ((!one || !at_once) && (parts.size() > 1 || !one)) before.emplace_back(*p.sequence);
+// One token after the other.
+Result<void> Executor::Impl::decode_in_turn(const StepPart& part) {
+  for (size_t i = 0; i < part.tokens.size(); ++i) {
+    const StepPart one = {part.sequence, part.tokens.subspan(i, 1), part.sink, true};
+    CURDKV_CHECK(graph->run({&one, 1}, true));
   }
-  const auto work = [&]() -> Result<void> {
-    for (const StepPart& p : parts) {
-      if (p.tokens.size() > 1) CURDKV_CHECK(ask(p));
-    }
-    if (at_once) return decoded.empty() ? Result<void>() : graph->run(decoded, true);
-    for (const StepPart& p : decoded) CURDKV_CHECK(graph->run({&p, 1}, true));
-    return {};
+  return {};
+}
+
+Result<void> Executor::Impl::step(std::span<const StepPart> parts) {
+  std::vector<StepPart> at_once;
+  std::vector<Before> before;
+  // What one graph decodes changes nothing if it fails; the rest is taken back.
+  const auto fits_in = [&](const StepPart& p) {
+    return p.decoded && (p.tokens.size() == 1 ? graph->decodes_together() : graph->decodes_drafts());
   };
-  auto done = guarded(work);
+  for (const StepPart& p : parts) {
+    if (fits_in(p)) {
+      at_once.push_back(p);
+    } else if (parts.size() > 1 || p.tokens.size() > 1) {
+      before.emplace_back(*p.sequence);
+    }
+  }
+  auto done = guarded([&]() -> Result<void> {
+    for (const StepPart& p : parts) {
+      if (!fits_in(p)) CURDKV_CHECK(p.decoded ? decode_in_turn(p) : ask(p));
+    }
+    return at_once.empty() ? Result<void>() : graph->run(at_once, true);
+  });
   if (!done) {
     for (Before& b : before) b.restore();
   }

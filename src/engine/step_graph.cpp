@@ -11,7 +11,12 @@ namespace curdkv {
 
 StepGraph::StepGraph(const Model::Impl& model, Compute& compute, bool portable_attention, bool pad_alone)
     : model_(model), compute_(compute), portable_attention_(portable_attention), pad_alone_(pad_alone) {
-  for (int64_t il = 0; il < model.hp.n_layer; ++il) all_by_kernels_ = all_by_kernels_ && uses_kernels(il);
+  for (int64_t il = 0; il < model.hp.n_layer; ++il) {
+    all_by_kernels_ = all_by_kernels_ && uses_kernels(il);
+    for (const ggml_tensor* w : matrices_of(model.weights.layers[static_cast<size_t>(il)]))
+      all_by_rows_ = all_by_rows_ && RowProducts::takes(w);
+  }
+  all_by_rows_ = all_by_rows_ && RowProducts::takes(model.weights.output);
 }
 
 bool StepGraph::uses_kernels(int64_t il) const {
@@ -36,9 +41,11 @@ Result<void> StepGraph::run(std::span<const StepPart> parts, bool decoding) {
 void StepGraph::set_spans(std::span<const StepPart> parts) {
   attention_.spans.clear();
   n_columns_ = 0;
+  singles_ = true;
   for (const StepPart& p : parts) {
     attention_.spans.push_back({&p.sequence->cache, std::ssize(p.tokens), n_columns_});
     n_columns_ += std::ssize(p.tokens);
+    singles_ = singles_ && p.tokens.size() == 1;
   }
 }
 
@@ -49,7 +56,7 @@ int64_t StepGraph::padded(bool decoding) const {
 // Whether the graph at hand is one that decodes as many tokens, and has room for their blocks.
 bool StepGraph::serves(bool decoding) const {
   if (!decoding || epoch_ == 0 || epoch_ != compute_.epoch()) return false;
-  if (n_padded_ != padded(decoding)) return false;
+  if (n_padded_ != padded(decoding) || attention_.decoding != singles_) return false;
   for (int64_t il = 0; il < model_.hp.n_layer; ++il) {
     if (n_attention_blocks(attention_, il) > most_blocks_[static_cast<size_t>(il)]) return false;
   }
@@ -80,7 +87,7 @@ Result<void> StepGraph::build(bool decoding, bool all_logits) {
   out_rows_ = decoding || all_logits ? nullptr : input(GGML_TYPE_I32, n_parts);
   portable_.assign(static_cast<size_t>(hp.n_layer), {});
   mask_ = nullptr;
-  attention_.decoding = decoding;
+  attention_.decoding = decoding && singles_;
   attention_.n_group = hp.n_group();
   attention_.scale = hp.kq_scale;
   most_blocks_.clear();

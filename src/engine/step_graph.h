@@ -20,6 +20,7 @@ struct StepPart {
   SequenceState* sequence;
   std::span<const Token> tokens;     // as few as a batch holds
   const LogitsSink* sink = nullptr;  // gets every token's logits
+  bool decoded = false;              // not a question
 };
 
 class StepGraph {
@@ -38,6 +39,9 @@ class StepGraph {
   // lengths built in.
   bool decodes_together() const { return all_by_kernels_; }
 
+  // Whether decoding takes parts of several tokens, with the bits that they have one after the other.
+  bool decodes_drafts() const { return all_by_kernels_ && all_by_rows_; }
+
  private:
   void set_spans(std::span<const StepPart> parts);
   int64_t padded(bool decoding) const;
@@ -52,11 +56,13 @@ class StepGraph {
   Compute& compute_;
   bool portable_attention_, pad_alone_;
   bool all_by_kernels_ = true;  // no layer's attention is made of standard ops
+  bool all_by_rows_ = true;     // RowProducts takes all matrices
 
   // The graph, and how long it serves.
   uint64_t epoch_ = 0;                // of compute_ when it was built; 0: for one step only
   int64_t n_columns_ = 0;             // tokens of all parts
   int64_t n_padded_ = 0;              // the graph's
+  bool singles_ = true;               // spans are of one token each
   int64_t n_row_columns_ = 0;         // that RowProducts computes
   std::vector<int64_t> most_blocks_;  // per layer, when decoding
   StepAttention attention_;

@@ -7,8 +7,7 @@ namespace curdkv::measure {
 Cost::Cost(const Model& model) : info_(model.info()) {
   const Weights& w = model.impl().weights;
   for (const LayerWeights& layer : w.layers) {
-    for (const ggml_tensor* t :
-         {layer.wq, layer.wk, layer.wv, layer.wo, layer.w_gate, layer.w_up, layer.w_down}) {
+    for (const ggml_tensor* t : matrices_of(layer)) {
       layer_params_ += static_cast<double>(ggml_nelements(t));
       weights_bytes_ += static_cast<double>(ggml_nbytes(t));
     }

@@ -4,6 +4,7 @@
 
 #include <ggml.h>
 
+#include <array>
 #include <functional>
 #include <span>
 #include <string>
@@ -32,6 +33,11 @@ struct LayerWeights {
   ggml_tensor* b_up = nullptr;       // F32 [n_ff], may be absent
   ggml_tensor* b_down = nullptr;     // F32 [n_embd], may be absent
 };
+
+// All matrices of a layer, as its graph multiplies with them.
+inline std::array<ggml_tensor*, 7> matrices_of(const LayerWeights& w) {
+  return {w.wq, w.wk, w.wv, w.wo, w.w_gate, w.w_up, w.w_down};
+}
 
 // One tensor of a layer: its name after "blk.N.", where it goes, its shape, what it is used for.
 struct TensorSpec {

@@ -33,6 +33,7 @@ struct Problem {
 std::vector<char> quantised(const std::vector<float>& data, ggml_type type, int64_t d) {
   const int64_t n_rows = std::ssize(data) / d;
   std::vector<char> bytes(static_cast<size_t>(n_rows) * ggml_row_size(type, d));
+  if (data.empty()) return bytes;
   if (type == GGML_TYPE_F32) {
     std::memcpy(bytes.data(), data.data(), bytes.size());
   } else {

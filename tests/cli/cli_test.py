@@ -135,8 +135,8 @@ class Run(Case):
         for a in out["answers"]:
             self.assertLessEqual(a["n_tokens"], 8)
             self.assertGreaterEqual(a["decode_ms_per_token"], 0)
-            self.assertEqual(set(a["full"]), {"answer", "n_tokens", "ended", "stopped_by", "question_ms",
-                                               "decode_ms_per_token"})
+            self.assertEqual(set(a["full"]), {"answer", "n_tokens", "ended", "stopped_by", "question_ms", "decode_ms_per_token",
+                                               "n_drafted", "n_accepted"})
 
     def test_same_answer_each_time_and_alone(self):
         args = ("-f", DOCUMENT, "--json", "--compression-ratio", "0.5")

@@ -277,6 +277,13 @@ class NearTheLimit(Case):
 
 
 class NothingSaid(Case):
+    def test_drafts_change_no_answer(self):
+        sides = [self.json(*ASK, "-n", "60", "--json", "--draft", name)["answers"][0] for name in ("none", "lookup")]
+        self.assertEqual(sides[0]["answer"], sides[1]["answer"])
+        self.assertEqual(sides[0]["n_drafted"], 0)
+        self.assertGreaterEqual(sides[1]["n_drafted"], sides[1]["n_accepted"])
+        self.fails(2, "none", *ASK, "--draft", "model")
+
     def test_no_more_threads_than_processors(self):
         one = {"preexec_fn": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})}
         alone, quiet = self.curdkv(*SHORT, "-n", "4", **one)

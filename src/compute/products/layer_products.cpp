@@ -74,7 +74,7 @@ Result<void> LayerProducts::load(int64_t il) {
     return static_cast<size_t>(u.n_panels()) * u.kernel->panel_bytes(u.matrix);
   };
   size_t total = 0;
-  for (const ggml_tensor* t : {w.wq, w.wk, w.wv, w.wo, w.w_gate, w.w_up, w.w_down}) {
+  for (const ggml_tensor* t : matrices_of(w)) {
     const WeightMatrix m = {t->type, stored(t), t->ne[0], t->ne[1]};
     if (m.data == nullptr) continue;
     const ProductKernel* kernel = kernel_for(m);

@@ -47,9 +47,13 @@ struct MultiplyAllRows {
 
 }  // namespace
 
-ggml_tensor* RowProducts::multiply(ggml_context* ctx, ggml_tensor* w, ggml_tensor* x) {
+bool RowProducts::takes(const ggml_tensor* w) {
   const bool here = w->buffer != nullptr && ggml_backend_buffer_is_host(w->buffer);
-  if (!here || !row_kernel_takes(w->type, w->ne[0])) return ggml_mul_mat(ctx, w, x);
+  return here && row_kernel_takes(w->type, w->ne[0]);
+}
+
+ggml_tensor* RowProducts::multiply(ggml_context* ctx, ggml_tensor* w, ggml_tensor* x) {
+  if (!takes(w)) return ggml_mul_mat(ctx, w, x);
   ggml_tensor*& quantised = quantised_[x];
   if (quantised == nullptr) {
     quantised = compute_.custom<Quantise>(

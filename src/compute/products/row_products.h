@@ -16,6 +16,7 @@ class RowProducts {
   // n_columns: of those that count, read when the graph runs; the results of others are arbitrary.
   RowProducts(Compute& compute, const int64_t* n_columns) : compute_(compute), n_columns_(n_columns) {}
   ggml_tensor* multiply(ggml_context* ctx, ggml_tensor* w, ggml_tensor* x);
+  static bool takes(const ggml_tensor* w);  // or leaves it to ggml
   Multiply multiply_by() {
     return [this](ggml_context* ctx, ggml_tensor* w, ggml_tensor* x) { return multiply(ctx, w, x); };
   }
