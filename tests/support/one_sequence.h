@@ -13,10 +13,10 @@ struct OneSequence {
 
   static Result<OneSequence> create(const Model& model, const ExecutorParams& params) {
     return guarded([&]() -> Result<OneSequence> {
-      auto executor = Executor::create(model, params);
-      if (!executor) return executor.error();
-      Sequence sequence = executor->sequence();
-      return OneSequence{std::move(*executor), std::move(sequence)};
+      auto made = Executor::create(model, params);
+      if (!made) return made.error();
+      Sequence empty = made->sequence();
+      return OneSequence{std::move(*made), std::move(empty)};
     });
   }
 
