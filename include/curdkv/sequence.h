@@ -56,8 +56,8 @@ class Sequence {
   std::vector<std::vector<int64_t>> cache_lengths() const;  // rows held, [layer][KV head]
   // Positions the press kept, [layer][KV head], ascending; empty for "none".
   const std::vector<std::vector<std::vector<int32_t>>>& kept_tokens() const;
-  // Allocated for the cache now, as the backends report it, and four bytes for each row's position; what is
-  // shared counts for every sequence.
+  // Allocated for keys and values now, as the backends report it; what is shared counts for every sequence.
+  // Their positions take four bytes a row beside them.
   size_t kv_bytes() const;
 
  private:

@@ -43,12 +43,12 @@ struct KvLayer {
   static Result<KvLayer> allocate(const CacheShape& shape, ggml_backend_dev_t device, int64_t il,
                                   const std::vector<int64_t>& lengths);
 
-  size_t n_bytes() const { return memory.n_bytes() + position.size() * sizeof(int32_t); }
+  size_t n_bytes() const { return memory.n_bytes(); }  // of keys and values
 };
 
 struct KvBlock {
   std::vector<KvLayer> layers;
-  size_t n_bytes() const;
+  size_t n_bytes() const;  // of keys and values
 };
 
 // Rows [first, first + n) of [d_head, rows]. The view is ready to be read or written by a graph.
