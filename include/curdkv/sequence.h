@@ -71,7 +71,7 @@ class Sequence::Mark {
   Mark() = default;
 
  private:
-  friend class Sequence;
+  friend struct SequenceState;
   int64_t n_appended_ = 0, n_tokens_ = 0, next_position_ = 0, n_compressed_ = 0;
   std::vector<float> logits_;
 };

@@ -26,6 +26,9 @@ struct CacheShape {
   size_t row_bytes_k() const { return ggml_row_size(type_k, d_head_k); }  // of one token of one KV head
   size_t row_bytes_v() const { return ggml_row_size(type_v, d_head_v); }
   size_t row_bytes() const { return row_bytes_k() + row_bytes_v(); }
+  size_t bytes_uncompressed(int64_t n_tokens) const {  // of all layers and heads
+    return static_cast<size_t>(n_tokens * n_layer * n_head_kv) * row_bytes();
+  }
 };
 
 // One layer. Head h holds rows [offset[h], offset[h] + length[h]) of k and v.

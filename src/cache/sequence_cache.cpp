@@ -83,8 +83,4 @@ size_t SequenceCache::n_bytes() const {
   return n;
 }
 
-size_t SequenceCache::n_bytes_uncompressed(int64_t n_tokens) const {
-  return static_cast<size_t>(n_tokens * shape_.n_layer * shape_.n_head_kv) * shape_.row_bytes();
-}
-
 }  // namespace curdkv

@@ -70,8 +70,7 @@ class SequenceCache {
   void truncate(int64_t tail_length) noexcept { tail_.truncate(tail_length); }
   void clear() noexcept;  // lets go of everything
 
-  size_t n_bytes() const;                               // allocated now, what is shared included
-  size_t n_bytes_uncompressed(int64_t n_tokens) const;  // what n_tokens cost with nothing evicted
+  size_t n_bytes() const;  // allocated now, what is shared included
 
  private:
   CacheShape shape_ = {};

@@ -216,8 +216,7 @@ int64_t Executor::n_ctx() const {
   return impl_->n_ctx;
 }
 size_t Executor::kv_bytes_full(int64_t n_tokens) const {
-  return static_cast<size_t>(n_tokens * impl_->shape.n_layer * impl_->shape.n_head_kv) *
-         impl_->shape.row_bytes();
+  return impl_->shape.bytes_uncompressed(n_tokens);
 }
 
 }  // namespace curdkv

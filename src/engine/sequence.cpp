@@ -20,6 +20,31 @@ void SequenceState::clear() noexcept {
   kept.clear();
 }
 
+Sequence::Mark SequenceState::mark() const {
+  Sequence::Mark mark;
+  mark.n_appended_ = cache.tail().length();
+  mark.n_tokens_ = n_tokens;
+  mark.next_position_ = next_position;
+  mark.n_compressed_ = n_compressed;
+  mark.logits_ = logits;
+  return mark;
+}
+
+bool SequenceState::holds(const Sequence::Mark& mark) const {
+  return mark.n_tokens_ <= n_tokens && mark.n_appended_ <= cache.tail().length();
+}
+
+bool SequenceState::is_void(const Sequence::Mark& mark) const {
+  return mark.n_compressed_ != n_compressed;
+}
+
+void SequenceState::rewind(Sequence::Mark mark) noexcept {
+  cache.truncate(mark.n_appended_);
+  n_tokens = mark.n_tokens_;
+  next_position = mark.next_position_;
+  logits.swap(mark.logits_);
+}
+
 Sequence::Sequence(std::unique_ptr<SequenceState> state) : state_(std::move(state)) {}
 Sequence::Sequence(Sequence&&) noexcept = default;
 Sequence& Sequence::operator=(Sequence&&) noexcept = default;
@@ -30,30 +55,18 @@ Sequence Sequence::fork() const {
 }
 
 Sequence::Mark Sequence::mark() const {
-  Mark mark;
-  mark.n_appended_ = state_->cache.tail().length();
-  mark.n_tokens_ = state_->n_tokens;
-  mark.next_position_ = state_->next_position;
-  mark.n_compressed_ = state_->n_compressed;
-  mark.logits_ = state_->logits;
-  return mark;
+  return state_->mark();
 }
 
 Result<void> Sequence::rewind(const Mark& mark) {
-  SequenceState& s = *state_;
-  if (mark.n_tokens_ > s.n_tokens || mark.n_appended_ > s.cache.tail().length()) {
+  if (!state_->holds(mark)) {
     return Error{ErrorCode::bad_argument,
                  "the mark is not of this sequence, or the sequence was cleared since"};
   }
-  if (mark.n_compressed_ != s.n_compressed) {
+  if (state_->is_void(mark)) {
     return Error{ErrorCode::bad_argument, "the cache was compressed since the mark was taken"};
   }
-  return guarded([&] {
-    s.logits = mark.logits_;
-    s.cache.truncate(mark.n_appended_);
-    s.n_tokens = mark.n_tokens_;
-    s.next_position = mark.next_position_;
-  });
+  return guarded([&] { state_->rewind(mark); });
 }
 
 Result<void> Sequence::drop_last(int64_t n, std::span<const float> logits) {

@@ -23,6 +23,10 @@ struct SequenceState {
   std::vector<KeptTokens> kept;  // per layer, by the press
 
   int64_t longest_head() const;
+  Sequence::Mark mark() const;
+  bool holds(const Sequence::Mark& mark) const;    // no fewer tokens than it, and as many appended
+  bool is_void(const Sequence::Mark& mark) const;  // compressed since
+  void rewind(Sequence::Mark mark) noexcept;       // to a mark that is neither missing nor void
   void clear() noexcept;
 };
 

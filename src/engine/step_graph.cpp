@@ -24,7 +24,8 @@ bool StepGraph::uses_kernels(int64_t il) const {
                                      ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
 }
 
-Result<void> StepGraph::run(std::span<const StepPart> parts, bool decoding) {
+Result<void> StepGraph::run(std::span<const StepPart> parts) {
+  const bool decoding = parts[0].decoded;
   bool all_logits = false;
   for (const StepPart& p : parts) {
     CURDKV_CHECK(p.sequence->cache.reserve(std::ssize(p.tokens)));

@@ -30,10 +30,11 @@ class StepGraph {
   // take are else rounded in another way.
   StepGraph(const Model::Impl& model, Compute& compute, bool portable_attention, bool pad_alone);
 
-  // decoding: every part is one token, and others may follow: its products are those of a token alone or, in
-  // company, of a few; its graph serves the next step, whatever its sequences. Otherwise tokens are computed
-  // as those of a question, wherever its chunks end. On error no sequence has changed.
-  Result<void> run(std::span<const StepPart> parts, bool decoding);
+  // The parts are all decoded or all questions' chunks. Decoded ones are of one token, or of several if
+  // decodes_drafts(); their products are those of a token alone or, in company, of a few, and the graph
+  // serves the next step, whatever its sequences. A question's tokens are computed alike wherever its chunks
+  // end. On error no sequence has changed.
+  Result<void> run(std::span<const StepPart> parts);
 
   // Whether run() takes several parts: not where attention is made of standard ops, which have one sequence's
   // lengths built in.

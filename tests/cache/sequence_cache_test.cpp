@@ -116,7 +116,7 @@ TEST(KvBlock, AllocatesNoMoreThanItsRows) {
     EXPECT_LE(cache.n_bytes(), rows / 10) << "the old rows are let go";
     cache.clear();
     EXPECT_EQ(cache.n_bytes(), 0u);
-    EXPECT_EQ(cache.n_bytes_uncompressed(10), 10 * 2 * 3 * shape.row_bytes());
+    EXPECT_EQ(shape.bytes_uncompressed(10), 10 * 2 * 3 * shape.row_bytes());
   }
 }
 
