@@ -37,9 +37,10 @@ std::string list_text() {
   std::string out;
   for (const char* kind : {"preset", "scorer", "allocation"}) {
     out += std::string(kind) + "s";
-    out += kind == std::string("preset")   ? " (--press NAME)\n"
-           : kind == std::string("scorer") ? " (--press SCORER+ALLOCATION)\n"
-                                           : "\n";
+    out += kind == std::string("preset") ? " (--press NAME)\n"
+           : kind == std::string("scorer")
+               ? " (--press SCORER+ALLOCATION)\n"
+               : " (pyramid goes with each of the others: snapkv+pyramid+adaptive)\n";
     for (const PressInfo& p : list_presses()) {
       if (kind_of(p) != std::string(kind)) continue;
       out += format("  %-19s ", p.name.c_str()) + p.summary;

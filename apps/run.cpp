@@ -38,7 +38,8 @@ struct RunOptions {
 // small caches lose answers first.
 constexpr int64_t kWorthCompressing = 1024;
 
-// With --decode-budget, when nothing is said: the default press looks at queries, which are gone by then.
+// With --decode-budget, when nothing is said: the default press looks at each token's query,
+// and those are gone by then.
 constexpr const char* kDefaultDecodePress = "ridgekv";
 
 struct Prepared {
@@ -185,6 +186,7 @@ class Run {
       options.n_question = static_cast<int64_t>(question->size());
     }
     if (press.needs_repeats()) options.repeats = tokens_.repeats;
+    if (o_.generate.decode_budget.budget > 0) options.n_recent_queries = press.n_recent_queries();
     ProgressBar bar("reading, " + r.label, static_cast<int64_t>(tokens.size()));
     options.progress = [&](int64_t done, int64_t total) { bar.update(done, total); };
     CURDKV_TRY(r.prefill, executor.read(context, tokens, press, options));

@@ -73,7 +73,7 @@ struct Caches {
       }
       block->layers.push_back(std::move(held));
     }
-    cache.hold(std::move(block));
+    must(cache.add(std::move(block)));
     must(cache.reserve(1));
     q.resize(static_cast<size_t>(s.n_head_kv * s.n_group * s.d));
     for (float& x : q) x = normal(rng);

@@ -65,6 +65,11 @@ struct ReadOptions {
   int64_t n_question = 0;
   std::vector<Repeat> repeats;        // for presses that read the context twice; see needs_repeats()
   LayerObserver* observer = nullptr;  // looks at every layer before it is compacted; for analyses
+  // The latest tokens' queries that the sequence is to keep from now on, so that presses which look at them
+  // can bound its cache while it is generated (Press::n_recent_queries).
+  int64_t n_recent_queries = 0;
+  // When it turns true, this reading ends with ErrorCode::cancelled soon; must outlive it.
+  const std::atomic<bool>* stop = nullptr;
 };
 
 struct ReadReport {
@@ -88,6 +93,29 @@ struct Span {
   const LogitsSink* sink = nullptr;  // gets the logits after each
   // Several are decoded, too: they have the bits of one after the other, for checking drafts of an answer.
   bool decoded = false;
+  // When it turns true before the tokens are through, the sequence stays as it was; the others go on.
+  const std::atomic<bool>* stop = nullptr;
+};
+
+// Work on sequences that is done bit by bit, a chunk of one layer at a time, so that steps for others can go
+// on in between. Made by Executor::begin_read() and begin_compress(). Its sequences must not be used before
+// it is done; then they change at once. Dropped before, or ended by an error, it leaves them as they were.
+// Must not outlive its executor, and is used by one thread at a time with it.
+class Job {
+ public:
+  // The next bit; true when all is done, and ever after. Errors: as of the call that Executor has for the
+  // whole; once there was one, it is what every call returns.
+  Result<bool> advance();
+  std::span<const ReadReport> reports() const;  // one for each sequence, once done
+
+  struct Impl;
+  explicit Job(std::unique_ptr<Impl> impl);
+  Job(Job&&) noexcept;
+  Job& operator=(Job&&) noexcept;
+  ~Job();
+
+ private:
+  std::unique_ptr<Impl> impl_;
 };
 
 // Not thread-safe; several executors may share one Model.
@@ -102,15 +130,17 @@ class Executor {
 
   Sequence sequence() const;  // an empty one, of the executor's model and cache types
 
-  // Runs the context through the model layer by layer and keeps what the press says of each layer's cache.
-  // The sequence must be empty. Afterwards its logits() are those after the last token. On error, or when
-  // cancelled, it is empty again.
+  // Runs the tokens through the model layer by layer, behind what the sequence holds already, and keeps what
+  // the press says of each layer's keys and values of theirs: a document, a later one, a turn of a chat. What
+  // was held stays. Afterwards logits() are those after the last token. On error, or when cancelled, the
+  // sequence is as before.
   Result<ReadReport> read(Sequence& sequence, std::span<const Token> tokens, const Press& press,
                           const ReadOptions& options = {});
 
-  // Reads one context into several sequences, each with a press of its own, for the work of reading it once:
-  // every layer's keys and values are compacted into each of the caches. Sequences, results and errors as of
-  // read(). Reports, one per target, give times as if the press were alone, and the peak of all together.
+  // Reads one context into several empty sequences, each with a press of its own, for the work of reading it
+  // once: every layer's keys and values are compacted into each of the caches. Sequences, results and errors
+  // as of read(). Reports, one per target, give times as if the press were alone, and the peak of all
+  // together.
   Result<std::vector<ReadReport>> read_together(std::span<const ReadTarget> targets,
                                                 std::span<const Token> tokens,
                                                 const ReadOptions& options = {});
@@ -126,7 +156,12 @@ class Executor {
   // weights are of types that decoding's own products take.
   bool decodes_drafts() const;
 
-  // The same for one sequence. sink: as in Span, may be empty.
+  // read(), read_together() and compress() as jobs. Errors: as theirs, as far as they can be told before.
+  Result<Job> begin_read(std::span<const ReadTarget> targets, std::span<const Token> tokens,
+                         const ReadOptions& options = {});
+  Result<Job> begin_compress(Sequence& sequence, const Press& press, int64_t budget);
+
+  // step() for one sequence. sink: as in Span, may be empty.
   Result<void> extend(Sequence& sequence, std::span<const Token> tokens, const LogitsSink& sink = {});
 
   // Evicts what each KV head holds beyond its `budget` best rows by the press's scorer, so that a cache can

@@ -1,6 +1,6 @@
 // Presses: how a context's KV cache is compressed. A press is a scorer (which tokens matter to which KV head)
-// times an allocation (how many each head may keep). Names, parameters, defaults and help come from one
-// table.
+// times an allocation (how many each may keep): a layer budget (how room is shared among layers), a selection
+// (which tokens of a layer get it), or both. Names, parameters, defaults and help come from one table.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,8 @@
 namespace curdkv {
 
 class Scorer;
-class Allocation;
+class Selection;
+class LayerBudget;
 
 // A parameter as the user sees it; from this table come the flags, the help, the JSON and the checks.
 struct PressParam {
@@ -32,7 +33,7 @@ struct PressParam {
 struct PressInfo {
   std::string name;
   std::string scorer;      // "" for none
-  std::string allocation;  // "" for none
+  std::string allocation;  // "adaptive", "pyramid", "pyramid+adaptive"; "" for none
   std::string settings;    // a preset's own, "name=value:name=value"; its params have them as defaults
   std::string summary;
   std::string reference;  // paper or reference implementation
@@ -48,7 +49,8 @@ Result<PressInfo> find_press(const std::string& name);
 
 // A request for compression, in the words of the command line.
 struct PressRequest {
-  // "none", a preset, or SCORER+ALLOCATION; parameters may follow: "curdkv:projection=true:local=false".
+  // "none", a preset, or SCORER+ALLOCATION ("snapkv+pyramid+adaptive"); parameters may follow:
+  // "curdkv:projection=true:local=false".
   std::string name = "none";
   std::map<std::string, std::string> params;  // as text, checked against the table
   double compression_ratio = 0;               // fraction removed, in [0, 1)
@@ -79,7 +81,7 @@ class Press {
   // Tokens each KV head keeps on average of a context of n_tokens: int(n (1 - ratio)) or the budget, at least
   // sinks + 1 beside the protected ones, at most n_tokens.
   int64_t n_kept(int64_t n_tokens) const;
-  // The same for layer il of n_layer, as its allocation has it.
+  // The same for layer il of n_layer, as its layer budget has it.
   int64_t n_kept_in_layer(int64_t n_tokens, int64_t il, int64_t n_layer) const;
   // n_tokens (1 - ratio) or the budget, before rounding and without bounds.
   double wanted(int64_t n_tokens) const;
@@ -93,15 +95,18 @@ class Press {
   bool needs_repeats() const;
 
   // Whether Executor::compress can use this press with so many rows per head. Errors: bad_argument for one
-  // that needs what is gone while generating (queries), or a budget that its sinks fill.
+  // that needs what is gone while generating (each token's query, a second reading), or a budget that its
+  // sinks fill.
   Result<void> check_decode_budget(int64_t budget) const;
+  // Latest queries that Executor::compress looks at with this press: at most 128 tokens'.
+  int64_t n_recent_queries() const;
   // Whether Executor::compress renumbers positions, so that they stay below its budget.
   bool bounds_positions() const;
 
   // What the scores depend on beside context and budget: presses that agree in it score alike.
   const std::string& scoring() const { return scoring_; }
   const Scorer* scorer() const { return scorer_.get(); }
-  const Allocation* allocation() const { return allocation_.get(); }
+  const Selection* selection() const { return selection_.get(); }
 
  private:
   int64_t at_least_sinks(int64_t n_kept, int64_t n_tokens) const;
@@ -113,7 +118,8 @@ class Press {
   uint64_t seed_ = 42;
   std::map<std::string, std::string> settings_;
   std::shared_ptr<const Scorer> scorer_;
-  std::shared_ptr<const Allocation> allocation_;
+  std::shared_ptr<const Selection> selection_;
+  std::shared_ptr<const LayerBudget> layer_budget_;  // null: all layers alike
 };
 
 // One way to put CurDKV's scores together (figure 3 and table 17 of the paper, and kvpress's windows).

@@ -43,7 +43,7 @@ class Sequence {
   class Mark;
   Mark mark() const;
   // Forgets all tokens appended since. Errors: bad_argument if the mark is not of this sequence, or void, as
-  // the sequence was cleared or compressed since.
+  // the sequence was cleared or compressed since, or more was read into it.
   Result<void> rewind(const Mark& mark);
   // Forgets the last n tokens appended. logits: those after the token that is then the last. Errors:
   // bad_argument if fewer were appended since the last reading.
@@ -54,8 +54,8 @@ class Sequence {
   int64_t next_position() const;  // the next token's, for RoPE: n_tokens() unless compressing renumbered
   int64_t longest_head() const;   // most rows a KV head holds
   std::vector<std::vector<int64_t>> cache_lengths() const;  // rows held, [layer][KV head]
-  // Positions the press kept, [layer][KV head], ascending; empty for "none".
-  const std::vector<std::vector<std::vector<int32_t>>>& kept_tokens() const;
+  // Positions of what was read and is still held, [layer][KV head], ascending.
+  std::vector<std::vector<std::vector<int32_t>>> kept_tokens() const;
   // Allocated for keys and values now, as the backends report it; what is shared counts for every sequence.
   // Their positions take four bytes a row beside them.
   size_t kv_bytes() const;

@@ -46,7 +46,6 @@ class Observer : public LayerObserver {
     LayerScores scores(view);
     std::vector<KeptTokens> kept;
     for (const Press& press : subject_.presses) {
-      view.seed = press.seed();
       CURDKV_TRY(KeptTokens k, select_tokens(scores, press, 0, il, subject_.n_layer));
       kept.push_back(std::move(k));
     }

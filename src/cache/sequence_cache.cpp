@@ -28,48 +28,82 @@ std::vector<std::vector<int64_t>> SequenceCache::lengths() const {
   return all;
 }
 
-std::vector<int32_t> SequenceCache::positions(int64_t il, int64_t head) const {
+std::vector<int32_t> SequenceCache::positions(Blocks blocks, int64_t il, int64_t head) const {
   std::vector<int32_t> all;
-  for (const auto& block : blocks_) {
+  for (const auto& block : blocks) {
     const KvLayer& l = block->layers[static_cast<size_t>(il)];
     const auto first = l.position.begin() + l.offset[static_cast<size_t>(head)];
     all.insert(all.end(), first, first + l.length[static_cast<size_t>(head)]);
   }
+  return all;
+}
+
+std::vector<int32_t> SequenceCache::positions(int64_t il, int64_t head) const {
+  std::vector<int32_t> all = positions(blocks_, il, head);
   all.insert(all.end(), tail_.positions().begin(), tail_.positions().end());
   return all;
 }
 
-Result<const KvLayer*> SequenceCache::in_one_piece(int64_t il, KvLayer& own) const {
+std::vector<std::vector<std::vector<int32_t>>> SequenceCache::block_positions() const {
+  std::vector<std::vector<std::vector<int32_t>>> all(static_cast<size_t>(shape_.n_layer));
+  for (int64_t il = 0; il < shape_.n_layer; ++il) {
+    for (int64_t h = 0; h < shape_.n_head_kv; ++h)
+      all[static_cast<size_t>(il)].push_back(positions(blocks_, il, h));
+  }
+  return all;
+}
+
+Result<KvLayer> SequenceCache::copy_of(Blocks blocks, int64_t il) const {
   const auto i = static_cast<size_t>(il);
-  if (blocks_.size() == 1 && tail_.length() == 0) return &blocks_[0]->layers[i];
-  std::vector<int64_t> all;
-  for (int64_t h = 0; h < shape_.n_head_kv; ++h) all.push_back(length(il, h));
-  CURDKV_TRY(own, KvLayer::allocate(shape_, device(il), il, all));
-  GgmlContext views = make_ggml_context(4 * all.size() * (blocks_.size() + tail_.parts().size()));
+  std::vector<std::vector<int32_t>> where;
+  std::vector<int64_t> lengths;
   for (int64_t h = 0; h < shape_.n_head_kv; ++h) {
-    int64_t to = own.offset[static_cast<size_t>(h)];
-    const std::vector<int32_t> where = positions(il, h);
-    std::copy(where.begin(), where.end(), own.position.begin() + to);
+    std::vector<int32_t>& head = where.emplace_back(positions(blocks, il, h));
+    head.insert(head.end(), tail_.positions().begin(), tail_.positions().end());
+    lengths.push_back(std::ssize(head));
+  }
+  CURDKV_TRY(KvLayer all, KvLayer::allocate(shape_, device(il), il, lengths));
+  GgmlContext views = make_ggml_context(4 * lengths.size() * (blocks.size() + tail_.parts().size()));
+  for (int64_t h = 0; h < shape_.n_head_kv; ++h) {
+    const auto head = static_cast<size_t>(h);
+    int64_t to = all.offset[head];
+    std::copy(where[head].begin(), where[head].end(), all.position.begin() + to);
     const auto copy = [&](ggml_tensor* k, ggml_tensor* v, int64_t first, int64_t n) {
       if (n == 0) return;
-      ggml_backend_tensor_copy(view_rows(views.get(), k, first, n), view_rows(views.get(), own.k, to, n));
-      ggml_backend_tensor_copy(view_rows(views.get(), v, first, n), view_rows(views.get(), own.v, to, n));
+      ggml_backend_tensor_copy(view_rows(views.get(), k, first, n), view_rows(views.get(), all.k, to, n));
+      ggml_backend_tensor_copy(view_rows(views.get(), v, first, n), view_rows(views.get(), all.v, to, n));
       to += n;
     };
-    for (const auto& block : blocks_) {
+    for (const auto& block : blocks) {
       const KvLayer& l = block->layers[i];
-      copy(l.k, l.v, l.offset[static_cast<size_t>(h)], l.length[static_cast<size_t>(h)]);
+      copy(l.k, l.v, l.offset[head], l.length[head]);
     }
     for (const Tail::Part& p : tail_.parts()) {
       copy(p.segment->layers[i].k, p.segment->layers[i].v, h * p.segment->capacity, p.n);
     }
   }
+  return all;
+}
+
+Result<const KvLayer*> SequenceCache::in_one_piece(int64_t il, KvLayer& own) const {
+  if (blocks_.size() == 1 && tail_.length() == 0) return &blocks_[0]->layers[static_cast<size_t>(il)];
+  CURDKV_TRY(own, copy_of(blocks_, il));
   return &own;
 }
 
-void SequenceCache::hold(std::shared_ptr<const KvBlock> block) {
-  clear();
-  blocks_.push_back(std::move(block));
+Result<void> SequenceCache::add(std::shared_ptr<const KvBlock> block) {
+  std::vector<std::shared_ptr<const KvBlock>> blocks = blocks_;
+  if (tail_.length() > 0) {
+    auto sealed = std::make_shared<KvBlock>();
+    for (int64_t il = 0; il < shape_.n_layer; ++il) {
+      CURDKV_TRY(sealed->layers.emplace_back(), copy_of({}, il));
+    }
+    blocks.push_back(std::move(sealed));
+  }
+  blocks.push_back(std::move(block));
+  blocks_.swap(blocks);
+  tail_.clear();
+  return {};
 }
 
 void SequenceCache::clear() noexcept {

@@ -62,7 +62,10 @@ class SequenceCache {
   // without.
   Result<const KvLayer*> in_one_piece(int64_t il, KvLayer& own) const;
 
-  void hold(std::shared_ptr<const KvBlock> block);  // instead of everything held so far
+  // A block behind everything held so far; the tail becomes a block before it. On error nothing has changed.
+  Result<void> add(std::shared_ptr<const KvBlock> block);
+  std::vector<std::vector<std::vector<int32_t>>> block_positions()
+      const;  // of blocks' rows, [layer][KV head]
 
   // Room for n more rows in every head, in the tail's last segment. On error nothing has changed.
   Result<void> reserve(int64_t n) { return tail_.reserve(shape_, layer_device_, n); }
@@ -73,6 +76,10 @@ class SequenceCache {
   size_t n_bytes() const;  // allocated now, what is shared included
 
  private:
+  using Blocks = std::span<const std::shared_ptr<const KvBlock>>;
+  std::vector<int32_t> positions(Blocks blocks, int64_t il, int64_t head) const;
+  Result<KvLayer> copy_of(Blocks blocks, int64_t il) const;  // their rows and the tail's
+
   CacheShape shape_ = {};
   std::vector<ggml_backend_dev_t> layer_device_;
   std::vector<std::shared_ptr<const KvBlock>> blocks_;

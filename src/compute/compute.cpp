@@ -51,10 +51,8 @@ Result<void> Compute::start() {
   ggml_backend_t cpu = backends.back().get();
   ggml_backend_cpu_set_n_threads(cpu, n_threads_);
   ggml_backend_cpu_set_threadpool(cpu, threadpool_);
-  if (stop_ != nullptr) {
-    const auto stopped = [](void* flag) { return static_cast<std::atomic<bool>*>(flag)->load(); };
-    ggml_backend_cpu_set_abort_callback(cpu, stopped, const_cast<std::atomic<bool>*>(stop_));
-  }
+  const auto stopped = [](void* self) { return static_cast<const Compute*>(self)->cancelled(); };
+  ggml_backend_cpu_set_abort_callback(cpu, stopped, this);
   backends_ = std::move(backends);
   return {};
 }

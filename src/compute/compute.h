@@ -62,7 +62,9 @@ class Compute {
 
   int n_threads() const { return n_threads_; }
   uint64_t epoch() const { return epoch_; }
-  bool cancelled() const { return stop_ != nullptr && stop_->load(std::memory_order_relaxed); }
+  // A flag that ends graphs beside that of create(), until another is set; may be null.
+  void set_stop(const std::atomic<bool>* stop) { stop_now_ = stop; }
+  bool cancelled() const { return is_set(stop_) || is_set(stop_now_); }
 
   // Sets an input tensor's data; tensors the graph turned out not to need have no memory and are skipped.
   template <typename T>
@@ -103,6 +105,9 @@ class Compute {
   };
 
   Compute() = default;
+  static bool is_set(const std::atomic<bool>* flag) {
+    return flag != nullptr && flag->load(std::memory_order_relaxed);
+  }
   Result<void> start();
   void let_go();
   Result<void> reserve_scratch();
@@ -124,6 +129,7 @@ class Compute {
   size_t scratch_wanted_ = 0;  // bytes of one thread, for the graph at hand
   uint64_t epoch_ = 0;
   const std::atomic<bool>* stop_ = nullptr;
+  const std::atomic<bool>* stop_now_ = nullptr;
   const MappedFile* weights_file_ = nullptr;  // null: nothing is read from a mapping
 
   std::atomic<bool> failed_{false};  // a custom operation threw

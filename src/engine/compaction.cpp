@@ -39,11 +39,11 @@ bool copies_in_memory(const ggml_tensor* from, const ggml_tensor* to) {
 
 Result<void> copy_rows(Compute& compute, ggml_tensor* k, ggml_tensor* v,
                        const std::vector<std::vector<int32_t>>& rows, const KvLayer& to,
-                       const ChangeKeys& change) {
+                       const KeyShift* shift) {
   constexpr int64_t kSlice = 4096;  // rows at a time: each goes through F32
   std::vector<std::pair<ggml_tensor*, std::vector<int32_t>>> inputs;
   CURDKV_TRY(ggml_context * ctx, compute.begin());
-  if (!change && copies_in_memory(k, to.k) && copies_in_memory(v, to.v)) {
+  if (shift == nullptr && copies_in_memory(k, to.k) && copies_in_memory(v, to.v)) {
     ggml_build_forward_expand(compute.graph(),
                               compute.custom<CopyHeads>(GGML_TYPE_F32, {1, 1, 1, 1}, {}, 0, k, v, rows, to));
     CURDKV_CHECK(compute.allocate());
@@ -53,15 +53,19 @@ Result<void> copy_rows(Compute& compute, ggml_tensor* k, ggml_tensor* v,
     const auto n_rows = static_cast<int64_t>(rows[h].size());
     for (int64_t first = 0; first < n_rows; first += kSlice) {
       const int64_t n = std::min(kSlice, n_rows - first);
-      ggml_tensor* wanted = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n);
-      ggml_set_input(wanted);
-      inputs.emplace_back(wanted, std::vector<int32_t>(rows[h].begin() + first, rows[h].begin() + first + n));
+      const auto input = [&](const std::vector<int32_t>& all) {
+        ggml_tensor* t = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n);
+        ggml_set_input(t);
+        inputs.emplace_back(t, std::vector<int32_t>(all.begin() + first, all.begin() + first + n));
+        return t;
+      };
+      ggml_tensor* wanted = input(rows[h]);
       const auto copy = [&](ggml_tensor* taken, ggml_tensor* into) {
         ggml_build_forward_expand(compute.graph(),
                                   ggml_cpy(ctx, taken, view_rows(ctx, into, to.offset[h] + first, n)));
       };
       ggml_tensor* keys = ggml_get_rows(ctx, k, wanted);
-      copy(change ? change(ctx, keys, first) : keys, to.k);
+      copy(shift != nullptr ? shift->turn(ctx, keys, input(shift->by[h])) : keys, to.k);
       copy(ggml_get_rows(ctx, v, wanted), to.v);
     }
   }

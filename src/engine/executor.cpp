@@ -9,7 +9,8 @@
 #include "base/try.h"
 #include "cache/cache_type.h"
 #include "engine/executor_impl.h"
-#include "engine/prefill.h"
+#include "engine/read.h"
+#include "engine/shrink.h"
 
 namespace curdkv {
 namespace {
@@ -50,6 +51,13 @@ Result<ProductKernels> make_product_kernels(PrefillKernel choice) {
     return Error{ErrorCode::bad_argument, "this build has no oneDNN for the prefill kernel onednn"};
   }
   return kernels;
+}
+
+Result<void> finish(Job& job) {
+  for (;;) {
+    CURDKV_TRY(const bool done, job.advance());
+    if (done) return {};
+  }
 }
 
 }  // namespace
@@ -107,7 +115,6 @@ Result<void> Executor::Impl::check_tokens(const SequenceState& sequence,
 Result<void> Executor::Impl::check_read(const SequenceState& sequence, std::span<const Token> tokens,
                                         const Press& press, const ReadOptions& options) const {
   if (tokens.empty()) return Error{ErrorCode::bad_argument, "the context is empty"};
-  if (sequence.n_tokens > 0) return Error{ErrorCode::bad_argument, "the sequence already holds a context"};
   CURDKV_CHECK(check_sequence(sequence));
   CURDKV_CHECK(check_tokens(sequence, tokens));
   const int64_t n = static_cast<int64_t>(tokens.size()), n_context = n - options.n_question;
@@ -122,7 +129,7 @@ Result<void> Executor::Impl::check_read(const SequenceState& sequence, std::span
     if (r.first < 0 || r.n < 1 || r.first + r.n > n_context || r.tokens.empty()) {
       return Error{ErrorCode::bad_argument, "a stretch to be repeated does not lie within the context"};
     }
-    if (n + static_cast<int64_t>(r.tokens.size()) > n_ctx) {
+    if (sequence.next_position + n + static_cast<int64_t>(r.tokens.size()) > n_ctx) {
       return Error{
           ErrorCode::bad_input,
           format("reading the context a second time behind itself, as kvzip does, takes %lld tokens, which "
@@ -147,6 +154,73 @@ void Executor::Impl::reserve_nodes(int64_t n) {
                                              n * hp.n_head_kv / 256 + 16 * n_tiles));
 }
 
+Result<void> Executor::Impl::check_compress(const SequenceState& sequence, const Press& press,
+                                            int64_t budget) const {
+  CURDKV_CHECK(check_sequence(sequence));
+  CURDKV_CHECK(press.check_decode_budget(budget));
+  if (press.n_recent_queries() <= sequence.recent.capacity()) return {};
+  return Error{
+      ErrorCode::bad_argument,
+      format("press '%s' looks at the latest %lld tokens' queries, which were not asked for when the "
+             "sequence was read",
+             press.name().c_str(), (long long)press.n_recent_queries())};
+}
+
+Job::Job(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Job::Job(Job&&) noexcept = default;
+Job& Job::operator=(Job&&) noexcept = default;
+Job::~Job() = default;
+
+Result<bool> Job::advance() {
+  if (impl_->done) return true;
+  if (impl_->failed) return *impl_->failed;
+  impl_->e_.compute->set_stop(impl_->stop);
+  auto done = guarded([&] { return impl_->advance(); });
+  impl_->e_.compute->set_stop(nullptr);
+  if (done) impl_->done = *done;
+  if (!done) impl_->failed = done.error();
+  return done;
+}
+
+std::span<const ReadReport> Job::reports() const {
+  return impl_->reports;
+}
+
+Result<Job> Executor::begin_read(std::span<const ReadTarget> targets, std::span<const Token> tokens,
+                                 const ReadOptions& options) {
+  return guarded([&]() -> Result<Job> {
+    if (targets.empty())
+      return Error{ErrorCode::bad_argument, "there is no sequence to read the context into"};
+    std::vector<ReadInto> into;
+    for (const ReadTarget& t : targets) {
+      SequenceState& state = *t.sequence->state_;
+      CURDKV_CHECK(impl_->check_read(state, tokens, t.press, options));
+      if (targets.size() > 1 && state.n_tokens > 0) {
+        return Error{ErrorCode::bad_argument, "one reading into several sequences needs them empty"};
+      }
+      into.push_back({&state, t.press});
+    }
+    return Job(std::make_unique<ReadJob>(*impl_, std::move(into), tokens, options));
+  });
+}
+
+Result<Job> Executor::begin_compress(Sequence& sequence, const Press& press, int64_t budget) {
+  return guarded([&]() -> Result<Job> {
+    CURDKV_CHECK(impl_->check_compress(*sequence.state_, press, budget));
+    return Job(std::make_unique<ShrinkJob>(*impl_, *sequence.state_, press, budget));
+  });
+}
+
+Result<std::vector<ReadReport>> Executor::read_together(std::span<const ReadTarget> targets,
+                                                        std::span<const Token> tokens,
+                                                        const ReadOptions& options) {
+  return guarded([&]() -> Result<std::vector<ReadReport>> {
+    CURDKV_TRY(Job job, begin_read(targets, tokens, options));
+    CURDKV_CHECK(finish(job));
+    return std::vector<ReadReport>(job.reports().begin(), job.reports().end());
+  });
+}
+
 Result<ReadReport> Executor::read(Sequence& sequence, std::span<const Token> tokens, const Press& press,
                                   const ReadOptions& options) {
   return guarded([&]() -> Result<ReadReport> {
@@ -154,28 +228,6 @@ Result<ReadReport> Executor::read(Sequence& sequence, std::span<const Token> tok
     CURDKV_TRY(const auto reports, read_together({&target, 1}, tokens, options));
     return reports[0];
   });
-}
-
-Result<std::vector<ReadReport>> Executor::read_together(std::span<const ReadTarget> targets,
-                                                        std::span<const Token> tokens,
-                                                        const ReadOptions& options) {
-  bool begun = false;
-  auto reports = guarded([&]() -> Result<std::vector<ReadReport>> {
-    if (targets.empty())
-      return Error{ErrorCode::bad_argument, "there is no sequence to read the context into"};
-    std::vector<PrefillInto> into;
-    for (const ReadTarget& t : targets) {
-      SequenceState& state = *t.sequence->state_;
-      CURDKV_CHECK(impl_->check_read(state, tokens, t.press, options));
-      into.push_back({&state, &t.press});
-    }
-    begun = true;
-    return Prefill(*impl_, into, tokens, options).run();
-  });
-  if (!reports && begun) {
-    for (const ReadTarget& t : targets) t.sequence->clear();
-  }
-  return reports;
 }
 
 Result<void> Executor::step(std::span<const Span> spans) {
@@ -190,7 +242,7 @@ Result<void> Executor::step(std::span<const Span> spans) {
       if (span.tokens.empty())
         return Error{ErrorCode::bad_argument, "a step takes at least one token of each sequence"};
       if (!seen.insert(&state).second) return Error{ErrorCode::bad_argument, "a sequence is twice in a step"};
-      parts.push_back({&state, span.tokens, span.sink, span.decoded || span.tokens.size() == 1});
+      parts.push_back({&state, span.tokens, span.sink, span.decoded || span.tokens.size() == 1, span.stop});
     }
     return impl_->step(parts);
   });
@@ -204,8 +256,8 @@ Result<void> Executor::extend(Sequence& sequence, std::span<const Token> tokens,
 
 Result<void> Executor::compress(Sequence& sequence, const Press& press, int64_t budget) {
   return guarded([&]() -> Result<void> {
-    CURDKV_CHECK(impl_->check_sequence(*sequence.state_));
-    return impl_->compress(*sequence.state_, press, budget);
+    CURDKV_TRY(Job job, begin_compress(sequence, press, budget));
+    return finish(job);
   });
 }
 

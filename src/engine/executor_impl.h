@@ -40,7 +40,7 @@ struct Executor::Impl {
                           const ReadOptions& options) const;
 
   Result<void> step(std::span<const StepPart> parts);
-  Result<void> compress(SequenceState& sequence, const Press& press, int64_t budget);
+  Result<void> check_compress(const SequenceState& sequence, const Press& press, int64_t budget) const;
 
   // Room in graphs for what is done with so many tokens. A layer takes about 40 nodes, and some per KV head
   // where attention is made of standard operations; scoring and compacting take some per slice of tokens and
@@ -54,8 +54,6 @@ struct Executor::Impl {
  private:
   Result<void> ask(const StepPart& part);
   Result<void> decode_in_turn(const StepPart& part);
-  Result<KvLayer> shrink_layer(const SequenceState& sequence, int64_t il, const Press& press, int64_t budget,
-                               const ChangeKeys& change, int64_t n_back);
 };
 
 }  // namespace curdkv

@@ -58,9 +58,10 @@ ggml_tensor* ModelLayerView::without_rope(ScoreGraph& graph, ggml_tensor* x, int
   x = x->type == GGML_TYPE_F32 ? ggml_cont(ctx, x) : ggml_cast(ctx, x, GGML_TYPE_F32);
   // Positions are integers, and constants F32: exact below 2^24.
   std::vector<float> back;
-  for (int64_t t = 0; t < x->ne[2]; ++t) back.push_back(static_cast<float>(-(first + t)));
-  ggml_tensor* positions = ggml_cast(ctx, graph.constant(back, x->ne[2]), GGML_TYPE_I32);
-  x = rotate_keeping_length(ctx, model_.hp.rope, model_.rope_freqs, x, positions, 2);
+  for (int64_t t = 0; t < x->ne[2]; ++t)
+    back.push_back(static_cast<float>(-positions[static_cast<size_t>(first + t)]));
+  ggml_tensor* turn = ggml_cast(ctx, graph.constant(back, x->ne[2]), GGML_TYPE_I32);
+  x = rotate_keeping_length(ctx, model_.hp.rope, model_.rope_freqs, x, turn, 2);
   return ggml_cont(ctx, ggml_permute(ctx, x, 0, 2, 1, 3));
 }
 
@@ -77,9 +78,9 @@ Result<std::vector<float>> ModelLayerView::mean_rotation(int64_t first, int64_t 
     where.push_back(static_cast<float>(first + t));
   }
   CURDKV_TRY(const auto parts, run([&](ScoreGraph& g) {
-               ggml_tensor* positions = ggml_cast(g.ctx(), g.constant(where, n), GGML_TYPE_I32);
+               ggml_tensor* at = ggml_cast(g.ctx(), g.constant(where, n), GGML_TYPE_I32);
                return std::vector<ggml_tensor*>{
-                   rotate(g.ctx(), rope, model_.rope_freqs, g.constant(ones, d, 1, n), positions)};
+                   rotate(g.ctx(), rope, model_.rope_freqs, g.constant(ones, d, 1, n), at)};
              }));
   std::vector<double> mean(static_cast<size_t>(d), 0.0);
   for (size_t i = 0; i < parts[0].size(); ++i) mean[i % mean.size()] += parts[0][i] / static_cast<double>(n);
@@ -115,13 +116,17 @@ Result<std::vector<float>> ModelLayerView::output_matrix() {
   return output_matrix_;
 }
 
-std::vector<float> ModelLayerView::gaussian(int64_t d, int64_t rank, int64_t n) {
+std::vector<float> ModelLayerView::gaussian(uint64_t seed, int64_t d, int64_t rank, int64_t n) {
   return gaussian_matrices(seed, model_.il, d, rank, 0, n);
 }
 
-PrefilledLayer::PrefilledLayer(Compute& compute, const LayerModel& model, const LayerKv& kv, int64_t tokens)
+PrefilledLayer::PrefilledLayer(Compute& compute, const LayerModel& model, const LayerKv& kv, int64_t tokens,
+                               int64_t first_position)
     : ModelLayerView(compute, model), kv_(kv) {
   n_tokens = tokens;
+  positions.resize(static_cast<size_t>(tokens));
+  std::iota(positions.begin(), positions.end(), static_cast<int32_t>(first_position));
+  if (kv.q != nullptr) query_positions.assign(positions.begin() + kv.q_first, positions.end());
   n_head_kv = kv.k->ne[1];
   n_group = model.hp.n_group();
   d_head_k = kv.k->ne[0];
@@ -140,18 +145,22 @@ ggml_tensor* by_head(ScoreGraph& g, ggml_tensor* x, int64_t first, int64_t n) {
 }  // namespace
 
 ggml_tensor* PrefilledLayer::keys(ScoreGraph& g, int64_t first, int64_t n) {
-  return by_head(g, kv_.k, first, n);
+  return by_head(g, kv_.k, kv_.n_held + first, n);
 }
 ggml_tensor* PrefilledLayer::values(ScoreGraph& g, int64_t first, int64_t n) {
-  return by_head(g, kv_.v, first, n);
+  return by_head(g, kv_.v, kv_.n_held + first, n);
 }
 ggml_tensor* PrefilledLayer::queries(ScoreGraph& g, int64_t first, int64_t n) {
-  return by_head(g, kv_.q, first - kv_.q_first, n);
+  return by_head(g, kv_.q, first, n);
 }
 
-HeldRows::HeldRows(Compute& compute, const LayerModel& model, const KvLayer& layer, int64_t head)
-    : ModelLayerView(compute, model), layer_(layer), head_(head) {
+HeldRows::HeldRows(Compute& compute, const LayerModel& model, const KvLayer& layer, int64_t head,
+                   const RecentQueries& recent)
+    : ModelLayerView(compute, model), layer_(layer), recent_(recent), head_(head) {
   n_tokens = layer.length[static_cast<size_t>(head)];
+  const auto begin = layer.position.begin() + layer.offset[static_cast<size_t>(head)];
+  positions.assign(begin, begin + n_tokens);
+  query_positions = recent.positions();
   n_head_kv = 1;
   n_group = model.hp.n_group();
   first_head_ = head * n_group;
@@ -166,23 +175,25 @@ ggml_tensor* HeldRows::keys(ScoreGraph& g, int64_t first, int64_t n) {
 ggml_tensor* HeldRows::values(ScoreGraph& g, int64_t first, int64_t n) {
   return view_rows(g.ctx(), layer_.v, layer_.offset[static_cast<size_t>(head_)] + first, n);
 }
+ggml_tensor* HeldRows::queries(ScoreGraph& g, int64_t first, int64_t n) {
+  return g.constant(recent_.rows_of_heads(model_.il, first_head_, n_group, first, n), d_head_k, n, n_group);
+}
 Result<Scores> HeldRows::reconstruction() {
   return Error{ErrorCode::internal, "a context cannot be repeated while generating"};
 }
-std::vector<float> HeldRows::gaussian(int64_t d, int64_t rank, int64_t n) {
+std::vector<float> HeldRows::gaussian(uint64_t seed, int64_t d, int64_t rank, int64_t n) {
   return gaussian_matrices(seed, model_.il, d, rank, head_, n);
 }
 
-Result<const Scores*> LayerScores::of(const Press& press, int64_t n_kept, double removed) {
+Result<const Scores*> LayerScores::of(const Press& press, const ScoreRequest& request) {
   shared_ms_ = 0;
   if (const auto it = shared_.find(press.scoring()); it != shared_.end()) {
     shared_ms_ = it->second.ms;
     return &it->second.scores;
   }
   const Stopwatch watch;
-  layer_.set_budget(n_kept, removed);
-  CURDKV_TRY(own_, press.scorer()->score(layer_));
-  if (layer_.budget_asked()) return &own_;
+  CURDKV_TRY(own_, press.scorer()->score(layer_, request));
+  if (press.scorer()->needs().budget) return &own_;
   return &shared_.emplace(press.scoring(), Entry{std::move(own_), watch.ms()}).first->second.scores;
 }
 
@@ -193,11 +204,12 @@ Result<KeptTokens> select_tokens(LayerScores& layer_scores, const Press& press, 
   const int64_t n_kept = press.n_kept_in_layer(n_context, il, n_layer);
   const auto n_head_kv = static_cast<size_t>(layer.n_head_kv);
   if (press.is_none() || n_kept >= n_context) return KeptTokens(n_head_kv, all_tokens(layer.n_tokens));
-  CURDKV_TRY(const Scores* scores, layer_scores.of(press, n_kept + n_question, press.removed(n_context)));
+  CURDKV_TRY(const Scores* scores,
+             layer_scores.of(press, {n_kept + n_question, press.removed(n_context), press.seed()}));
   const int64_t n_protected = std::min(press.protect_last(), n_context), n_open = n_context - n_protected;
   const Budget budget = {n_kept - n_protected, press.wanted(n_context) - static_cast<double>(n_protected)};
-  KeptTokens kept =
-      press.allocation()->select(with_sinks(*scores, n_open, press.scorer()->n_sinks()), budget);
+  const int64_t n_sinks = layer.n_below(press.scorer()->n_sinks());
+  KeptTokens kept = press.selection()->select(with_sinks(*scores, n_open, n_sinks), budget);
   for (auto& head : kept) {
     for (int64_t t = n_open; t < layer.n_tokens; ++t) head.push_back(static_cast<int32_t>(t));
   }
@@ -207,9 +219,9 @@ Result<KeptTokens> select_tokens(LayerScores& layer_scores, const Press& press, 
 Result<std::vector<int32_t>> select_rows(HeldRows& rows, const Press& press, int64_t budget) {
   const int64_t n = rows.n_tokens;
   if (n <= budget) return all_tokens(n);
-  rows.set_budget(budget, 1 - static_cast<double>(budget) / static_cast<double>(n));
-  CURDKV_TRY(const Scores scores, press.scorer()->score(rows));
-  const int64_t n_sinks = press.scorer()->n_sinks();
+  const double removed = 1 - static_cast<double>(budget) / static_cast<double>(n);
+  CURDKV_TRY(const Scores scores, press.scorer()->score(rows, {budget, removed, press.seed()}));
+  const int64_t n_sinks = rows.n_below(press.scorer()->n_sinks());
   const int64_t n_protected = std::clamp<int64_t>(budget - n_sinks, 0, press.protect_last());
   std::vector<int32_t> kept =
       best_of_each_head(with_sinks(scores, n - n_protected, n_sinks), budget - n_protected)[0];

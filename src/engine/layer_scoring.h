@@ -7,6 +7,7 @@
 
 #include "cache/kv_block.h"
 #include "compute/compute.h"
+#include "engine/recent_queries.h"
 #include "model/hparams.h"
 #include "press/allocation.h"
 #include "press/scorer.h"
@@ -15,15 +16,18 @@ namespace curdkv {
 
 class Press;
 
-// Keys and values of one layer, uncompressed; F32 for an F32 cache, else F16. Queries as far as a scorer
-// asked for them.
+// Keys and values of one layer, uncompressed; F32 for an F32 cache, else F16: those a sequence held before,
+// right-aligned in the first n_held rows, and behind them those of the tokens that are read. Queries as far
+// as a scorer asked for them.
 struct LayerKv {
-  ggml_tensor* k = nullptr;       // [d_head_k, n_head_kv, n_padded]
-  ggml_tensor* v = nullptr;       // [d_head_v, n_head_kv, n_padded]
-  ggml_tensor* k_rows = nullptr;  // [d_head_k, n_head_kv * n_padded], the same data
+  ggml_tensor* k = nullptr;       // [d_head_k, n_head_kv, n_rows]
+  ggml_tensor* v = nullptr;       // [d_head_v, n_head_kv, n_rows]
+  ggml_tensor* k_rows = nullptr;  // [d_head_k, n_head_kv * n_rows], the same data
   ggml_tensor* v_rows = nullptr;
-  ggml_tensor* q = nullptr;  // [d_head_k, n_head, n_padded - q_first], after RoPE; null if not asked for
-  int64_t q_first = 0;       // token of its first row
+  int64_t n_held = 0;
+  std::vector<int64_t> first;  // per KV head, its first row
+  ggml_tensor* q = nullptr;    // [d_head_k, n_head, tokens read], after RoPE; null if not asked for
+  int64_t q_first = 0;         // token of its first row, of those read
   GgmlContext context;
   TensorMemory memory;
 
@@ -43,12 +47,10 @@ class ModelLayerView : public LayerView {
  public:
   ModelLayerView(Compute& compute, const LayerModel& model) : compute_(compute), model_(model) {}
 
-  uint64_t seed = 42;  // of gaussian()
-
   ggml_tensor* without_rope(ScoreGraph& graph, ggml_tensor* x, int64_t first) override;
   Result<std::vector<float>> mean_rotation(int64_t first, int64_t n) override;
   Result<std::vector<float>> output_matrix() override;
-  std::vector<float> gaussian(int64_t d, int64_t rank, int64_t n) override;
+  std::vector<float> gaussian(uint64_t seed, int64_t d, int64_t rank, int64_t n) override;
   Result<std::vector<std::vector<float>>> run(const Build& build) override;
 
  protected:
@@ -58,10 +60,11 @@ class ModelLayerView : public LayerView {
   std::vector<float> output_matrix_;  // once asked for
 };
 
-// A whole layer after its prefill: the first n_tokens of kv are real.
+// A whole layer of what was read: n_tokens of kv behind those held before.
 class PrefilledLayer : public ModelLayerView {
  public:
-  PrefilledLayer(Compute& compute, const LayerModel& model, const LayerKv& kv, int64_t n_tokens);
+  PrefilledLayer(Compute& compute, const LayerModel& model, const LayerKv& kv, int64_t n_tokens,
+                 int64_t first_position = 0);
 
   ggml_tensor* keys(ScoreGraph& graph, int64_t first, int64_t n) override;
   ggml_tensor* values(ScoreGraph& graph, int64_t first, int64_t n) override;
@@ -74,19 +77,21 @@ class PrefilledLayer : public ModelLayerView {
   const LayerKv& kv_;
 };
 
-// The rows one KV head holds while generating.
+// The rows one KV head holds while generating, and the latest queries.
 class HeldRows : public ModelLayerView {
  public:
-  HeldRows(Compute& compute, const LayerModel& model, const KvLayer& layer, int64_t head);
+  HeldRows(Compute& compute, const LayerModel& model, const KvLayer& layer, int64_t head,
+           const RecentQueries& recent);
 
   ggml_tensor* keys(ScoreGraph& graph, int64_t first, int64_t n) override;
   ggml_tensor* values(ScoreGraph& graph, int64_t first, int64_t n) override;
-  ggml_tensor* queries(ScoreGraph&, int64_t, int64_t) override { return nullptr; }  // held_rows_will_do()
+  ggml_tensor* queries(ScoreGraph& graph, int64_t first, int64_t n) override;
   Result<Scores> reconstruction() override;
-  std::vector<float> gaussian(int64_t d, int64_t rank, int64_t n) override;
+  std::vector<float> gaussian(uint64_t seed, int64_t d, int64_t rank, int64_t n) override;
 
  private:
   const KvLayer& layer_;
+  const RecentQueries& recent_;
   int64_t head_;
 };
 
@@ -97,7 +102,7 @@ class LayerScores {
   explicit LayerScores(LayerView& layer) : layer_(layer) {}
 
   LayerView& layer() const { return layer_; }
-  Result<const Scores*> of(const Press& press, int64_t n_kept, double removed);
+  Result<const Scores*> of(const Press& press, const ScoreRequest& request);
   // Time the last scores would have taken, had they not been shared.
   double shared_ms() const { return shared_ms_; }
 
@@ -112,9 +117,9 @@ class LayerScores {
   double shared_ms_ = 0;
 };
 
-// What each KV head keeps of a prefilled layer: everything if the press keeps all, else as its allocation
-// selects. The last n_question tokens are no part of the context: they are scored with it and all kept,
-// beyond its budget.
+// What each KV head keeps of a layer that was read, [0, n_tokens): everything if the press keeps all, else as
+// its allocation selects. The last n_question tokens are no part of the context: they are scored with it and
+// all kept, beyond its budget.
 Result<KeptTokens> select_tokens(LayerScores& layer_scores, const Press& press, int64_t n_question,
                                  int64_t il, int64_t n_layer);
 

@@ -47,7 +47,7 @@ Result<void> SecondReading::start() {
   for (const Repeat& r : repeats_) {
     const int64_t n_padded = round_up(static_cast<int64_t>(r.tokens.size()), kTileTokens);
     CURDKV_TRY(HiddenStates reading,
-               HiddenStates::start(e_, r.tokens, n_padded, n_chunk_, n_tokens_,
+               HiddenStates::start(e_, r.tokens, n_padded, n_chunk_, first_position_ + n_tokens_,
                                    "the hidden states of the context's second reading"));
     readings_.push_back(std::move(reading));
   }
@@ -79,11 +79,11 @@ Result<void> SecondReading::repeat(int64_t il, const LayerKv& kv, size_t index, 
     CURDKV_TRY(ggml_context * ctx, e_.compute->begin());
     const auto rows = [&](ggml_tensor* x, int64_t first, int64_t count) {  // [d, count, n_head_kv]
       return ggml_view_3d(ctx, x, x->ne[0], count, x->ne[1], x->nb[2], x->nb[1],
-                          static_cast<size_t>(first) * x->nb[2]);
+                          static_cast<size_t>(n_held_ + first) * x->nb[2]);
     };
     std::vector<ggml_tensor*> highest;
     const Attend attend = [&](const Projections& p) {
-      ggml_tensor* out = attention.attend(il, kv, p, n_tokens_ + at);
+      ggml_tensor* out = attention.attend(il, kv, p, n_held_ + n_tokens_ + at);
       // Sinks, the chunk that is repeated, and the repeat itself so far.
       ggml_tensor* keys = ggml_concat(ctx, rows(kv.k, r.first, r.n), rows(kv.k, n_tokens_, at + n), 1);
       if (n_sinks > 0) keys = ggml_concat(ctx, rows(kv.k, 0, n_sinks), keys, 1);

@@ -13,10 +13,16 @@ namespace curdkv {
 
 class SecondReading {
  public:
-  // n_tokens: of the context. n_chunk: tokens computed at a time, a multiple of kTileTokens.
-  SecondReading(Executor::Impl& executor, const std::vector<Repeat>& repeats, int64_t n_tokens,
-                int64_t n_chunk)
-      : e_(executor), repeats_(repeats), n_tokens_(n_tokens), n_chunk_(n_chunk) {}
+  // n_tokens: of the context, behind n_held rows of a layer's scratch, at positions from first_position on.
+  // n_chunk: tokens computed at a time, a multiple of kTileTokens.
+  SecondReading(Executor::Impl& executor, const std::vector<Repeat>& repeats, int64_t n_held,
+                int64_t n_tokens, int64_t first_position, int64_t n_chunk)
+      : e_(executor),
+        repeats_(repeats),
+        n_held_(n_held),
+        n_tokens_(n_tokens),
+        first_position_(first_position),
+        n_chunk_(n_chunk) {}
 
   // Rows the longest repeat needs in a layer's scratch, behind the context's.
   int64_t n_rows() const;
@@ -24,7 +30,7 @@ class SecondReading {
   size_t n_bytes() const;
 
   Result<void> start();
-  // Runs all repeats through layer il, over kv whose first n_tokens rows are the context's; rows behind are
+  // Runs all repeats through layer il, over kv that holds the context's rows; those behind are
   // overwritten. [n_tokens, n_head_kv]; 0 for tokens no repeat covers. The products are those of layer il.
   Result<Scores> run_layer(int64_t il, const LayerKv& kv, ScratchAttention& attention,
                            LayerProducts& products, const std::function<void(int64_t n_done)>& progress);
@@ -35,7 +41,7 @@ class SecondReading {
 
   Executor::Impl& e_;
   const std::vector<Repeat>& repeats_;
-  int64_t n_tokens_, n_chunk_;
+  int64_t n_held_, n_tokens_, first_position_, n_chunk_;
   std::deque<HiddenStates> readings_;  // one per repeat
 };
 

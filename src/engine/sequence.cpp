@@ -17,7 +17,7 @@ void SequenceState::clear() noexcept {
   cache.clear();
   n_tokens = next_position = 0;
   logits.clear();
-  kept.clear();
+  recent.clear();
 }
 
 Sequence::Mark SequenceState::mark() const {
@@ -43,6 +43,7 @@ void SequenceState::rewind(Sequence::Mark mark) noexcept {
   n_tokens = mark.n_tokens_;
   next_position = mark.next_position_;
   logits.swap(mark.logits_);
+  recent.drop_from(next_position);
 }
 
 Sequence::Sequence(std::unique_ptr<SequenceState> state) : state_(std::move(state)) {}
@@ -64,7 +65,8 @@ Result<void> Sequence::rewind(const Mark& mark) {
                  "the mark is not of this sequence, or the sequence was cleared since"};
   }
   if (state_->is_void(mark)) {
-    return Error{ErrorCode::bad_argument, "the cache was compressed since the mark was taken"};
+    return Error{ErrorCode::bad_argument,
+                 "the cache was compressed since the mark was taken, or more was read into it"};
   }
   return guarded([&] { state_->rewind(mark); });
 }
@@ -81,6 +83,7 @@ Result<void> Sequence::drop_last(int64_t n, std::span<const float> logits) {
     s.cache.truncate(n_left);
     s.n_tokens -= n;
     s.next_position -= n;
+    s.recent.drop_from(s.next_position);
   });
 }
 
@@ -102,8 +105,8 @@ int64_t Sequence::longest_head() const {
 std::vector<std::vector<int64_t>> Sequence::cache_lengths() const {
   return state_->cache.lengths();
 }
-const std::vector<KeptTokens>& Sequence::kept_tokens() const {
-  return state_->kept;
+std::vector<std::vector<std::vector<int32_t>>> Sequence::kept_tokens() const {
+  return state_->cache.block_positions();
 }
 size_t Sequence::kv_bytes() const {
   return state_->cache.n_bytes();

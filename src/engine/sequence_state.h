@@ -7,7 +7,7 @@
 #include "cache/sequence_cache.h"
 #include "curdkv/model.h"
 #include "curdkv/sequence.h"
-#include "press/allocation.h"
+#include "engine/recent_queries.h"
 
 namespace curdkv {
 
@@ -20,12 +20,12 @@ struct SequenceState {
   int64_t next_position = 0;  // of RoPE; n_tokens unless gaps were closed
   int64_t n_compressed = 0;   // times that older marks became worthless
   std::vector<float> logits;
-  std::vector<KeptTokens> kept;  // per layer, by the press
+  RecentQueries recent;
 
   int64_t longest_head() const;
   Sequence::Mark mark() const;
   bool holds(const Sequence::Mark& mark) const;    // no fewer tokens than it, and as many appended
-  bool is_void(const Sequence::Mark& mark) const;  // compressed since
+  bool is_void(const Sequence::Mark& mark) const;  // compressed or read on since
   void rewind(Sequence::Mark mark) noexcept;       // to a mark that is neither missing nor void
   void clear() noexcept;
 };

@@ -1,62 +1,74 @@
-// Evicting from the cache after the context was read: what bounds its size while tokens are generated.
+#include "engine/shrink.h"
+
 #include <algorithm>
 
 #include "base/try.h"
-#include "engine/compaction.h"
 #include "engine/decoder.h"
-#include "engine/executor_impl.h"
 #include "engine/layer_scoring.h"
 
 namespace curdkv {
 
-Result<KvLayer> Executor::Impl::shrink_layer(const SequenceState& sequence, int64_t il, const Press& press,
-                                             int64_t budget, const ChangeKeys& change, int64_t n_back) {
+ShrinkJob::ShrinkJob(Executor::Impl& executor, SequenceState& sequence, const Press& press, int64_t budget)
+    : Impl(executor, nullptr), sequence_(sequence), press_(press), budget_(budget) {
+  if (press.bounds_positions()) n_back_ = std::max<int64_t>(0, sequence.next_position - budget);
+  reports.resize(1);
+  e_.reserve_nodes(sequence.longest_head());
+}
+
+Result<bool> ShrinkJob::advance() {
+  CURDKV_TRY(KvLayer layer, shrink_layer());
+  block_->layers.push_back(std::move(layer));
+  if (std::ssize(block_->layers) < e_.m().hp.n_layer) return false;
+  CURDKV_CHECK(commit());
+  return true;
+}
+
+Result<KvLayer> ShrinkJob::shrink_layer() {
+  const auto il = std::ssize(block_->layers);
   KvLayer copied;
-  CURDKV_TRY(const KvLayer* from, sequence.cache.in_one_piece(il, copied));
-  std::vector<std::vector<int32_t>> rows;
+  CURDKV_TRY(const KvLayer* from, sequence_.cache.in_one_piece(il, copied));
+  std::vector<std::vector<int32_t>> rows, shift(from->length.size());
   std::vector<int64_t> lengths;
   std::vector<int32_t> positions;
   for (size_t h = 0; h < from->length.size(); ++h) {
-    HeldRows held(*compute, layer_model(il), *from, static_cast<int64_t>(h));
-    held.seed = press.seed();
-    CURDKV_TRY(rows.emplace_back(), select_rows(held, press, budget));
-    lengths.push_back(static_cast<int64_t>(rows[h].size()));
-    int64_t n_sinks = n_back > 0 ? press.scorer()->n_sinks() : lengths[h];
-    for (int32_t& r : rows[h]) {
+    HeldRows held(*e_.compute, e_.layer_model(il), *from, static_cast<int64_t>(h), sequence_.recent);
+    CURDKV_TRY(rows.emplace_back(), select_rows(held, press_, budget_));
+    lengths.push_back(std::ssize(rows[h]));
+    // Keys are turned back with their rows, the sinks to where a sequence begins, so that positions are those
+    // within the cache and the latest tokens' distances stay what they were.
+    const int64_t n_sinks = held.n_below(press_.scorer()->n_sinks());
+    for (int64_t i = 0; i < lengths[h]; ++i) {
+      int32_t& r = rows[h][static_cast<size_t>(i)];
+      const int32_t position = held.positions[static_cast<size_t>(r)];
       r += static_cast<int32_t>(from->offset[h]);
-      const int32_t back = n_sinks-- > 0 ? 0 : static_cast<int32_t>(n_back);
-      positions.push_back(from->position[static_cast<size_t>(r)] - back);
+      if (n_back_ > 0) {
+        const int64_t to = i < n_sinks ? i : position - n_back_;
+        shift[h].push_back(static_cast<int32_t>(to - position));
+      }
+      positions.push_back(position + (n_back_ > 0 ? shift[h].back() : 0));
     }
   }
-  CURDKV_TRY(KvLayer to, KvLayer::allocate(shape, device(il), il, lengths));
+  CURDKV_TRY(KvLayer to, KvLayer::allocate(e_.shape, e_.device(il), il, lengths));
   to.position = std::move(positions);
-  if (to.k != nullptr) CURDKV_CHECK(copy_rows(*compute, from->k, from->v, rows, to, change));
+  const KeyShift turn = {shift, [&](ggml_context* ctx, ggml_tensor* x, ggml_tensor* by) {
+                           x = ggml_reshape_3d(ctx, x, x->ne[0], 1, x->ne[1]);
+                           x = rotate_keeping_length(ctx, e_.m().hp.rope, e_.m().weights.rope_freqs, x, by,
+                                                     1);
+                           return ggml_reshape_2d(ctx, x, x->ne[0], x->ne[2]);
+                         }};
+  if (to.k != nullptr)
+    CURDKV_CHECK(copy_rows(*e_.compute, from->k, from->v, rows, to, n_back_ > 0 ? &turn : nullptr));
   return to;
 }
 
-Result<void> Executor::Impl::compress(SequenceState& sequence, const Press& press, int64_t budget) {
-  CURDKV_CHECK(press.check_decode_budget(budget));
-  // Every key but the sinks' is turned back by as many positions, so distances stay what they were.
-  const int64_t n_sinks = press.scorer()->n_sinks();
-  const int64_t n_back = press.bounds_positions() ? std::max<int64_t>(0, sequence.next_position - budget) : 0;
-  const ChangeKeys turn_back = [&](ggml_context* ctx, ggml_tensor* x, int64_t first) {
-    const int64_t n = x->ne[1];
-    ggml_tensor* row = ggml_arange(ctx, static_cast<float>(first), static_cast<float>(first + n), 1.0f);
-    ggml_tensor* behind = ggml_step(ctx, ggml_scale_bias(ctx, row, 1.0f, 0.5f - static_cast<float>(n_sinks)));
-    ggml_tensor* shift = ggml_cast(ctx, ggml_scale(ctx, behind, -static_cast<float>(n_back)), GGML_TYPE_I32);
-    x = ggml_reshape_3d(ctx, x, x->ne[0], 1, n);
-    x = rotate_keeping_length(ctx, m().hp.rope, m().weights.rope_freqs, x, shift, 1);
-    return ggml_reshape_2d(ctx, x, x->ne[0], n);
-  };
-  reserve_nodes(sequence.longest_head());
-  auto block = std::make_shared<KvBlock>();
-  for (int64_t il = 0; il < m().hp.n_layer; ++il) {
-    CURDKV_TRY(block->layers.emplace_back(),
-               shrink_layer(sequence, il, press, budget, n_back > 0 ? turn_back : ChangeKeys(), n_back));
-  }
-  sequence.cache.hold(std::move(block));
-  sequence.next_position -= n_back;
-  ++sequence.n_compressed;
+Result<void> ShrinkJob::commit() {
+  SequenceState shrunk = sequence_;
+  shrunk.cache.clear();
+  CURDKV_CHECK(shrunk.cache.add(block_));
+  shrunk.next_position -= n_back_;
+  if (n_back_ > 0) shrunk.recent.clear();  // their positions are others now
+  ++shrunk.n_compressed;
+  std::swap(sequence_, shrunk);
   return {};
 }
 

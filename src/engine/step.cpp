@@ -6,6 +6,13 @@
 #include "engine/executor_impl.h"
 
 namespace curdkv {
+namespace {
+
+bool is_stopped(const StepPart& part) {
+  return part.stop != nullptr && part.stop->load(std::memory_order_relaxed);
+}
+
+}  // namespace
 
 Result<void> Executor::Impl::ask(const StepPart& part) {
   const auto batch = static_cast<size_t>(round_up(params.n_batch, kTileTokens));
@@ -34,21 +41,39 @@ Result<void> Executor::Impl::step(std::span<const StepPart> parts) {
     return p.decoded && (p.tokens.size() == 1 ? graph->decodes_together() : graph->decodes_drafts());
   };
   for (const StepPart& p : parts) {
-    if (fits_in(p)) {
-      at_once.push_back(p);
-    } else if (parts.size() > 1 || p.tokens.size() > 1) {
+    if (!fits_in(p) && (parts.size() > 1 || p.tokens.size() > 1))
       before.emplace_back(p.sequence, p.sequence->mark());
-    }
   }
+  size_t n_stopped = 0;
   auto done = guarded([&]() -> Result<void> {
+    size_t taken_back = 0;
     for (const StepPart& p : parts) {
-      if (!fits_in(p)) CURDKV_CHECK(p.decoded ? decode_in_turn(p) : ask(p));
+      if (fits_in(p)) continue;
+      const size_t mark = taken_back++;
+      compute->set_stop(p.stop);
+      const auto one = is_stopped(p) ? Error{ErrorCode::cancelled, "stopped"}
+                       : p.decoded   ? decode_in_turn(p)
+                                     : ask(p);
+      compute->set_stop(nullptr);
+      if (one) continue;
+      if (!is_stopped(p) || compute->cancelled()) return one;
+      ++n_stopped;
+      if (mark < before.size()) p.sequence->rewind(before[mark].second);
+    }
+    for (const StepPart& p : parts) {
+      if (!fits_in(p)) continue;
+      if (is_stopped(p)) {
+        ++n_stopped;
+      } else {
+        at_once.push_back(p);
+      }
     }
     return at_once.empty() ? Result<void>() : graph->run(at_once);
   });
   if (!done) {
     for (auto& [sequence, mark] : before) sequence->rewind(std::move(mark));
   }
+  if (done && n_stopped == parts.size()) return Error{ErrorCode::cancelled, "stopped"};
   return done;
 }
 

@@ -27,12 +27,17 @@ bool StepGraph::uses_kernels(int64_t il) const {
 Result<void> StepGraph::run(std::span<const StepPart> parts) {
   const bool decoding = parts[0].decoded;
   bool all_logits = false;
+  int64_t n_queries = 0;  // columns whose queries somebody keeps: the last so many of a question
   for (const StepPart& p : parts) {
     CURDKV_CHECK(p.sequence->cache.reserve(std::ssize(p.tokens)));
+    const int64_t n = std::min(std::ssize(p.tokens), p.sequence->recent.capacity());
+    if (n > 0) p.sequence->recent.reserve(n, model_.hp.n_head, model_.hp.d_head_k);
+    n_queries = std::max(n_queries, n);
     all_logits = all_logits || p.sink != nullptr;
   }
   set_spans(parts);
-  if (!serves(decoding)) CURDKV_CHECK(build(decoding, all_logits));
+  if (!serves(decoding) || queries_.empty() != (n_queries == 0))
+    CURDKV_CHECK(build(decoding, all_logits, n_queries));
   if (decoding) n_row_columns_ = n_columns_;
   set_inputs(parts);
   CURDKV_CHECK(compute_.run());
@@ -64,7 +69,7 @@ bool StepGraph::serves(bool decoding) const {
   return true;
 }
 
-Result<void> StepGraph::build(bool decoding, bool all_logits) {
+Result<void> StepGraph::build(bool decoding, bool all_logits, int64_t n_queries) {
   const HParams& hp = model_.hp;
   const auto n_parts = std::ssize(attention_.spans);
   epoch_ = 0;
@@ -92,6 +97,8 @@ Result<void> StepGraph::build(bool decoding, bool all_logits) {
   attention_.n_group = hp.n_group();
   attention_.scale = hp.kq_scale;
   most_blocks_.clear();
+  queries_.clear();
+  query_column_ = decoding ? 0 : n_columns_ - n_queries;
 
   int64_t widest = 0;
   if (!all_by_kernels_) {
@@ -112,7 +119,18 @@ Result<void> StepGraph::build(bool decoding, bool all_logits) {
     most_blocks_.push_back(n_attention_blocks(attention_, il) + round_up(n_parts, kExtendPad) * hp.n_head_kv);
     x = build_layer(
         ctx, model_, il, x, positions_, il + 1 == hp.n_layer ? out_rows_ : nullptr,
-        [&](const Projections& p) { return attend(il, p, ragged_mask); }, multiply);
+        [&](const Projections& p) {
+          if (n_queries > 0) {
+            const int64_t n = decoding ? n_padded_ : n_queries;
+            ggml_tensor* kept = ggml_view_3d(ctx, p.q, p.q->ne[0], p.q->ne[1], n, p.q->nb[1], p.q->nb[2],
+                                             static_cast<size_t>(query_column_) * p.q->nb[2]);
+            queries_.push_back(ggml_cont(ctx, kept));
+            ggml_set_output(queries_.back());
+            ggml_build_forward_expand(compute_.graph(), queries_.back());
+          }
+          return attend(il, p, ragged_mask);
+        },
+        multiply);
   }
   logits_ = build_logits(ctx, model_, x, multiply);
   ggml_build_forward_expand(compute_.graph(), logits_.logits);
@@ -170,16 +188,33 @@ Result<void> StepGraph::finish(std::span<const StepPart> parts) {
       (*parts[i].sink)(parts[i].sequence->n_tokens + t, fresh_logits_[i]);
     }
   }
+  if (!queries_.empty()) keep_queries(parts);
   // From here on nothing fails.
   for (size_t i = 0; i < parts.size(); ++i) {
     SequenceState& s = *parts[i].sequence;
     const int64_t n = std::ssize(parts[i].tokens);
     s.cache.append(n, s.next_position);
+    const int64_t n_recent = std::min(n, s.recent.capacity());
+    s.recent.append(n_recent, s.next_position + n - n_recent);
     s.n_tokens += n;
     s.next_position += n;
     s.logits.swap(fresh_logits_[i]);
   }
   return {};
+}
+
+// Copies them behind those the sequences hold, where there is room for them.
+void StepGraph::keep_queries(std::span<const StepPart> parts) {
+  for (size_t i = 0; i < parts.size(); ++i) {
+    RecentQueries& recent = parts[i].sequence->recent;
+    const int64_t n = std::min(std::ssize(parts[i].tokens), recent.capacity());
+    const int64_t first = attention_.spans[i].column + std::ssize(parts[i].tokens) - n - query_column_;
+    for (size_t il = 0; n > 0 && il < queries_.size(); ++il) {
+      const size_t column = queries_[il]->nb[2];
+      ggml_backend_tensor_get(queries_[il], recent.next(static_cast<int64_t>(il)),
+                              static_cast<size_t>(first) * column, static_cast<size_t>(n) * column);
+    }
+  }
 }
 
 }  // namespace curdkv

@@ -3,6 +3,7 @@
 // attends to what its own sequence holds.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <span>
 #include <vector>
@@ -18,9 +19,10 @@ namespace curdkv {
 
 struct StepPart {
   SequenceState* sequence;
-  std::span<const Token> tokens;     // as few as a batch holds
-  const LogitsSink* sink = nullptr;  // gets every token's logits
-  bool decoded = false;              // not a question
+  std::span<const Token> tokens;            // as few as a batch holds
+  const LogitsSink* sink = nullptr;         // gets every token's logits
+  bool decoded = false;                     // not a question
+  const std::atomic<bool>* stop = nullptr;  // of this part alone
 };
 
 class StepGraph {
@@ -47,9 +49,10 @@ class StepGraph {
   void set_spans(std::span<const StepPart> parts);
   int64_t padded(bool decoding) const;
   bool serves(bool decoding) const;
-  Result<void> build(bool decoding, bool all_logits);
+  Result<void> build(bool decoding, bool all_logits, int64_t n_queries);
   ggml_tensor* attend(int64_t il, const Projections& p, const RaggedMask& mask);
   void set_inputs(std::span<const StepPart> parts);
+  void keep_queries(std::span<const StepPart> parts);
   Result<void> finish(std::span<const StepPart> parts);
   bool uses_kernels(int64_t il) const;
 
@@ -73,6 +76,8 @@ class StepGraph {
   std::vector<PortableInputs> portable_;  // per layer
   ggml_tensor* mask_ = nullptr;
   LogitsNodes logits_;
+  std::vector<ggml_tensor*> queries_;  // per layer, F32 [d_head_k, n_head, columns]; empty: nobody keeps them
+  int64_t query_column_ = 0;           // of their first
   std::vector<std::vector<float>> fresh_logits_;  // per part
 };
 

@@ -1,5 +1,6 @@
-// An allocation turns one layer's scores into the tokens every KV head keeps. Ties break towards the lower
-// position, then the lower head, so the result depends on the scores alone.
+// How room is shared out. A layer budget says how much of it each layer gets; a selection turns a layer's
+// scores into the tokens that every KV head keeps. Ties break towards the lower position, then the lower
+// head, so the result depends on the scores alone.
 #pragma once
 
 #include <cstdint>
@@ -17,17 +18,19 @@ struct Budget {
   double wanted;   // before rounding: n_tokens (1 - ratio), or the budget in tokens
 };
 
-class Allocation {
+class LayerBudget {
  public:
-  virtual ~Allocation() = default;
+  virtual ~LayerBudget() = default;
+  // Tokens per head that layer il of n_layer may keep of n_tokens, where `wanted` is the layers' average.
+  virtual int64_t n_kept(double wanted, int64_t n_tokens, int64_t il, int64_t n_layer) const = 0;
+};
+
+class Selection {
+ public:
+  virtual ~Selection() = default;
   // NaN counts as the lowest score. 1 <= budget.n_kept <= n_tokens; n_kept * n_head_kv are kept in all, give
   // or take granularity() * n_head_kv.
   virtual KeptTokens select(const Scores& scores, const Budget& budget) const = 0;
-  // Tokens per head that layer il of n_layer may keep of n_tokens, where `wanted` is the layers' average.
-  virtual int64_t layer_budget(double wanted, [[maybe_unused]] int64_t n_tokens, [[maybe_unused]] int64_t il,
-                               [[maybe_unused]] int64_t n_layer) const {
-    return static_cast<int64_t>(wanted);
-  }
   virtual int64_t granularity() const { return 0; }
 };
 

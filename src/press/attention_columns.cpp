@@ -6,16 +6,35 @@
 #include "press/layer_ops.h"
 
 namespace curdkv {
-Result<Scores> attention_columns(LayerView& layer, int64_t first, Column column) {
+namespace {
+
+// a: F32 [n_seen, queries, n_head] of the queries from `at` on; what a query does not see becomes -inf.
+ggml_tensor* masked(ScoreGraph& g, const LayerView& layer, ggml_tensor* a, int64_t at) {
+  const int64_t n = a->ne[1], first = layer.n_seen(at);
+  bool one_more_each = true;
+  for (int64_t i = 0; i < n; ++i) one_more_each = one_more_each && layer.n_seen(at + i) == first + i;
+  if (one_more_each) return ggml_diag_mask_inf(g.ctx(), a, static_cast<int>(first - 1));
+  std::vector<float> mask(static_cast<size_t>(a->ne[0] * n), 0.0f);
+  for (int64_t i = 0; i < n; ++i) {
+    std::fill(mask.begin() + i * a->ne[0] + layer.n_seen(at + i), mask.begin() + (i + 1) * a->ne[0],
+              -std::numeric_limits<float>::infinity());
+  }
+  return ggml_add(g.ctx(), a, g.constant(std::move(mask), a->ne[0], n));
+}
+
+}  // namespace
+
+Result<Scores> attention_columns(LayerView& layer, int64_t n_queries, Column column) {
   constexpr int64_t kElements = 2 << 20;  // of the attention matrix at a time: 8 MiB
   std::vector<double> sums(static_cast<size_t>(layer.n_tokens * layer.n_head()), 0.0);
   const int64_t n_rows = std::clamp<int64_t>(kElements / (layer.n_tokens * layer.n_head()), 1, 64);
-  for (int64_t at = first; at < layer.n_tokens; at += n_rows) {
-    const int64_t n = std::min(n_rows, layer.n_tokens - at), n_seen = at + n;
+  int64_t begin = layer.n_queries() - n_queries;
+  while (begin < layer.n_queries() && layer.n_seen(begin) == 0) ++begin;  // all that it saw is gone
+  for (int64_t at = begin; at < layer.n_queries(); at += n_rows) {
+    const int64_t n = std::min(n_rows, layer.n_queries() - at), n_seen = layer.n_seen(at + n - 1);
     CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& g) {
       ggml_tensor* a = ggml_mul_mat(g.ctx(), layer.keys(g, 0, n_seen), as_f32(g, layer.queries(g, at, n)));
-      a = ggml_diag_mask_inf(g.ctx(), a, static_cast<int>(at));
-      a = ggml_soft_max_ext(g.ctx(), a, nullptr, layer.kq_scale, 0.0f);  // F32 [n_seen, n, n_head]
+      a = ggml_soft_max_ext(g.ctx(), masked(g, layer, a, at), nullptr, layer.kq_scale, 0.0f);
       if (column == Column::count_strong) {
         a = ggml_step(g.ctx(), ggml_scale_bias(g.ctx(), a, 1.0f, -1.0f / static_cast<float>(layer.n_tokens)));
       }

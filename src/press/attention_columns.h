@@ -11,7 +11,7 @@ enum class Column {
   count_strong,  // of the queries that gave it more than 1 / n_tokens
 };
 
-// Causal attention of queries [first, n_tokens) over the keys they see: [n_tokens, n_head], per query head.
-Result<Scores> attention_columns(LayerView& layer, int64_t first, Column column);
+// Causal attention of the last n queries over the keys they see: [n_tokens, n_head], per query head.
+Result<Scores> attention_columns(LayerView& layer, int64_t n, Column column);
 
 }  // namespace curdkv

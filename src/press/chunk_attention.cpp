@@ -51,8 +51,9 @@ Result<Scores> non_causal_attention(LayerView& layer, int64_t first, int64_t n, 
   return scores;
 }
 
-Result<Scores> sketched_key_leverage(LayerView& layer, int64_t first, int64_t n, int64_t rank) {
-  std::vector<float> sketch = layer.gaussian(layer.d_head_k, rank, layer.n_head_kv);
+Result<Scores> sketched_key_leverage(LayerView& layer, int64_t first, int64_t n, int64_t rank,
+                                     uint64_t seed) {
+  std::vector<float> sketch = layer.gaussian(seed, layer.d_head_k, rank, layer.n_head_kv);
   for (float& x : sketch) x /= std::sqrt(static_cast<float>(rank));
   const SliceGraph sketched = [&](ScoreGraph& g, int64_t at, int64_t m) {
     ggml_tensor* x = layer.without_rope(g, layer.keys(g, at, m), at);

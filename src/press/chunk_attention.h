@@ -19,6 +19,6 @@ Result<Scores> non_causal_attention(LayerView& layer, int64_t first, int64_t n, 
 
 // Leverage scores of keys [first, first + n) before RoPE, centred and sketched by a Gaussian to `rank`
 // columns, standardised: [n, n_head_kv].
-Result<Scores> sketched_key_leverage(LayerView& layer, int64_t first, int64_t n, int64_t rank);
+Result<Scores> sketched_key_leverage(LayerView& layer, int64_t first, int64_t n, int64_t rank, uint64_t seed);
 
 }  // namespace curdkv

@@ -1,5 +1,6 @@
-// A line of the registry. Every scorer file defines one `const ScorerEntry NAME_scorer`, every allocation
-// file one `const AllocationEntry NAME_allocation`.
+// A line of the registry. Every scorer file defines one `const ScorerEntry NAME_scorer`, every selection file
+// one `const SelectionEntry NAME_selection`, every layer budget one `const LayerBudgetEntry
+// NAME_layer_budget`.
 #pragma once
 
 #include <memory>
@@ -12,21 +13,17 @@
 
 namespace curdkv {
 
-struct ScorerEntry {
+template <typename Made>
+struct Entry {
   const char* name;
   const char* summary;
   const char* reference;  // paper, reference implementation
   std::vector<PressParam> (*params)();
-  std::unique_ptr<Scorer> (*make)(const ParamValues&);
+  std::unique_ptr<Made> (*make)(const ParamValues&);
 };
-
-struct AllocationEntry {
-  const char* name;
-  const char* summary;
-  const char* reference;
-  std::vector<PressParam> (*params)();
-  std::unique_ptr<Allocation> (*make)(const ParamValues&);
-};
+using ScorerEntry = Entry<Scorer>;
+using SelectionEntry = Entry<Selection>;
+using LayerBudgetEntry = Entry<LayerBudget>;
 
 inline std::vector<PressParam> no_params() {
   return {};

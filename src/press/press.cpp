@@ -21,7 +21,8 @@ int64_t Press::n_kept(int64_t n_tokens) const {
 
 int64_t Press::n_kept_in_layer(int64_t n_tokens, int64_t il, int64_t n_layer) const {
   if (is_none()) return n_tokens;
-  return at_least_sinks(allocation_->layer_budget(wanted(n_tokens), n_tokens, il, n_layer), n_tokens);
+  if (layer_budget_ == nullptr) return n_kept(n_tokens);
+  return at_least_sinks(layer_budget_->n_kept(wanted(n_tokens), n_tokens, il, n_layer), n_tokens);
 }
 
 bool Press::needs_repeats() const {
@@ -34,7 +35,7 @@ Result<void> Press::check_decode_budget(int64_t budget) const {
   if (!scorer_->needs().held_rows_will_do()) {
     return Error{ErrorCode::bad_argument,
                  "press '" + name_ + "' cannot bound the cache while generating: it scores by " +
-                     "what is gone by then (queries); curdkv, knorm, streamingllm and others can"};
+                     "what is gone by then; ridgekv, snapkv, streamingllm and others can"};
   }
   if (budget <= scorer_->n_sinks()) {
     return Error{ErrorCode::bad_argument,
@@ -42,6 +43,11 @@ Result<void> Press::check_decode_budget(int64_t budget) const {
                         (long long)budget, (long long)scorer_->n_sinks(), name_.c_str())};
   }
   return {};
+}
+
+int64_t Press::n_recent_queries() const {
+  constexpr int64_t kMost = 128;
+  return is_none() ? 0 : std::min(kMost, scorer_->needs().n_queries);
 }
 
 bool Press::bounds_positions() const {

@@ -1,5 +1,5 @@
-// The registry: every scorer, allocation and preset, one line each. Help, flags, JSON and checks come from
-// here.
+// The registry: every scorer, selection, layer budget and preset, one line each. Help, flags, JSON and checks
+// come from here.
 #include <algorithm>
 #include <span>
 
@@ -10,7 +10,7 @@
 #include "press/entry.h"
 #include "press/presets.h"
 
-// Adding a scorer or an allocation: its file, and its name here.
+// Adding one: its file, and its name here.
 #define CURDKV_SCORERS(X) \
   X(cur)                  \
   X(leverage)             \
@@ -30,42 +30,41 @@
   X(streaming_llm)        \
   X(random)
 
-#define CURDKV_ALLOCATIONS(X) \
-  X(uniform)                  \
-  X(adaptive)                 \
-  X(chunk)                    \
-  X(pyramid)
+#define CURDKV_SELECTIONS(X) \
+  X(uniform)                 \
+  X(adaptive)                \
+  X(chunk)
 
 namespace curdkv {
 
 #define CURDKV_DECLARE(name) extern const ScorerEntry name##_scorer;
 CURDKV_SCORERS(CURDKV_DECLARE)
 #undef CURDKV_DECLARE
-#define CURDKV_DECLARE(name) extern const AllocationEntry name##_allocation;
-CURDKV_ALLOCATIONS(CURDKV_DECLARE)
+#define CURDKV_DECLARE(name) extern const SelectionEntry name##_selection;
+CURDKV_SELECTIONS(CURDKV_DECLARE)
 #undef CURDKV_DECLARE
+extern const LayerBudgetEntry pyramid_layer_budget;
 
 namespace {
 
 #define CURDKV_POINTER(name) &name##_scorer,
 const ScorerEntry* const kScorers[] = {CURDKV_SCORERS(CURDKV_POINTER)};
 #undef CURDKV_POINTER
-#define CURDKV_POINTER(name) &name##_allocation,
-const AllocationEntry* const kAllocations[] = {CURDKV_ALLOCATIONS(CURDKV_POINTER)};
+#define CURDKV_POINTER(name) &name##_selection,
+const SelectionEntry* const kSelections[] = {CURDKV_SELECTIONS(CURDKV_POINTER)};
 #undef CURDKV_POINTER
+const LayerBudgetEntry* const kLayerBudgets[] = {&pyramid_layer_budget};
 
-const ScorerEntry* find_scorer(const std::string& name) {
-  for (const ScorerEntry* e : kScorers) {
+template <typename Table>
+auto find_in(const Table& entries, const std::string& name) -> decltype(entries[0] + 0) {
+  for (const auto* e : entries) {
     if (name == e->name) return e;
   }
   return nullptr;
 }
 
-const AllocationEntry* find_allocation(const std::string& name) {
-  for (const AllocationEntry* e : kAllocations) {
-    if (name == e->name) return e;
-  }
-  return nullptr;
+const ScorerEntry* find_scorer(const std::string& name) {
+  return find_in(kScorers, name);
 }
 
 template <typename Table>
@@ -97,10 +96,17 @@ Result<std::vector<PressParam>> expand(const std::vector<PressParam>& table,
   return all;
 }
 
-// Presses have both; what is told of a scorer or an allocation alone has one.
+std::vector<std::string> names_of_allocations() {
+  std::vector<std::string> names = names_of(kSelections);
+  for (const LayerBudgetEntry* e : kLayerBudgets) names.emplace_back(e->name);
+  return names;
+}
+
+// Presses have a scorer and a selection, some a layer budget; what is told of a part alone has one of them.
 struct Recipe {
   const ScorerEntry* scorer = nullptr;
-  const AllocationEntry* allocation = nullptr;
+  const SelectionEntry* selection = nullptr;
+  const LayerBudgetEntry* layer_budget = nullptr;
   std::map<std::string, std::string> preset;  // the preset's own settings
 
   Result<std::vector<PressParam>> params(const std::map<std::string, std::string>& given) const {
@@ -110,13 +116,36 @@ struct Recipe {
     if (scorer != nullptr) {
       CURDKV_TRY(all, expand(scorer->params(), known, ""));
     }
-    if (allocation != nullptr) {
-      for (PressParam& p : allocation->params()) all.push_back(std::move(p));
-    }
+    for (PressParam& p : allocation_params()) all.push_back(std::move(p));
     for (PressParam& p : all) {
       if (const auto own = preset.find(p.name); own != preset.end()) p.default_value = own->second;
     }
     return all;
+  }
+
+  std::vector<PressParam> allocation_params() const {
+    std::vector<PressParam> all;
+    if (layer_budget != nullptr) all = layer_budget->params();
+    if (selection != nullptr) {
+      for (PressParam& p : selection->params()) all.push_back(std::move(p));
+    }
+    return all;
+  }
+
+  // "pyramid", "adaptive" or "pyramid+adaptive". False if it names something else, or a kind twice.
+  bool allocate_as(const std::string& names) {
+    for (size_t at = 0; at <= names.size();) {
+      const size_t end = std::min(names.find('+', at), names.size());
+      const std::string name = names.substr(at, end - at);
+      const auto* as_selection = find_in(kSelections, name);
+      const auto* as_budget = find_in(kLayerBudgets, name);
+      if (as_selection != nullptr ? selection != nullptr : as_budget == nullptr || layer_budget != nullptr)
+        return false;
+      if (as_selection != nullptr) selection = as_selection;
+      if (as_budget != nullptr) layer_budget = as_budget;
+      at = end + 1;
+    }
+    return true;
   }
 };
 
@@ -138,7 +167,11 @@ Result<void> read_settings(const std::string& text, const std::string& spec,
 }
 
 Recipe recipe_of(const std::string& scorer, const std::string& allocation, const std::string& settings) {
-  Recipe r = {find_scorer(scorer), find_allocation(allocation), {}};
+  Recipe r;
+  r.scorer = find_scorer(scorer);
+  if (!allocation.empty()) r.allocate_as(allocation);
+  if (r.scorer != nullptr && r.selection == nullptr && r.layer_budget != nullptr)
+    r.selection = find_in(kSelections, "uniform");
   [[maybe_unused]] const auto read = read_settings(settings, "", r.preset);
   return r;
 }
@@ -149,7 +182,7 @@ std::string press_meant(const std::string& name, const std::vector<std::string>&
   const size_t plus = name.find('+');
   if (plus == std::string::npos) return nearest(name, names);
   const std::string scorer = nearest(name.substr(0, plus), names_of(kScorers));
-  const std::string allocation = nearest(name.substr(plus + 1), names_of(kAllocations));
+  const std::string allocation = nearest(name.substr(plus + 1), names_of_allocations());
   return scorer.empty() || allocation.empty() ? "" : scorer + "+" + allocation;
 }
 
@@ -169,8 +202,9 @@ Result<Recipe> resolve(const std::string& name) {
     if (name == p.name) return recipe_of(p.scorer, p.allocation, p.params);
   }
   if (const size_t plus = name.find('+'); plus != std::string::npos) {
-    const Recipe r = {find_scorer(name.substr(0, plus)), find_allocation(name.substr(plus + 1)), {}};
-    if (r.scorer != nullptr && r.allocation != nullptr) return r;
+    const std::string scorer = name.substr(0, plus), allocation = name.substr(plus + 1);
+    if (find_scorer(scorer) != nullptr && Recipe().allocate_as(allocation))
+      return recipe_of(scorer, allocation, "");
   }
   std::vector<std::string> names = {"none"};
   for (const PresetEntry& p : kPresets) names.emplace_back(p.name);
@@ -204,9 +238,11 @@ std::vector<PressInfo> list_presses() {
   for (const ScorerEntry* s : kScorers) {
     list.push_back({s->name, s->name, "", "", s->summary, s->reference, *expand(s->params(), {}, "")});
   }
-  for (const AllocationEntry* a : kAllocations) {
+  const auto add = [&](const auto* a) {
     list.push_back({a->name, "", a->name, "", a->summary, a->reference, a->params()});
-  }
+  };
+  for (const SelectionEntry* a : kSelections) add(a);
+  for (const LayerBudgetEntry* a : kLayerBudgets) add(a);
   return list;
 }
 
@@ -226,9 +262,11 @@ Result<PressInfo> find_press(const std::string& name) {
       if (!pair) return no_such_press(asked.name, names);
       info = {asked.name,
               pair->scorer->name,
-              pair->allocation->name,
+              asked.name.substr(asked.name.find('+') + 1),
               "",
-              std::string(pair->scorer->summary) + "; " + pair->allocation->summary,
+              std::string(pair->scorer->summary) + (pair->layer_budget != nullptr ? "; " : "") +
+                  (pair->layer_budget != nullptr ? pair->layer_budget->summary : "") + "; " +
+                  pair->selection->summary,
               pair->scorer->reference,
               {}};
     }
@@ -270,11 +308,12 @@ Result<Press> Press::make(const PressRequest& asked) {
     CURDKV_TRY(const auto values, ParamValues::parse(table, request.params, request.name));
     press.settings_ = values.texts();
     auto scoring = press.settings_;
-    for (const PressParam& p : recipe.allocation->params()) scoring.erase(p.name);
+    for (const PressParam& p : recipe.allocation_params()) scoring.erase(p.name);
     press.scoring_ = recipe.scorer->name + format(" %llu", (unsigned long long)request.seed);
     for (const auto& [name, text] : scoring) press.scoring_ += ":" + name + "=" + text;
     press.scorer_ = recipe.scorer->make(values);
-    press.allocation_ = recipe.allocation->make(values);
+    press.selection_ = recipe.selection->make(values);
+    if (recipe.layer_budget != nullptr) press.layer_budget_ = recipe.layer_budget->make(values);
     return press;
   });
 }

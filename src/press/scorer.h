@@ -7,6 +7,7 @@
 
 #include <ggml.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -46,26 +47,36 @@ class ScoreGraph {
 struct ScorerNeeds {
   static constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
   int64_t n_queries = 0;        // queries of the last so many tokens
+  bool each_query = false;      // each token's own query, so that the latest alone will not do
   bool output_matrix = false;   // the attention's output projection
   bool reconstruction = false;  // the context is read a second time, to be repeated (KVzip)
+  bool budget = false;          // scores hold for the ScoreRequest's budget only
 
-  // Whether the rows a head still holds while generating are all it takes.
-  bool held_rows_will_do() const { return n_queries == 0 && !reconstruction; }
+  // Whether the rows a head still holds while generating, and the latest queries, are all it takes.
+  bool held_rows_will_do() const { return !each_query && !reconstruction; }
 
   ScorerNeeds operator|(const ScorerNeeds& o) const {
-    return {std::max(n_queries, o.n_queries), output_matrix || o.output_matrix,
-            reconstruction || o.reconstruction};
+    return {std::max(n_queries, o.n_queries), each_query || o.each_query, output_matrix || o.output_matrix,
+            reconstruction || o.reconstruction, budget || o.budget};
   }
 };
 
-// One layer of a context as a scorer sees it: tokens [0, n_tokens) of every head, before any was evicted.
-// While generating, it is what one KV head holds instead: n_head_kv is 1, and the tokens are those still
-// there.
+struct ScoreRequest {
+  int64_t n_kept = 0;  // tokens each head will keep on average
+  double removed = 0;  // fraction of the context, as asked for
+  uint64_t seed = 42;  // of what is drawn at random
+};
+
+// One layer of a context as a scorer sees it: the n_tokens that were read, in every head, before any was
+// evicted. While generating, it is what one KV head holds instead: n_head_kv is 1, and the tokens are those
+// still there.
 class LayerView {
  public:
   virtual ~LayerView() = default;
 
   int64_t n_tokens = 0;
+  std::vector<int32_t> positions;        // [n_tokens], in the sequence, as RoPE had them; ascending
+  std::vector<int32_t> query_positions;  // of the queries that are there, the latest tokens'; ascending
   int64_t n_head_kv = 0;
   int64_t n_group = 1;  // query heads per KV head
   int64_t d_head_k = 0;
@@ -73,21 +84,22 @@ class LayerView {
   float kq_scale = 1;  // multiplies Q K^T
   int64_t n_head() const { return n_head_kv * n_group; }
 
-  // Scores of a scorer that asks for the budget hold for that budget only.
-  void set_budget(int64_t n_kept, double removed) {
-    n_kept_ = n_kept;
-    removed_ = removed;
-    budget_asked_ = false;
+  int64_t n_queries() const { return std::ssize(query_positions); }
+  // Tokens below a position: of a context from its beginning, so many sinks.
+  int64_t n_below(int64_t position) const { return count_below(positions, position); }
+  // Tokens that query i sees.
+  int64_t n_seen(int64_t i) const { return n_below(query_positions[static_cast<size_t>(i)] + int64_t{1}); }
+  // Queries that see token t.
+  int64_t n_seeing(int64_t t) const {
+    return n_queries() - count_below(query_positions, positions[static_cast<size_t>(t)]);
   }
-  int64_t n_kept() { return budget_asked_ = true, n_kept_; }   // tokens each head will keep on average
-  double removed() { return budget_asked_ = true, removed_; }  // fraction of the context, as asked for
-  bool budget_asked() const { return budget_asked_; }          // since it was set
 
   // Tokens [first, first + n), for a graph. Rows (ne0) are contiguous, the other dimensions need not be.
   virtual ggml_tensor* keys(ScoreGraph& graph, int64_t first,
                             int64_t n) = 0;  // cache type [d_head_k, n, n_head_kv], after RoPE
   virtual ggml_tensor* values(ScoreGraph& graph, int64_t first,
                               int64_t n) = 0;  // cache type [d_head_v, n, n_head_kv]
+  // Queries [first, first + n) of those that are there.
   virtual ggml_tensor* queries(ScoreGraph& graph, int64_t first,
                                int64_t n) = 0;  // F16 or F32 [d_head_k, n, n_head], after RoPE
   // Undoes RoPE: x are rotated rows [d_head_k, n, heads] of tokens [first, first + n). F32, contiguous.
@@ -98,24 +110,25 @@ class LayerView {
   virtual Result<std::vector<float>> mean_rotation(int64_t first, int64_t n) = 0;
   // The highest attention each token got while the context was repeated: [n_tokens, n_head_kv].
   virtual Result<Scores> reconstruction() = 0;
-  // Seeded: n matrices F32 [d, rank], entries N(0, 1), for this layer.
-  virtual std::vector<float> gaussian(int64_t d, int64_t rank, int64_t n) = 0;
+  // n matrices F32 [d, rank], entries N(0, 1), for this layer.
+  virtual std::vector<float> gaussian(uint64_t seed, int64_t d, int64_t rank, int64_t n) = 0;
 
   // Runs a graph. `build` returns the tensors wanted (F32, contiguous); their data comes back in that order.
   using Build = std::function<std::vector<ggml_tensor*>(ScoreGraph&)>;
   virtual Result<std::vector<std::vector<float>>> run(const Build& build) = 0;
 
  private:
-  int64_t n_kept_ = 0;
-  double removed_ = 0;
-  bool budget_asked_ = false;
+  static int64_t count_below(const std::vector<int32_t>& ascending, int64_t x) {
+    return std::lower_bound(ascending.begin(), ascending.end(), x) - ascending.begin();
+  }
 };
 
+// Pure: the same layer and request give the same scores.
 class Scorer {
  public:
   virtual ~Scorer() = default;
   // [n_tokens, n_head_kv].
-  virtual Result<Scores> score(LayerView& layer) const = 0;
+  virtual Result<Scores> score(LayerView& layer, const ScoreRequest& request) const = 0;
   virtual ScorerNeeds needs() const { return {}; }
   // First tokens of the context that are always kept, whatever score() says of them.
   virtual int64_t n_sinks() const { return 0; }

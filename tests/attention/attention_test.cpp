@@ -53,7 +53,7 @@ Problem make_problem(const Shape& shape, const std::vector<int64_t>& lengths, in
   for (int64_t length : lengths) in_block.push_back(length - n_tail);
   auto block = std::make_shared<KvBlock>();
   block->layers.push_back(must(KvLayer::allocate(of_cache, cpu, 0, in_block)));
-  p.cache.hold(block);
+  must(p.cache.add(block));
   for (int64_t at = 0; at < n_tail; at += n_step) {
     must(p.cache.reserve(std::min(n_step, n_tail - at)));
     p.cache.append(std::min(n_step, n_tail - at), 0);

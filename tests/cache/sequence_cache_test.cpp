@@ -108,11 +108,12 @@ TEST(KvBlock, AllocatesNoMoreThanItsRows) {
     const CacheShape shape = shape_of(2, to_ggml(named.type));
     SequenceCache cache(shape, on_cpu(2));
     EXPECT_EQ(cache.n_bytes(), 0u);
-    cache.hold(make_block(shape, {100, 7, 0}));
+    must(cache.add(make_block(shape, {100, 7, 0})));
     const size_t rows = 2 * 107 * shape.row_bytes();
     EXPECT_GE(cache.n_bytes(), rows);
     EXPECT_LE(cache.n_bytes(), rows + 2 * 128) << "alignment only";
-    cache.hold(make_block(shape, {1, 1, 1}));
+    cache.clear();
+    must(cache.add(make_block(shape, {1, 1, 1})));
     EXPECT_LE(cache.n_bytes(), rows / 10) << "the old rows are let go";
     cache.clear();
     EXPECT_EQ(cache.n_bytes(), 0u);
@@ -126,7 +127,7 @@ TEST(KvBlock, MemoryGoesBackWhateverElseWasAllocated) {
   const size_t before = resident_bytes();
   for (int i = 0; i < 3; ++i) {
     SequenceCache cache(shape, on_cpu(8));
-    cache.hold(make_block(shape, {5000, 5000, 5000}));
+    must(cache.add(make_block(shape, {5000, 5000, 5000})));
     fill_all(cache);
     EXPECT_GE(resident_bytes(), before + cache.n_bytes() * 9 / 10);
     others.push_back(std::make_unique<char[]>(1 << 16));
@@ -136,7 +137,7 @@ TEST(KvBlock, MemoryGoesBackWhateverElseWasAllocated) {
 
 TEST(Tail, GrowsByStepsAndMovesNothing) {
   SequenceCache cache(shape_of(2), on_cpu(2));
-  cache.hold(make_block(cache.shape(), {40, 1, 300}));
+  must(cache.add(make_block(cache.shape(), {40, 1, 300})));
   fill_all(cache);
   const size_t block = cache.n_bytes();
   append(cache, 1);
@@ -174,7 +175,7 @@ TEST(Tail, RewindingForgetsAndAppendingGoesOn) {
 
 TEST(Tail, ForksShareRowsAndWriteTheirOwn) {
   SequenceCache first(shape_of(2), on_cpu(2));
-  first.hold(make_block(first.shape(), {10, 20, 30}));
+  must(first.add(make_block(first.shape(), {10, 20, 30})));
   fill_all(first);
   append(first, 64);
   append(first, 16);
@@ -199,7 +200,7 @@ TEST(Tail, ForksShareRowsAndWriteTheirOwn) {
 
 TEST(SequenceCache, InOnePieceIsAllRowsInOrder) {
   SequenceCache cache(shape_of(2), on_cpu(2));
-  cache.hold(make_block(cache.shape(), {4, 0, 6}));
+  must(cache.add(make_block(cache.shape(), {4, 0, 6})));
   fill_all(cache);
   KvLayer own;
   EXPECT_EQ(must(cache.in_one_piece(1, own)), &cache.blocks()[0]->layers[1]) << "nothing is copied";

@@ -41,7 +41,7 @@ class Usage(Case):
         self.fails(2, "no press 'nosuch'", *ASK, "-f", DOCUMENT, "--press", "nosuch")
         self.fails(2, "no parameter 'alpha'", *ASK, "-f", DOCUMENT, "--press", "curdkv", "--alpha", "0.1")
         self.fails(2, "no scorer 'nosuch'", *ASK, "-f", DOCUMENT, "--press", "mix+uniform:first=nosuch")
-        self.fails(2, "'snapkv' cannot bound", *ASK, "-f", DOCUMENT, "--press", "snapkv", "--decode-budget", "50")
+        self.fails(2, "'mixkv' cannot bound", *ASK, "-f", DOCUMENT, "--press", "mixkv", "--decode-budget", "50")
         self.fails(2, "'none' cannot bound", *ASK, "-f", DOCUMENT, "--press", "none", "--decode-budget", "50")
         self.fails(2, "filled by the 4 sinks", *ASK, "-f", DOCUMENT, "--decode-budget", "4")
         self.fails(2, "at least 0", *ASK, "-f", DOCUMENT, "--decode-budget", "-4")

@@ -13,15 +13,8 @@ namespace {
 
 Model make_model(ggml_type type) {
   static int n_made = 0;  // a file that a model maps must stay as it is
-  TinyModel shape;
-  shape.n_layer = 3;
-  shape.n_head = 6;
-  shape.n_head_kv = 3;
-  shape.d_head = 32;
-  shape.n_embd = 96;
-  shape.type = type;
-  return must(
-      Model::load(write_tiny_model(shape, temp_path("session-" + std::to_string(n_made++) + ".gguf"))));
+  const std::string path = temp_path("session-" + std::to_string(n_made++) + ".gguf");
+  return must(Model::load(write_tiny_model(three_layers(type), path)));
 }
 
 // Quantised, so that the slightest difference in rounding would show.
@@ -99,9 +92,7 @@ TEST(Sequence, RatioZeroIsTheFullCache) {
   OneSequence session = make_session();
   const Outcome full = answer(session, context(), question(), Press());
   Outcome zero = answer(session, context(), question(), make_press("adacurdkv", 0));
-  EXPECT_TRUE(full.kept.empty());
   EXPECT_EQ(zero.kept[0][0].size(), context().size());
-  zero.kept.clear();
   EXPECT_EQ(zero, full);
 }
 
@@ -243,7 +234,7 @@ TEST(Sequence, RefusesWhatDoesNotFit) {
   const std::vector<Token> strange = {1, 100000};
   expect_error(session.read(strange, Press()), ErrorCode::bad_argument, "token 100000");
   must(session.read(context(90), Press()));
-  expect_error(session.read(context(5), Press()), ErrorCode::bad_argument, "already holds");
+  expect_error(session.read(context(11), Press()), ErrorCode::bad_input, "101 tokens do not fit");
   expect_error(session.extend(context(11)), ErrorCode::bad_input, "do not fit");
   must(session.extend(context(10)));
   EXPECT_EQ(session.n_tokens(), 100);

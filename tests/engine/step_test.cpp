@@ -11,14 +11,8 @@ namespace curdkv::testing {
 namespace {
 
 Model make_model(ggml_type type) {
-  TinyModel shape;
-  shape.n_layer = 3;
-  shape.n_head = 6;
-  shape.n_head_kv = 3;
-  shape.d_head = 32;
-  shape.n_embd = 96;
-  shape.type = type;
-  return must(Model::load(write_tiny_model(shape, temp_path(std::string("batch-") + ggml_type_name(type)))));
+  const std::string path = temp_path(std::string("batch-") + ggml_type_name(type));
+  return must(Model::load(write_tiny_model(three_layers(type), path)));
 }
 
 struct Reading {

@@ -2,6 +2,8 @@
 // StreamingLLM answers where the needle lies among what it keeps, so its scores follow from the positions.
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "engine/layer_scoring.h"
 #include "eval/metrics.h"
 #include "eval/python_text.h"
@@ -22,6 +24,8 @@ class PositionsOnly : public LayerView {
  public:
   explicit PositionsOnly(int64_t n) {
     n_tokens = n;
+    positions.resize(static_cast<size_t>(n));
+    std::iota(positions.begin(), positions.end(), 0);
     n_head_kv = 1;
   }
   ggml_tensor* keys(ScoreGraph&, int64_t, int64_t) override { return nullptr; }
@@ -31,7 +35,7 @@ class PositionsOnly : public LayerView {
   Result<std::vector<float>> output_matrix() override { return std::vector<float>(); }
   Result<std::vector<float>> mean_rotation(int64_t, int64_t) override { return std::vector<float>(); }
   Result<Scores> reconstruction() override { return Scores(); }
-  std::vector<float> gaussian(int64_t, int64_t, int64_t) override { return {}; }
+  std::vector<float> gaussian(uint64_t, int64_t, int64_t, int64_t) override { return {}; }
   Result<std::vector<std::vector<float>>> run(const Build&) override {
     return std::vector<std::vector<float>>();
   }

@@ -108,6 +108,15 @@ TEST(Press, LayersShareAPyramid) {
   EXPECT_EQ(press.n_kept_in_layer(8000, 29, 30), 80) << "a twentieth of the average";
   EXPECT_EQ(press.n_kept_in_layer(8000, 0, 30), 3120) << "as much above it";
   EXPECT_NEAR(static_cast<double>(sum), 30 * 1600.0, 30);
+  // Whatever selects within a layer, in either order.
+  for (const char* name : {"snapkv+pyramid+adaptive", "snapkv+adaptive+pyramid:alpha=0.1"}) {
+    const Press both = must(request(name, 0.8));
+    EXPECT_EQ(both.n_kept_in_layer(8000, 29, 30), 80) << name;
+    EXPECT_EQ(both.settings().count("alpha") + both.settings().count("beta"), 2u) << name;
+    EXPECT_EQ(must(find_press(name)).params.size(), 5u) << "window, kernel, beta, floor, alpha";
+  }
+  expect_refused(request("snapkv+pyramid+pyramid"), "no press");
+  expect_refused(request("snapkv+uniform+adaptive"), "no press");
 }
 
 TEST(Press, BudgetsAreThoseOfTheReference) {
@@ -134,6 +143,7 @@ std::vector<std::string> all_pairs() {
   }
   for (const auto& s : scorers) {
     for (const auto& a : allocations) pairs.push_back(s + "+" + a);
+    pairs.push_back(s + "+pyramid+adaptive");
   }
   return pairs;
 }
@@ -162,7 +172,7 @@ TEST_P(Matrix, HoldsItsProperties) {
           EXPECT_LT(head.back(), n_tokens);
         }
       }
-      EXPECT_LE(std::abs(total - budget * 3), press.allocation()->granularity() * 3) << "the layer's budget";
+      EXPECT_LE(std::abs(total - budget * 3), press.selection()->granularity() * 3) << "the layer's budget";
       if (budget == n_tokens) {
         for (const auto& head : kept)
           EXPECT_EQ(static_cast<int64_t>(head.size()), n_tokens) << "ratio 0 is identity";
@@ -188,7 +198,7 @@ TEST(Allocation, TiesGoToTheLowerPosition) {
   const std::vector<float> equal(60, 1.0f);  // 3 heads of 20 tokens
   for (const char* name : {"cur+uniform", "cur+adaptive:alpha=0"}) {
     const Press press = must(request(name));
-    const KeptTokens kept = press.allocation()->select(scores_of(equal, 20), {4, 4.0});
+    const KeptTokens kept = press.selection()->select(scores_of(equal, 20), {4, 4.0});
     for (const auto& head : kept) EXPECT_EQ(head, (std::vector<int32_t>{0, 1, 2, 3})) << name;
   }
 }
@@ -196,8 +206,7 @@ TEST(Allocation, TiesGoToTheLowerPosition) {
 TEST(Allocation, NaNIsTheLowest) {
   std::vector<float> scores = {3, std::nanf(""), 2, 1, -1e30f};
   const Press press = must(request("cur+uniform"));
-  EXPECT_EQ(press.allocation()->select(scores_of(scores, 5), {4, 4.0})[0],
-            (std::vector<int32_t>{0, 2, 3, 4}));
+  EXPECT_EQ(press.selection()->select(scores_of(scores, 5), {4, 4.0})[0], (std::vector<int32_t>{0, 2, 3, 4}));
 }
 
 TEST(Allocation, AdaptiveGivesRoomToHeadsThatScoreHigher) {
@@ -207,7 +216,7 @@ TEST(Allocation, AdaptiveGivesRoomToHeadsThatScoreHigher) {
     for (int t = 0; t < 100; ++t) scores.push_back(static_cast<float>((h == 0 ? 1000 : 0) + t));
   }
   const KeptTokens kept =
-      must(request("cur+adaptive:alpha=0.2")).allocation()->select(scores_of(scores, 100), {20, 20.0});
+      must(request("cur+adaptive:alpha=0.2")).selection()->select(scores_of(scores, 100), {20, 20.0});
   EXPECT_EQ(kept[0].size(), 36u);
   EXPECT_EQ(kept[1], (std::vector<int32_t>{96, 97, 98, 99}));
 }

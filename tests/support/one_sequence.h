@@ -40,7 +40,7 @@ struct OneSequence {
   int64_t longest_head() const { return sequence.longest_head(); }
   int64_t n_ctx() const { return executor.n_ctx(); }
   std::vector<std::vector<int64_t>> cache_lengths() const { return sequence.cache_lengths(); }
-  const std::vector<std::vector<std::vector<int32_t>>>& kept_tokens() const { return sequence.kept_tokens(); }
+  std::vector<std::vector<std::vector<int32_t>>> kept_tokens() const { return sequence.kept_tokens(); }
   size_t kv_bytes() const { return sequence.kv_bytes(); }
   size_t kv_bytes_full(int64_t n) const { return executor.kv_bytes_full(n); }
 };

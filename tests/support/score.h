@@ -70,26 +70,25 @@ class TestLayer {
   // What the press's scorer says, [n_head_kv][n_tokens].
   std::vector<float> scores(const Press& press) const {
     auto view = make_view(press, 0);
-    view->set_budget(press.n_kept(data_.n_tokens), press.removed(data_.n_tokens));
-    return must(press.scorer()->score(*view)).data();
+    const ScoreRequest request = {press.n_kept(data_.n_tokens), press.removed(data_.n_tokens), press.seed()};
+    return must(press.scorer()->score(*view, request)).data();
   }
 
  private:
   struct View : PrefilledLayer {
     using PrefilledLayer::PrefilledLayer;
-    std::vector<float> gaussian(int64_t d, int64_t rank, int64_t n) override {
-      return given ? given(d, rank, n) : PrefilledLayer::gaussian(d, rank, n);
+    std::vector<float> gaussian(uint64_t seed, int64_t d, int64_t rank, int64_t n) override {
+      return given ? given(d, rank, n) : PrefilledLayer::gaussian(seed, d, rank, n);
     }
     std::function<std::vector<float>(int64_t, int64_t, int64_t)> given;
   };
 
   std::unique_ptr<View> make_view(const Press& press, int64_t il) const {
     auto view = std::make_unique<View>(*compute_, LayerModel{hp_, nullptr, wo_, il}, kv_, data_.n_tokens);
-    view->seed = press.seed();
     view->given = data_.gaussian;
     // No model is there to repeat anything; any scores will do.
     view->repeated.emplace(data_.n_tokens, data_.n_head_kv);
-    view->repeated->data() = view->PrefilledLayer::gaussian(data_.n_tokens, 1, data_.n_head_kv);
+    view->repeated->data() = view->PrefilledLayer::gaussian(press.seed(), data_.n_tokens, 1, data_.n_head_kv);
     return view;
   }
 

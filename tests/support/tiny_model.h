@@ -30,6 +30,18 @@ struct TinyModel {
   uint32_t extra_value = 0;
 };
 
+// Three layers of three KV heads with two query heads each: what most tests compute with.
+inline TinyModel three_layers(ggml_type type = GGML_TYPE_F32) {
+  TinyModel shape;
+  shape.n_layer = 3;
+  shape.n_embd = 96;
+  shape.n_head = 6;
+  shape.n_head_kv = 3;
+  shape.d_head = 32;
+  shape.type = type;
+  return shape;
+}
+
 // The vocabulary is byte-level with a few merges and ChatML's control tokens. Returns the path written.
 std::string write_tiny_model(const TinyModel& shape, const std::string& path);
 

@@ -20,17 +20,19 @@ class Compactor : public Scorer {
         sinks_(v.get_int("sinks")),
         recent_(v.get_int("recent")) {}
 
-  ScorerNeeds needs() const override { return {.n_queries = ScorerNeeds::kAll}; }
+  ScorerNeeds needs() const override {
+    return {.n_queries = ScorerNeeds::kAll, .each_query = true, .budget = blending_ < 0};
+  }
   int64_t n_sinks() const override { return sinks_; }
 
-  Result<Scores> score(LayerView& layer) const override {
-    const int64_t first = std::min(sinks_, layer.n_tokens);
+  Result<Scores> score(LayerView& layer, const ScoreRequest& request) const override {
+    const int64_t first = layer.n_below(sinks_);
     const int64_t n_last = std::min(recent_, layer.n_tokens - first), n = layer.n_tokens - first - n_last;
     Scores scores(layer.n_tokens, layer.n_head_kv);
     if (n == 0) return scores;
-    CURDKV_TRY(const Scores leverage, sketched_key_leverage(layer, first, n, rank_));
+    CURDKV_TRY(const Scores leverage, sketched_key_leverage(layer, first, n, rank_, request.seed));
     CURDKV_TRY(const Scores attention, non_causal_attention(layer, first, n, attention_));
-    const auto blending = static_cast<float>(blending_ < 0 ? layer.removed() : blending_);
+    const auto blending = static_cast<float>(blending_ < 0 ? request.removed : blending_);
     float top = -1e30f;
     for (int64_t h = 0; h < layer.n_head_kv; ++h) {
       for (int64_t t = 0; t < n; ++t) {

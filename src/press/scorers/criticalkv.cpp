@@ -21,13 +21,15 @@ class CriticalKv : public Scorer {
         epsilon_(static_cast<float>(v.get_real("epsilon"))),
         first_stage_(v.get_real("first_stage")) {}
 
-  ScorerNeeds needs() const override { return base_->needs() | ScorerNeeds{.output_matrix = true}; }
+  ScorerNeeds needs() const override {
+    return base_->needs() | ScorerNeeds{.output_matrix = true, .budget = true};
+  }
   int64_t n_sinks() const override { return base_->n_sinks(); }
 
-  Result<Scores> score(LayerView& layer) const override {
-    CURDKV_TRY(const Scores base, base_->score(layer));
+  Result<Scores> score(LayerView& layer, const ScoreRequest& request) const override {
+    CURDKV_TRY(const Scores base, base_->score(layer, request));
     CURDKV_TRY(const Scores norms, projected_value_norms(layer));
-    const double n_first = (1 - layer.removed()) * static_cast<double>(layer.n_tokens) * first_stage_;
+    const double n_first = (1 - request.removed) * static_cast<double>(layer.n_tokens) * first_stage_;
     const int64_t n = first_stage_ > 0 ? std::max<int64_t>(1, static_cast<int64_t>(n_first)) : 0;
     const KeptTokens first = best_of_each_head(base, std::min(n, layer.n_tokens));
     Scores scores(layer.n_tokens, layer.n_head_kv);

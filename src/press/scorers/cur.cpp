@@ -33,11 +33,11 @@ class Cur : public Scorer {
 
   int64_t n_sinks() const override { return sinks_; }
 
-  Result<Scores> score(LayerView& layer) const override {
+  Result<Scores> score(LayerView& layer, const ScoreRequest& request) const override {
     std::vector<float> g;  // F32 [d, rank, n_head_kv]
     const int64_t d = std::max(layer.d_head_k, layer.d_head_v);
     if (projection_) {
-      g = layer.gaussian(d, rank_, layer.n_head_kv);
+      g = layer.gaussian(request.seed, d, rank_, layer.n_head_kv);
       for (float& x : g) x /= std::sqrt(static_cast<float>(rank_));
     }
     Scores score;
@@ -57,7 +57,7 @@ class Cur : public Scorer {
       const double sum = std::accumulate(row.begin(), row.end(), 0.0);
       for (float& x : row) x = static_cast<float>(x / sum);
     }
-    fill_tokens(score, 0, sinks_, 1.0f);
+    fill_tokens(score, 0, layer.n_below(sinks_), 1.0f);
     return score;
   }
 

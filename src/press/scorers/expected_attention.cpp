@@ -30,33 +30,33 @@ class ExpectedAttention : public Scorer {
         value_norm_(v.get_bool("vnorm")),
         epsilon_(static_cast<float>(v.get_real("epsilon"))) {}
 
-  ScorerNeeds needs() const override { return {.n_queries = ScorerNeeds::kAll}; }
+  ScorerNeeds needs() const override { return {.n_queries = ScorerNeeds::kAll, .each_query = true}; }
   int64_t n_sinks() const override { return sinks_; }
 
-  Result<Scores> score(LayerView& layer) const override {
+  Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
     Scores scores(layer.n_tokens, layer.n_head_kv, 1.0f);
-    const int64_t n = layer.n_tokens - sinks_;
+    const int64_t sinks = layer.n_below(sinks_), n = layer.n_tokens - sinks;
     if (n <= 0) return scores;
-    CURDKV_TRY(Scores expected, logits(layer, n));
+    CURDKV_TRY(Scores expected, logits(layer, sinks));
     for (int64_t h = 0; h < expected.n_head(); ++h) softmax(expected.row(h));
     expected = mean_over_groups(expected, layer.n_group);
-    if (value_norm_) CURDKV_CHECK(multiply_by_value_norms(layer, expected));
-    fill_tokens(scores, 0, sinks_, highest(expected) + 1);
+    if (value_norm_) CURDKV_CHECK(multiply_by_value_norms(layer, sinks, expected));
+    fill_tokens(scores, 0, sinks, highest(expected) + 1);
     for (int64_t h = 0; h < layer.n_head_kv; ++h) {
-      std::copy(expected.row(h).begin(), expected.row(h).end(), scores.row(h).begin() + sinks_);
+      std::copy(expected.row(h).begin(), expected.row(h).end(), scores.row(h).begin() + sinks);
     }
     return scores;
   }
 
  private:
-  // mu k / sqrt(d) + k C k / 2d of all tokens but the sinks: [n, n_head].
-  Result<Scores> logits(LayerView& layer, int64_t n) const {
-    const int64_t d = layer.d_head_k;
-    CURDKV_TRY(const std::vector<float> flat, layer.mean_rotation(layer.n_tokens, future_));
+  // mu k / sqrt(d) + k C k / 2d of all tokens but the first `sinks`: [n, n_head].
+  Result<Scores> logits(LayerView& layer, int64_t sinks) const {
+    const int64_t d = layer.d_head_k, n = layer.n_tokens - sinks;
+    CURDKV_TRY(const std::vector<float> flat, layer.mean_rotation(layer.positions.back() + 1, future_));
     const Matrix r = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(
                          flat.data(), d, d)
                          .cast<double>();
-    CURDKV_TRY(const std::vector<Moments> moments, query_moments(layer, n));
+    CURDKV_TRY(const std::vector<Moments> moments, query_moments(layer, sinks, n));
     const auto scale = static_cast<double>(layer.kq_scale);
     std::vector<float> mu, cov;
     for (const Moments& m : moments) {
@@ -66,7 +66,7 @@ class ExpectedAttention : public Scorer {
       const Matrix c = 0.5 * scale * scale * r * m.covariance * r.transpose();
       for (Eigen::Index i = 0; i < c.size(); ++i) cov.push_back(static_cast<float>(c.data()[i]));
     }
-    return per_token(layer, sinks_, n, layer.n_head(), [&](ScoreGraph& g, int64_t first, int64_t m) {
+    return per_token(layer, sinks, n, layer.n_head(), [&](ScoreGraph& g, int64_t first, int64_t m) {
       return exponents(g, layer, mu, cov, as_f32(g, layer.keys(g, first, m)));
     });
   }
@@ -93,16 +93,16 @@ class ExpectedAttention : public Scorer {
 
   // Of the queries before RoPE, per query head. Taken about the mean of the first few tokens, as sums of
   // squares in F32 would lose the covariance where the mean is far from 0.
-  Result<std::vector<Moments>> query_moments(LayerView& layer, int64_t n) const {
+  Result<std::vector<Moments>> query_moments(LayerView& layer, int64_t begin, int64_t n) const {
     const int64_t d = layer.d_head_k, n_few = std::min<int64_t>(n, 64);
     CURDKV_TRY(const std::vector<double> few,
-               sum_slices(layer, sinks_, n_few, [&](ScoreGraph& g, int64_t first, int64_t m) {
+               sum_slices(layer, begin, n_few, [&](ScoreGraph& g, int64_t first, int64_t m) {
                  return sum_columns(g, raw_queries(g, layer, first, m));
                }));
     std::vector<float> about;
     for (double x : few) about.push_back(static_cast<float>(x / static_cast<double>(n_few)));
     CURDKV_TRY(const std::vector<double> sums,  // [d, d + 1, n_head]: products, and in the last column sums
-               sum_slices(layer, sinks_, n, [&](ScoreGraph& g, int64_t first, int64_t m) {
+               sum_slices(layer, begin, n, [&](ScoreGraph& g, int64_t first, int64_t m) {
                  ggml_tensor* q = raw_queries(g, layer, first, m);
                  q = ggml_sub(g.ctx(), q, g.constant(about, d, 1, layer.n_head()));
                  return ggml_concat(g.ctx(), gram_matrix(g, q), sum_columns(g, q), 1);
@@ -126,12 +126,12 @@ class ExpectedAttention : public Scorer {
     for (float& v : x) v = static_cast<float>(v / sum);
   }
 
-  Result<void> multiply_by_value_norms(LayerView& layer, Scores& scores) const {
+  Result<void> multiply_by_value_norms(LayerView& layer, int64_t begin, Scores& scores) const {
     CURDKV_TRY(const Scores squares, squared_value_norms(layer));
     for (int64_t h = 0; h < scores.n_head(); ++h) {
       for (int64_t t = 0; t < scores.n_tokens(); ++t) {
         float& x = scores.row(h)[static_cast<size_t>(t)];
-        x = (x + epsilon_) * std::sqrt(squares.at(h, sinks_ + t));
+        x = (x + epsilon_) * std::sqrt(squares.at(h, begin + t));
       }
     }
     return {};

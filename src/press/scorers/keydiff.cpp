@@ -12,7 +12,7 @@ namespace {
 
 class KeyDiff : public Scorer {
  public:
-  Result<Scores> score(LayerView& layer) const override {
+  Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
     const SliceGraph normalised = [&](ScoreGraph& g, int64_t first, int64_t n) {
       return ggml_l2_norm(g.ctx(), as_f32(g, layer.keys(g, first, n)), 1e-12f);
     };

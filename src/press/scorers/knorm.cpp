@@ -12,7 +12,7 @@ namespace {
 
 class Knorm : public Scorer {
  public:
-  Result<Scores> score(LayerView& layer) const override {
+  Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
     CURDKV_TRY(Scores scores, squared_key_norms(layer));
     for (float& x : scores.data()) x = -std::sqrt(x);
     return scores;

@@ -17,9 +17,9 @@ class KvZip : public Scorer {
   ScorerNeeds needs() const override { return {.reconstruction = true}; }
   int64_t n_sinks() const override { return sinks_; }
 
-  Result<Scores> score(LayerView& layer) const override {
+  Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
     Result<Scores> scores = layer.reconstruction();
-    if (scores) fill_tokens(*scores, 0, sinks_, highest(*scores) + 1);
+    if (scores) fill_tokens(*scores, 0, layer.n_below(sinks_), highest(*scores) + 1);
     return scores;
   }
 

@@ -23,23 +23,24 @@ class LagKv : public Scorer {
 
   int64_t n_sinks() const override { return sinks_; }
 
-  Result<Scores> score(LayerView& layer) const override {
+  Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
     Scores scores(layer.n_tokens, layer.n_head_kv, 1.0f);
-    if (layer.n_tokens < sinks_ + 2 * lag_) {  // too short to compare: the later the better
-      const int64_t n = layer.n_tokens - sinks_;
+    const int64_t sinks = layer.n_below(sinks_);
+    if (layer.n_tokens < sinks + 2 * lag_) {  // too short to compare: the later the better
+      const int64_t n = layer.n_tokens - sinks;
       for (int64_t h = 0; h < layer.n_head_kv; ++h) {
         for (int64_t t = 0; t < n; ++t) {
-          scores.row(h)[static_cast<size_t>(sinks_ + t)] = static_cast<float>(t) / static_cast<float>(n);
+          scores.row(h)[static_cast<size_t>(sinks + t)] = static_cast<float>(t) / static_cast<float>(n);
         }
       }
       return scores;
     }
-    const int64_t n_scored = ((layer.n_tokens - sinks_) / lag_ - 1) * lag_;
+    const int64_t n_scored = ((layer.n_tokens - sinks) / lag_ - 1) * lag_;
     CURDKV_TRY(const Scores k,
-               spread(layer, n_scored, layer.d_head_k,
+               spread(layer, sinks, n_scored, layer.d_head_k,
                       [&](ScoreGraph& g, int64_t f, int64_t n) { return layer.keys(g, f, n); }));
     CURDKV_TRY(const Scores v,
-               spread(layer, n_scored, layer.d_head_v,
+               spread(layer, sinks, n_scored, layer.d_head_v,
                       [&](ScoreGraph& g, int64_t f, int64_t n) { return layer.values(g, f, n); }));
     for (int64_t h = 0; h < layer.n_head_kv; ++h) {
       for (int64_t first = 0; first < n_scored; first += lag_) {
@@ -47,22 +48,22 @@ class LagKv : public Scorer {
         const std::vector<float> other = softmax(v, h, first);
         for (size_t i = 0; i < part.size(); ++i) part[i] = (part[i] + other[i]) / 2;
         if (!cross_) part = ranks(part);
-        std::copy(part.begin(), part.end(), scores.row(h).begin() + sinks_ + first);
+        std::copy(part.begin(), part.end(), scores.row(h).begin() + sinks + first);
       }
     }
     return scores;
   }
 
  private:
-  // Standard deviation over channels of tokens [sinks, sinks + n), rescaled to the next partition's range:
+  // Standard deviation over channels of tokens [begin, begin + n), rescaled to the next partition's range:
   // [n, n_head_kv].
-  Result<Scores> spread(LayerView& layer, int64_t n, int64_t d, const SliceGraph& rows) const {
+  Result<Scores> spread(LayerView& layer, int64_t begin, int64_t n, int64_t d, const SliceGraph& rows) const {
     Scores out(n, layer.n_head_kv);
     for (int64_t first = 0; first < n; first += lag_) {
       CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& g) {
         ggml_context* ctx = g.ctx();
-        ggml_tensor* x = as_f32(g, rows(g, sinks_ + first, lag_));
-        ggml_tensor* next = as_f32(g, rows(g, sinks_ + first + lag_, lag_));
+        ggml_tensor* x = as_f32(g, rows(g, begin + first, lag_));
+        ggml_tensor* next = as_f32(g, rows(g, begin + first + lag_, lag_));
         const int lag = static_cast<int>(lag_);
         const auto peak = [&](ggml_tensor* t) {  // maximum over tokens: [d, 1, n_head_kv]
           return ggml_pool_2d(ctx, t, GGML_OP_POOL_MAX, 1, lag, 1, lag, 0, 0);

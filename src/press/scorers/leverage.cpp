@@ -23,7 +23,7 @@ class Leverage : public Scorer {
 
   int64_t n_sinks() const override { return sinks_; }
 
-  Result<Scores> score(LayerView& layer) const override {
+  Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
     Scores scores(layer.n_tokens, layer.n_head_kv, 1.0f);
     if (of_ != "value") {
       CURDKV_TRY(scores, leverage_scores(layer, 0, layer.n_tokens, layer.d_head_k, layer.n_head_kv,
@@ -41,7 +41,7 @@ class Leverage : public Scorer {
                      std::multiplies<>());
     }
     if (smooth_ > 1) scores = moving_average(scores, smooth_, Ends::shorter);
-    fill_tokens(scores, 0, sinks_, highest(scores) + 1);
+    fill_tokens(scores, 0, layer.n_below(sinks_), highest(scores) + 1);
     return scores;
   }
 

@@ -17,9 +17,9 @@ class Mix : public Scorer {
   ScorerNeeds needs() const override { return first_->needs() | second_->needs(); }
   int64_t n_sinks() const override { return std::max(first_->n_sinks(), second_->n_sinks()); }
 
-  Result<Scores> score(LayerView& layer) const override {
-    CURDKV_TRY(const Scores a, first_->score(layer));
-    CURDKV_TRY(const Scores b, second_->score(layer));
+  Result<Scores> score(LayerView& layer, const ScoreRequest& request) const override {
+    CURDKV_TRY(const Scores a, first_->score(layer, request));
+    CURDKV_TRY(const Scores b, second_->score(layer, request));
     Scores scores(layer.n_tokens, layer.n_head_kv);
     for (int64_t h = 0; h < layer.n_head_kv; ++h) {
       const std::vector<int64_t> ra = ranks_of(a.row(h)), rb = ranks_of(b.row(h));

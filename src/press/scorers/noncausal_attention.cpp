@@ -11,9 +11,9 @@ class NoncausalAttention : public Scorer {
   explicit NoncausalAttention(const ParamValues& v)
       : options_{v.get_int("chunk"), v.get_bool("scaled"), v.get_text("tail") == "corrected"} {}
 
-  ScorerNeeds needs() const override { return {.n_queries = ScorerNeeds::kAll}; }
+  ScorerNeeds needs() const override { return {.n_queries = ScorerNeeds::kAll, .each_query = true}; }
 
-  Result<Scores> score(LayerView& layer) const override {
+  Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
     return non_causal_attention(layer, 0, layer.n_tokens, options_);
   }
 

@@ -17,13 +17,13 @@ class ObservedAttention : public Scorer {
 
   ScorerNeeds needs() const override { return {.n_queries = ScorerNeeds::kAll}; }
 
-  Result<Scores> score(LayerView& layer) const override {
-    CURDKV_TRY(const Scores sums, attention_columns(layer, 0, Column::sum));
+  Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
+    CURDKV_TRY(const Scores sums, attention_columns(layer, layer.n_queries(), Column::sum));
     Scores scores = mean_over_groups(sums, layer.n_group);
     if (!mean_) return scores;
     for (int64_t h = 0; h < scores.n_head(); ++h) {
       for (int64_t t = 0; t < layer.n_tokens; ++t) {
-        scores.row(h)[static_cast<size_t>(t)] /= static_cast<float>(layer.n_tokens - t);
+        scores.row(h)[static_cast<size_t>(t)] /= static_cast<float>(std::max<int64_t>(1, layer.n_seeing(t)));
       }
     }
     return scores;

@@ -6,9 +6,9 @@ namespace {
 
 class Random : public Scorer {
  public:
-  Result<Scores> score(LayerView& layer) const override {
+  Result<Scores> score(LayerView& layer, const ScoreRequest& request) const override {
     Scores scores(layer.n_tokens, layer.n_head_kv);
-    scores.data() = layer.gaussian(layer.n_tokens, 1, layer.n_head_kv);
+    scores.data() = layer.gaussian(request.seed, layer.n_tokens, 1, layer.n_head_kv);
     return scores;
   }
 };

@@ -18,10 +18,9 @@ class Scissorhands : public Scorer {
 
   ScorerNeeds needs() const override { return {.n_queries = window_}; }
 
-  Result<Scores> score(LayerView& layer) const override {
-    const int64_t n_window = std::min(window_, layer.n_tokens);
-    CURDKV_TRY(const Scores counts,
-               attention_columns(layer, layer.n_tokens - n_window, Column::count_strong));
+  Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
+    const int64_t n_window = std::min(window_, layer.n_queries());
+    CURDKV_TRY(const Scores counts, attention_columns(layer, n_window, Column::count_strong));
     Scores scores = mean_over_groups(counts, layer.n_group);
     for (float& x : scores.data()) x /= static_cast<float>(n_window);
     fill_tokens(scores, layer.n_tokens - recent_, recent_, 2.0f);

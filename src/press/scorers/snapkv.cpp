@@ -17,9 +17,10 @@ class SnapKv : public Scorer {
 
   ScorerNeeds needs() const override { return {.n_queries = window_}; }
 
-  Result<Scores> score(LayerView& layer) const override {
-    const int64_t n_window = std::min(window_, layer.n_tokens), n_before = layer.n_tokens - n_window;
-    CURDKV_TRY(const Scores sums, attention_columns(layer, n_before, Column::sum));
+  Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
+    const int64_t n_window = std::min(window_, layer.n_queries()),
+                  n_before = layer.n_tokens - std::min(n_window, layer.n_tokens);
+    CURDKV_TRY(const Scores sums, attention_columns(layer, n_window, Column::sum));
     const Scores grouped = mean_over_groups(sums, layer.n_group);
     Scores before(n_before, layer.n_head_kv);
     for (int64_t h = 0; h < layer.n_head_kv; ++h) {

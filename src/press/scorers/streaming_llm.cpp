@@ -12,9 +12,11 @@ class StreamingLlm : public Scorer {
  public:
   explicit StreamingLlm(const ParamValues& v) : sinks_(v.get_int("sinks")) {}
 
-  Result<Scores> score(LayerView& layer) const override {
+  ScorerNeeds needs() const override { return {.budget = true}; }
+
+  Result<Scores> score(LayerView& layer, const ScoreRequest& request) const override {
     Scores scores(layer.n_tokens, layer.n_head_kv, 1.0f);
-    fill_tokens(scores, sinks_, layer.n_tokens - layer.n_kept(), 0.0f);
+    fill_tokens(scores, layer.n_below(sinks_), layer.n_tokens - request.n_kept, 0.0f);
     return scores;
   }
   int64_t n_sinks() const override { return sinks_; }

@@ -13,8 +13,8 @@ class Tova : public Scorer {
  public:
   ScorerNeeds needs() const override { return {.n_queries = 1}; }
 
-  Result<Scores> score(LayerView& layer) const override {
-    CURDKV_TRY(const Scores sums, attention_columns(layer, layer.n_tokens - 1, Column::sum));
+  Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
+    CURDKV_TRY(const Scores sums, attention_columns(layer, 1, Column::sum));
     Scores all = mean_over_groups(sums, layer.n_head());
     fill_tokens(all, layer.n_tokens - 1, 1, 0.0f);
     fill_tokens(all, layer.n_tokens - 1, 1, highest(all) + 1);

@@ -1,24 +1,19 @@
-// pyramid: lower layers keep more than higher ones, in equal steps; every head of a layer alike.
+// pyramid: lower layers keep more than higher ones, in equal steps.
 // Cai et al., "PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information Funneling", 2024 (arXiv
 // 2406.02069); budgets and rounding as kvpress's PyramidKVPress, whose SnapKV window is `floor` here: when no
 // pyramid leaves every layer that much, all layers keep the same.
 #include <cmath>
 
 #include "press/entry.h"
-#include "press/select.h"
 
 namespace curdkv {
 namespace {
 
-class Pyramid : public Allocation {
+class Pyramid : public LayerBudget {
  public:
   explicit Pyramid(const ParamValues& v) : beta_(v.get_real("beta")), floor_(v.get_real("floor")) {}
 
-  KeptTokens select(const Scores& scores, const Budget& budget) const override {
-    return best_of_each_head(scores, budget.n_kept);
-  }
-
-  int64_t layer_budget(double wanted, int64_t n_tokens, int64_t il, int64_t n_layer) const override {
+  int64_t n_kept(double wanted, int64_t n_tokens, int64_t il, int64_t n_layer) const override {
     const auto n = static_cast<double>(n_tokens);
     double least = wanted / beta_, most = 2 * wanted - least;
     if (most >= n - floor_) {
@@ -42,9 +37,9 @@ std::vector<PressParam> params() {
 
 }  // namespace
 
-extern const AllocationEntry pyramid_allocation = {
+extern const LayerBudgetEntry pyramid_layer_budget = {
     "pyramid", "more tokens in lower layers than in higher ones",
     "PyramidKV (arXiv 2406.02069); kvpress PyramidKVPress", params,
-    [](const ParamValues& v) -> std::unique_ptr<Allocation> { return std::make_unique<Pyramid>(v); }};
+    [](const ParamValues& v) -> std::unique_ptr<LayerBudget> { return std::make_unique<Pyramid>(v); }};
 
 }  // namespace curdkv

@@ -5,7 +5,7 @@
 namespace curdkv {
 namespace {
 
-class Uniform : public Allocation {
+class Uniform : public Selection {
  public:
   KeptTokens select(const Scores& scores, const Budget& budget) const override {
     return best_of_each_head(scores, budget.n_kept);
@@ -14,8 +14,8 @@ class Uniform : public Allocation {
 
 }  // namespace
 
-extern const AllocationEntry uniform_allocation = {
+extern const SelectionEntry uniform_selection = {
     "uniform", "the same number of tokens for every KV head", "", no_params,
-    [](const ParamValues&) -> std::unique_ptr<Allocation> { return std::make_unique<Uniform>(); }};
+    [](const ParamValues&) -> std::unique_ptr<Selection> { return std::make_unique<Uniform>(); }};
 
 }  // namespace curdkv

@@ -13,7 +13,7 @@
 namespace curdkv {
 namespace {
 
-class Chunk : public Allocation {
+class Chunk : public Selection {
  public:
   explicit Chunk(const ParamValues& v) : length_(v.get_int("chunk_length")) {}
 
@@ -57,9 +57,9 @@ std::vector<PressParam> params() {
 
 }  // namespace
 
-extern const AllocationEntry chunk_allocation = {
+extern const SelectionEntry chunk_selection = {
     "chunk", "whole chunks of tokens, by their mean score",
     "ChunkKV (arXiv 2502.00299); kvpress ChunkKVPress", params,
-    [](const ParamValues& v) -> std::unique_ptr<Allocation> { return std::make_unique<Chunk>(v); }};
+    [](const ParamValues& v) -> std::unique_ptr<Selection> { return std::make_unique<Chunk>(v); }};
 
 }  // namespace curdkv

@@ -9,7 +9,7 @@
 namespace curdkv {
 namespace {
 
-class Adaptive : public Allocation {
+class Adaptive : public Selection {
  public:
   explicit Adaptive(double alpha) : alpha_(alpha) {}
 
@@ -39,11 +39,11 @@ std::vector<PressParam> params() {
 
 }  // namespace
 
-extern const AllocationEntry adaptive_allocation = {"adaptive",
-                                                    "the best tokens across all KV heads of a layer",
-                                                    "Ada-KV (arXiv 2407.11550); kvpress AdaKVPress", params,
-                                                    [](const ParamValues& v) -> std::unique_ptr<Allocation> {
-                                                      return std::make_unique<Adaptive>(v.get_real("alpha"));
-                                                    }};
+extern const SelectionEntry adaptive_selection = {"adaptive",
+                                                  "the best tokens across all KV heads of a layer",
+                                                  "Ada-KV (arXiv 2407.11550); kvpress AdaKVPress", params,
+                                                  [](const ParamValues& v) -> std::unique_ptr<Selection> {
+                                                    return std::make_unique<Adaptive>(v.get_real("alpha"));
+                                                  }};
 
 }  // namespace curdkv
