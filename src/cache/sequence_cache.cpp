@@ -4,8 +4,8 @@
 
 namespace curdkv {
 
-SequenceCache::SequenceCache(const CacheShape& shape, std::vector<ggml_backend_dev_t> layer_device)
-    : shape_(shape), layer_device_(std::move(layer_device)) {}
+SequenceCache::SequenceCache(std::vector<CacheShape> shapes, std::vector<ggml_backend_dev_t> layer_device)
+    : shapes_(std::move(shapes)), layer_device_(std::move(layer_device)) {}
 
 int64_t SequenceCache::length(int64_t il, int64_t head) const {
   int64_t n = tail_.length();
@@ -16,14 +16,14 @@ int64_t SequenceCache::length(int64_t il, int64_t head) const {
 
 int64_t SequenceCache::longest(int64_t il) const {
   int64_t longest = 0;
-  for (int64_t h = 0; h < shape_.n_head_kv; ++h) longest = std::max(longest, length(il, h));
+  for (int64_t h = 0; h < shape(il).n_head_kv; ++h) longest = std::max(longest, length(il, h));
   return longest;
 }
 
 std::vector<std::vector<int64_t>> SequenceCache::lengths() const {
-  std::vector<std::vector<int64_t>> all(static_cast<size_t>(shape_.n_layer));
-  for (int64_t il = 0; il < shape_.n_layer; ++il) {
-    for (int64_t h = 0; h < shape_.n_head_kv; ++h) all[static_cast<size_t>(il)].push_back(length(il, h));
+  std::vector<std::vector<int64_t>> all(shapes_.size());
+  for (int64_t il = 0; il < n_layer(); ++il) {
+    for (int64_t h = 0; h < shape(il).n_head_kv; ++h) all[static_cast<size_t>(il)].push_back(length(il, h));
   }
   return all;
 }
@@ -43,10 +43,10 @@ Result<const KvLayer*> SequenceCache::in_one_piece(int64_t il, KvLayer& own) con
   const auto i = static_cast<size_t>(il);
   if (blocks_.size() == 1 && tail_.length() == 0) return &blocks_[0]->layers[i];
   std::vector<int64_t> all;
-  for (int64_t h = 0; h < shape_.n_head_kv; ++h) all.push_back(length(il, h));
-  CURDKV_TRY(own, KvLayer::allocate(shape_, device(il), il, all));
+  for (int64_t h = 0; h < shape(il).n_head_kv; ++h) all.push_back(length(il, h));
+  CURDKV_TRY(own, KvLayer::allocate(shape(il), device(il), il, all));
   GgmlContext views = make_ggml_context(4 * all.size() * (blocks_.size() + tail_.parts().size()));
-  for (int64_t h = 0; h < shape_.n_head_kv; ++h) {
+  for (int64_t h = 0; h < shape(il).n_head_kv; ++h) {
     int64_t to = own.offset[static_cast<size_t>(h)];
     const std::vector<int32_t> where = positions(il, h);
     std::copy(where.begin(), where.end(), own.position.begin() + to);

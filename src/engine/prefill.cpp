@@ -57,8 +57,9 @@ Result<std::vector<ReadReport>> Prefill::run() {
   const int64_t n_layer = e_.m().hp.n_layer;
   LayerKv kv;
   for (int64_t il = 0; il < n_layer; ++il) {
-    const bool same_device = il > 0 && e_.device(il) == e_.device(il - 1);
-    if (kv.k == nullptr || !same_device) {
+    const bool alike = il > 0 && e_.device(il) == e_.device(il - 1) &&
+                       e_.m().hp.layer(il).same_heads(e_.m().hp.layer(il - 1));
+    if (kv.k == nullptr || !alike) {
       kv = {};
       CURDKV_TRY(kv, allocate_kv(il));
     }
@@ -100,15 +101,15 @@ void Prefill::note_peak(size_t kv_bytes) {
 }
 
 Result<LayerKv> Prefill::allocate_kv(int64_t il) const {
-  const HParams& hp = e_.m().hp;
+  const LayerShape& of = e_.m().hp.layer(il);
   LayerKv kv;
   kv.context = make_ggml_context(5);
   // ggml's tiled attention wants keys and values of one type.
-  const CacheShape& shape = e_.shape;
+  const CacheShape& shape = e_.shapes[static_cast<size_t>(il)];
   const bool any_f32 = shape.type_k == GGML_TYPE_F32 || shape.type_v == GGML_TYPE_F32;
   const ggml_type t = any_f32 ? GGML_TYPE_F32 : GGML_TYPE_F16;
-  kv.k = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_k, hp.n_head_kv, n_rows_);
-  kv.v = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_v, hp.n_head_kv, n_rows_);
+  kv.k = ggml_new_tensor_3d(kv.context.get(), t, of.d_head_k, of.n_head_kv, n_rows_);
+  kv.v = ggml_new_tensor_3d(kv.context.get(), t, of.d_head_v, of.n_head_kv, n_rows_);
   const auto rows = [&](ggml_tensor* x) {
     return ggml_reshape_2d(kv.context.get(), x, x->ne[0], x->ne[1] * x->ne[2]);
   };
@@ -116,7 +117,7 @@ Result<LayerKv> Prefill::allocate_kv(int64_t il) const {
   kv.v_rows = rows(kv.v);
   if (needs_.n_queries > 0) {
     kv.q_first = std::max<int64_t>(0, n_tokens_ - needs_.n_queries);
-    kv.q = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_k, hp.n_head, n_padded_ - kv.q_first);
+    kv.q = ggml_new_tensor_3d(kv.context.get(), t, of.d_head_k, of.n_head, n_padded_ - kv.q_first);
   }
   CURDKV_TRY(kv.memory,
              TensorMemory::allocate(kv.context.get(), e_.device(il), "one layer's keys and values"));
@@ -211,7 +212,7 @@ Result<void> Prefill::compress_into(size_t index, int64_t il, const LayerKv& kv,
     lengths.push_back(static_cast<int64_t>(kept[h].size()));
     for (int32_t& t : rows[h]) t = static_cast<int32_t>(t * std::ssize(kept) + static_cast<int64_t>(h));
   }
-  CURDKV_TRY(KvLayer layer, KvLayer::allocate(to.cache.shape(), e_.device(il), il, lengths));
+  CURDKV_TRY(KvLayer layer, KvLayer::allocate(to.cache.shape(il), e_.device(il), il, lengths));
   CURDKV_CHECK(copy_rows(*e_.compute, kv.k_rows, kv.v_rows, rows, layer));
   auto position = layer.position.begin();
   for (const std::vector<int32_t>& head : kept) position = std::copy(head.begin(), head.end(), position);

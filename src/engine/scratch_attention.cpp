@@ -7,9 +7,9 @@
 namespace curdkv {
 
 bool ScratchAttention::takes_kernel(int64_t il) const {
-  const HParams& hp = e_->m().hp;
+  const LayerShape& shape = e_->m().hp.layer(il);
   return e_->params.prefill_kernel != PrefillKernel::ggml && !e_->params.portable_attention &&
-         e_->on_cpu(il) && prefill_attention_takes(hp.d_head_k, hp.d_head_v);
+         e_->on_cpu(il) && prefill_attention_takes(shape.d_head_k, shape.d_head_v);
 }
 
 Result<ScratchAttention> ScratchAttention::create(Executor::Impl& executor, int64_t width, int64_t n_chunk) {
@@ -30,7 +30,7 @@ Result<ScratchAttention> ScratchAttention::create(Executor::Impl& executor, int6
 
 ggml_tensor* ScratchAttention::attend(int64_t il, const LayerKv& kv, const Projections& p, int64_t row) {
   const int64_t n = p.q->ne[2];
-  const float scale = e_->m().hp.kq_scale;
+  const float scale = e_->m().hp.layer(il).kq_scale;
   ggml_context* ctx = e_->compute->context();
   const auto store = [&](ggml_tensor* all, ggml_tensor* fresh) {
     ggml_tensor* to = ggml_view_3d(ctx, all, all->ne[0], all->ne[1], n, all->nb[1], all->nb[2],

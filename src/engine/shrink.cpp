@@ -28,7 +28,7 @@ Result<KvLayer> Executor::Impl::shrink_layer(const SequenceState& sequence, int6
       positions.push_back(from->position[static_cast<size_t>(r)] - back);
     }
   }
-  CURDKV_TRY(KvLayer to, KvLayer::allocate(shape, device(il), il, lengths));
+  CURDKV_TRY(KvLayer to, KvLayer::allocate(shapes[static_cast<size_t>(il)], device(il), il, lengths));
   to.position = std::move(positions);
   if (to.k != nullptr) CURDKV_CHECK(copy_rows(*compute, from->k, from->v, rows, to, change));
   return to;

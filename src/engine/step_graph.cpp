@@ -13,8 +13,7 @@ StepGraph::StepGraph(const Model::Impl& model, Compute& compute, bool portable_a
     : model_(model), compute_(compute), portable_attention_(portable_attention), pad_alone_(pad_alone) {
   for (int64_t il = 0; il < model.hp.n_layer; ++il) {
     all_by_kernels_ = all_by_kernels_ && uses_kernels(il);
-    for (const ggml_tensor* w : matrices_of(model.weights.layers[static_cast<size_t>(il)]))
-      all_by_rows_ = all_by_rows_ && RowProducts::takes(w);
+    for (const ggml_tensor* w : model.matrices(il)) all_by_rows_ = all_by_rows_ && RowProducts::takes(w);
   }
   all_by_rows_ = all_by_rows_ && RowProducts::takes(model.weights.output);
 }
@@ -75,7 +74,7 @@ Result<void> StepGraph::build(bool decoding, bool all_logits) {
     const SequenceCache& cache = *attention_.spans[0].cache;
     n_runs = std::ssize(cache.blocks()) + std::ssize(cache.tail().parts());
   }
-  compute_.reserve_nodes(static_cast<size_t>(1024 + hp.n_layer * (64 + 8 * hp.n_head_kv * n_runs)));
+  compute_.reserve_nodes(static_cast<size_t>(1024 + hp.n_layer * (64 + 8 * hp.largest().n_head_kv * n_runs)));
   CURDKV_TRY(ggml_context * ctx, compute_.begin());
   const auto input = [&](ggml_type type, int64_t n) {
     ggml_tensor* t = ggml_new_tensor_1d(ctx, type, n);
@@ -89,8 +88,6 @@ Result<void> StepGraph::build(bool decoding, bool all_logits) {
   portable_.assign(static_cast<size_t>(hp.n_layer), {});
   mask_ = nullptr;
   attention_.decoding = decoding && singles_;
-  attention_.n_group = hp.n_group();
-  attention_.scale = hp.kq_scale;
   most_blocks_.clear();
 
   int64_t widest = 0;
@@ -109,7 +106,8 @@ Result<void> StepGraph::build(bool decoding, bool all_logits) {
   ggml_tensor* x = ggml_get_rows(ctx, model_.weights.token_embd, tokens_);
   for (int64_t il = 0; il < hp.n_layer; ++il) {
     // The next 128 tokens of each sequence find room, a block more for each head.
-    most_blocks_.push_back(n_attention_blocks(attention_, il) + round_up(n_parts, kExtendPad) * hp.n_head_kv);
+    most_blocks_.push_back(n_attention_blocks(attention_, il) +
+                           round_up(n_parts, kExtendPad) * hp.layer(il).n_head_kv);
     x = build_layer(
         ctx, model_, il, x, positions_, il + 1 == hp.n_layer ? out_rows_ : nullptr,
         [&](const Projections& p) { return attend(il, p, ragged_mask); }, multiply);
@@ -124,16 +122,18 @@ Result<void> StepGraph::build(bool decoding, bool all_logits) {
 
 ggml_tensor* StepGraph::attend(int64_t il, const Projections& p, const RaggedMask& mask) {
   const auto i = static_cast<size_t>(il);
+  const LayerShape& shape = model_.hp.layer(il);
+  const AttentionLayer layer = {il, shape.n_group(), shape.kq_scale};
   if (uses_kernels(il))
-    return ragged_attention_cpu(compute_, &attention_, il, most_blocks_[i], p.q, p.k, p.v);
+    return ragged_attention_cpu(compute_, &attention_, layer, most_blocks_[i], p.q, p.k, p.v);
   const auto input = [&](ggml_type type, int64_t n) {
     ggml_tensor* t = ggml_new_tensor_1d(compute_.context(), type, n);
     ggml_set_input(t);
     return t;
   };
   if (n_columns_ > 1 && mask_ == nullptr) mask_ = input(GGML_TYPE_F16, mask.n_elements());
-  portable_[i] = {input(GGML_TYPE_I64, n_columns_ * model_.hp.n_head_kv), mask_};
-  return ragged_attention_portable(compute_, attention_, il, p.q, p.k, p.v, portable_[i], mask);
+  portable_[i] = {input(GGML_TYPE_I64, n_columns_ * shape.n_head_kv), mask_};
+  return ragged_attention_portable(compute_, attention_, layer, p.q, p.k, p.v, portable_[i], mask);
 }
 
 void StepGraph::set_inputs(std::span<const StepPart> parts) {
@@ -151,8 +151,10 @@ void StepGraph::set_inputs(std::span<const StepPart> parts) {
   Compute::set(tokens_, ids);
   Compute::set(positions_, positions);
   if (out_rows_ != nullptr) Compute::set(out_rows_, last);
-  for (const PortableInputs& p : portable_) {
-    if (p.rows != nullptr) Compute::set(p.rows, tail_rows(attention_.spans[0]));
+  for (size_t il = 0; il < portable_.size(); ++il) {
+    const int64_t n_head_kv = model_.hp.layers[il].n_head_kv;
+    if (portable_[il].rows != nullptr)
+      Compute::set(portable_[il].rows, tail_rows(attention_.spans[0], n_head_kv));
   }
 }
 

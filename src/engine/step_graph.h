@@ -12,6 +12,7 @@
 #include "curdkv/executor.h"
 #include "engine/logits.h"
 #include "engine/sequence_state.h"
+#include "model/layer_blocks.h"
 #include "model/model_impl.h"
 
 namespace curdkv {

@@ -69,12 +69,11 @@ Result<void> LayerProducts::load(int64_t il) {
   weights_.clear();
   const ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
   if (kernels_.empty() || model_.weights.layer_device[static_cast<size_t>(il)] != cpu) return {};
-  const LayerWeights& w = model_.weights.layers[static_cast<size_t>(il)];
   const auto n_bytes = [](const UnpackedMatrix& u) {
     return static_cast<size_t>(u.n_panels()) * u.kernel->panel_bytes(u.matrix);
   };
   size_t total = 0;
-  for (const ggml_tensor* t : matrices_of(w)) {
+  for (const ggml_tensor* t : model_.matrices(il)) {
     const WeightMatrix m = {t->type, stored(t), t->ne[0], t->ne[1]};
     if (m.data == nullptr) continue;
     const ProductKernel* kernel = kernel_for(m);

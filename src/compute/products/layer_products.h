@@ -10,6 +10,7 @@
 
 #include "compute/compute.h"
 #include "compute/products/kernel.h"
+#include "model/layer_blocks.h"
 #include "model/model_impl.h"
 
 namespace curdkv {
