@@ -55,6 +55,7 @@ Rung products(Compute& compute, const Model::Impl& model, const char* name, Laye
   return {name, 2e-9 * n_weights * kTokens, [&compute, &kernel, w] {
             must(kernel.load(0));
             ggml_context* ctx = must(compute.begin());
+            const Multiply multiply = kernel.multiply_by();
             const auto input = [&](int64_t n) { return ggml_new_tensor_2d(ctx, GGML_TYPE_F32, n, kTokens); };
             ggml_tensor *x = input(w.wq->ne[0]), *heads = input(w.wo->ne[0]), *ff = input(w.w_down->ne[0]);
             for (auto [weights, from] : {std::pair{w.wq, x},
@@ -64,7 +65,7 @@ Rung products(Compute& compute, const Model::Impl& model, const char* name, Laye
                                          {w.w_gate, x},
                                          {w.w_up, x},
                                          {w.w_down, ff}}) {
-              ggml_build_forward_expand(compute.graph(), kernel.multiply(ctx, weights, from));
+              ggml_build_forward_expand(compute.graph(), multiply(ctx, weights, from));
             }
             return std::vector{x, heads, ff};
           }};

@@ -1,5 +1,5 @@
 // The backends, CPU threads and scheduler of one executor, and the graph they currently hold.
-// One graph exists at a time: begin() forgets the last one and counts up epoch(). So does a run that fails.
+// One graph exists at a time: begin() forgets the last one.
 #pragma once
 
 #include <ggml-backend.h>
@@ -60,8 +60,11 @@ class Compute {
   Result<void> allocate();  // memory for the graph; inputs can be set afterwards
   Result<void> run();       // may be called again with other inputs
 
+  // Whose graph it is that can be run again: until the next begin(), or a run that fails.
+  void keep_graph_for(const void* owner) { owner_ = owner; }
+  bool holds_graph_of(const void* owner) const { return owner_ == owner && busy_ == Busy::no; }
+
   int n_threads() const { return n_threads_; }
-  uint64_t epoch() const { return epoch_; }
   bool cancelled() const { return stop_ != nullptr && stop_->load(std::memory_order_relaxed); }
 
   // Sets an input tensor's data; tensors the graph turned out not to need have no memory and are skipped.
@@ -121,8 +124,8 @@ class Compute {
   std::unique_ptr<Held> held_;
   ggml_cgraph* graph_ = nullptr;
   size_t max_nodes_ = 0, n_nodes_wanted_ = 0;
-  size_t scratch_wanted_ = 0;  // bytes of one thread, for the graph at hand
-  uint64_t epoch_ = 0;
+  size_t scratch_wanted_ = 0;    // bytes of one thread, for the graph at hand
+  const void* owner_ = nullptr;  // of the graph
   const std::atomic<bool>* stop_ = nullptr;
   const MappedFile* weights_file_ = nullptr;  // null: nothing is read from a mapping
 

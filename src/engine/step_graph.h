@@ -3,11 +3,10 @@
 // attends to what its own sequence holds.
 #pragma once
 
-#include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
-#include "attention/ragged_attention.h"
 #include "compute/compute.h"
 #include "curdkv/executor.h"
 #include "engine/logits.h"
@@ -24,12 +23,16 @@ struct StepPart {
   bool decoded = false;              // not a question
 };
 
+struct StepBatch;  // step_inputs.h
+class StepInput;
+
 class StepGraph {
  public:
   // Both must outlive this. portable_attention: as in ExecutorParams. pad_alone: a token decoded alone is
   // computed as in company, for which ggml has other matrix kernels: weights that the row kernel does not
   // take are else rounded in another way.
   StepGraph(const Model::Impl& model, Compute& compute, bool portable_attention, bool pad_alone);
+  ~StepGraph();
 
   // The parts are all decoded or all questions' chunks. Decoded ones are of one token, or of several if
   // decodes_drafts(); their products are those of a token alone or, in company, of a few, and the graph
@@ -45,13 +48,11 @@ class StepGraph {
   bool decodes_drafts() const { return all_by_kernels_ && all_by_rows_; }
 
  private:
-  void set_spans(std::span<const StepPart> parts);
-  int64_t padded(bool decoding) const;
-  bool serves(bool decoding) const;
-  Result<void> build(bool decoding, bool all_logits);
-  ggml_tensor* attend(int64_t il, const Projections& p, const RaggedMask& mask);
-  void set_inputs(std::span<const StepPart> parts);
-  Result<void> finish(std::span<const StepPart> parts);
+  template <typename Input, typename... Args>
+  Input& add(Args&&... args);
+  bool serves(const StepBatch& batch) const;
+  Result<void> build(const StepBatch& batch);
+  Result<void> finish(const StepBatch& batch);
   bool uses_kernels(int64_t il) const;
 
   const Model::Impl& model_;
@@ -60,19 +61,7 @@ class StepGraph {
   bool all_by_kernels_ = true;  // no layer's attention is made of standard ops
   bool all_by_rows_ = true;     // RowProducts takes all matrices
 
-  // The graph, and how long it serves.
-  uint64_t epoch_ = 0;                // of compute_ when it was built; 0: for one step only
-  int64_t n_columns_ = 0;             // tokens of all parts
-  int64_t n_padded_ = 0;              // the graph's
-  bool singles_ = true;               // spans are of one token each
-  int64_t n_row_columns_ = 0;         // that RowProducts computes
-  std::vector<int64_t> most_blocks_;  // per layer, when decoding
-  StepAttention attention_;
-  ggml_tensor* tokens_ = nullptr;         // I32 [n_padded]
-  ggml_tensor* positions_ = nullptr;      // I32 [n_padded]
-  ggml_tensor* out_rows_ = nullptr;       // I32 [parts], the columns whose logits are wanted; null: all
-  std::vector<PortableInputs> portable_;  // per layer
-  ggml_tensor* mask_ = nullptr;
+  std::vector<std::unique_ptr<StepInput>> inputs_;  // of the graph
   LogitsNodes logits_;
   std::vector<std::vector<float>> fresh_logits_;  // per part
 };
