@@ -10,7 +10,7 @@ namespace curdkv::app {
 namespace {
 
 size_t kv_bytes_per_token(const ModelInfo& m) {  // F16, all layers
-  return static_cast<size_t>(m.n_layer * m.n_head_kv * (m.d_head_k + m.d_head_v)) * 2;
+  return static_cast<size_t>(m.n_kv) * 2;
 }
 
 // On a terminal no value ends its line: what a file says of itself cannot look like what is said of it.

@@ -41,8 +41,9 @@ struct Caches {
   Caches(const Shape& s, const std::vector<int64_t>& n, ggml_type t) : shape(s), lengths(n), type(t) {
     ggml_cpu_init();
     const auto cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-    const CacheShape whole = {s.n_layer, s.n_head_kv, s.d, s.d, t, t};
-    cache = SequenceCache(whole, std::vector<ggml_backend_dev_t>(static_cast<size_t>(s.n_layer), cpu));
+    const CacheShape whole = {s.n_head_kv, s.d, s.d, t, t};
+    const auto n_layer = static_cast<size_t>(s.n_layer);
+    cache = SequenceCache(std::vector(n_layer, whole), std::vector(n_layer, cpu));
     std::vector<int64_t> with_new = n;
     for (int64_t& r : with_new) r += 1;
     std::mt19937 rng(1);
@@ -159,7 +160,7 @@ class Graph {
  public:
   enum class Kind { ours, ggml };
   Graph(const Caches& c, Kind kind, int n_threads)
-      : compute_(make_compute(n_threads)), step_{true, {{&c.cache, 1, 0}}, c.shape.n_group, c.scale()} {
+      : compute_(make_compute(n_threads)), step_{true, {{&c.cache, 1, 0}}} {
     const Shape& s = c.shape;
     ggml_context* ctx = must(compute_->begin());
     q_ = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, s.d, s.n_head_kv * s.n_group, 1);
@@ -178,8 +179,8 @@ class Graph {
           for (size_t h = 1; h < heads.size(); ++h) all = ggml_concat(ctx, all, heads[h], 1);
           return ggml_reshape_3d(ctx, all, s.d, s.n_head_kv, 1);
         };
-        out_ = ragged_attention_cpu(*compute_, &step_, il, n_attention_blocks(step_, il), q_, fresh(l.k),
-                                    fresh(l.v));
+        out_ = ragged_attention_cpu(*compute_, &step_, {il, s.n_group, c.scale()},
+                                    n_attention_blocks(step_, il), q_, fresh(l.k), fresh(l.v));
       } else {  // heads of equal length side by side
         const int64_t n = c.lengths[0] + 1;
         const auto view = [&](ggml_tensor* t) {

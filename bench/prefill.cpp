@@ -51,11 +51,11 @@ void run(Compute& compute, Rung& rung) {
 Rung products(Compute& compute, const Model::Impl& model, const char* name, LayerProducts& kernel) {
   const LayerWeights& w = model.weights.layers[0];
   double n_weights = 0;
-  for (const ggml_tensor* t : {w.wq, w.wk, w.wv, w.wo, w.w_gate, w.w_up, w.w_down})
-    n_weights += static_cast<double>(ggml_nelements(t));
+  for (const ggml_tensor* t : model.matrices(0)) n_weights += static_cast<double>(ggml_nelements(t));
   return {name, 2e-9 * n_weights * kTokens, [&compute, &kernel, w] {
             must(kernel.load(0));
             ggml_context* ctx = must(compute.begin());
+            const Multiply multiply = kernel.multiply_by();
             const auto input = [&](int64_t n) { return ggml_new_tensor_2d(ctx, GGML_TYPE_F32, n, kTokens); };
             ggml_tensor *x = input(w.wq->ne[0]), *heads = input(w.wo->ne[0]), *ff = input(w.w_down->ne[0]);
             for (auto [weights, from] : {std::pair{w.wq, x},
@@ -65,7 +65,7 @@ Rung products(Compute& compute, const Model::Impl& model, const char* name, Laye
                                          {w.w_gate, x},
                                          {w.w_up, x},
                                          {w.w_down, ff}}) {
-              ggml_build_forward_expand(compute.graph(), kernel.multiply(ctx, weights, from));
+              ggml_build_forward_expand(compute.graph(), multiply(ctx, weights, from));
             }
             return std::vector{x, heads, ff};
           }};
@@ -73,24 +73,24 @@ Rung products(Compute& compute, const Model::Impl& model, const char* name, Laye
 
 // Attention of kTokens tokens that see all before them; own: ours or ggml's.
 Rung attention(Compute& compute, const Model::Impl& model, int64_t depth, bool own) {
-  const HParams& hp = model.hp;
+  const LayerShape& l = model.hp.layer(0);
   const int64_t n = depth + kTokens;
   const double seen = static_cast<double>(depth + kTokens / 2);
-  const double gflop = 2e-9 * seen * kTokens * static_cast<double>(hp.n_head * (hp.d_head_k + hp.d_head_v));
-  return {own ? "attention, ours" : "attention, ggml's", gflop, [&compute, &hp, n, own] {
+  const double gflop = 2e-9 * seen * kTokens * static_cast<double>(l.n_head * (l.d_head_k + l.d_head_v));
+  return {own ? "attention, ours" : "attention, ggml's", gflop, [&compute, &l, n, own] {
             ggml_context* ctx = must(compute.begin());
-            ggml_tensor* q = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, hp.d_head_k, hp.n_head, kTokens);
-            ggml_tensor* k_rows = ggml_new_tensor_3d(ctx, GGML_TYPE_F16, hp.d_head_k, hp.n_head_kv, n);
-            ggml_tensor* v_rows = ggml_new_tensor_3d(ctx, GGML_TYPE_F16, hp.d_head_v, hp.n_head_kv, n);
+            ggml_tensor* q = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, l.d_head_k, l.n_head, kTokens);
+            ggml_tensor* k_rows = ggml_new_tensor_3d(ctx, GGML_TYPE_F16, l.d_head_k, l.n_head_kv, n);
+            ggml_tensor* v_rows = ggml_new_tensor_3d(ctx, GGML_TYPE_F16, l.d_head_v, l.n_head_kv, n);
             ggml_tensor *k = ggml_permute(ctx, k_rows, 0, 2, 1, 3),
                         *v = ggml_permute(ctx, v_rows, 0, 2, 1, 3), *out;
             std::vector<ggml_tensor*> inputs = {q, k_rows, v_rows};
             if (own) {
-              out = prefill_attention_cpu(compute, q, k, v, hp.kq_scale);
+              out = prefill_attention_cpu(compute, q, k, v, l.kq_scale);
             } else {
               ggml_tensor* mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, n, kTokens);
               inputs.push_back(mask);
-              out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, q, 0, 2, 1, 3), k, v, mask, hp.kq_scale, 0, 0);
+              out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, q, 0, 2, 1, 3), k, v, mask, l.kq_scale, 0, 0);
               ggml_prec_set_acc(out, GGML_PREC_F32);
             }
             ggml_build_forward_expand(compute.graph(), out);

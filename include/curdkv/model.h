@@ -21,7 +21,8 @@ struct ModelParams {
   bool use_mmap = true;  // map weights from the file; false copies them into memory
 };
 
-// What a user wants to know of a model; all counts are per the GGUF metadata.
+// What a user wants to know of a model; all counts are per the GGUF metadata. Where layers differ, n_head,
+// n_head_kv and d_head are the most that any of them has.
 struct ModelInfo {
   std::string path;
   std::string architecture;  // general.architecture
@@ -36,6 +37,7 @@ struct ModelInfo {
   int64_t d_head_v = 0;
   int64_t n_vocab = 0;
   int64_t n_ctx_train = 0;    // tokens
+  int64_t n_kv = 0;           // numbers that a token adds to a cache, keys and values of all layers
   int64_t weights_bytes = 0;  // tensor data in the file
 };
 

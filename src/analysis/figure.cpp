@@ -43,6 +43,9 @@ class Observer : public LayerObserver {
   }
 
   Result<void> observe(int64_t il, ModelLayerView& view) override {
+    if (view.n_head() != subject_.n_head || view.n_head_kv != subject_.n_head_kv) {
+      return Error{ErrorCode::bad_input, "a model whose layers differ in their heads cannot be analysed"};
+    }
     LayerScores scores(view);
     std::vector<KeptTokens> kept;
     for (const Press& press : subject_.presses) {

@@ -73,15 +73,15 @@ class GroupQueries {
     lay_out(scratch, shape, n_q);
   }
 
-  GroupQueries(const StepAttention& s, const AttentionSpan& span, int64_t il, const ggml_tensor* q,
-               int64_t head, int64_t first_token, int64_t n_tokens, Scratch& scratch)
+  GroupQueries(const AttentionLayer& layer, const AttentionSpan& span, const ggml_tensor* q, int64_t head,
+               int64_t first_token, int64_t n_tokens, Scratch& scratch)
       : span_(span),
-        shape_(span.cache->shape()),
-        il_(il),
+        shape_(span.cache->shape(layer.il)),
+        il_(layer.il),
         head_(head),
-        n_group_(s.n_group),
-        n_q_(s.n_group * n_tokens),
-        n_before_(span.cache->length(il, head) + first_token),
+        n_group_(layer.n_group),
+        n_q_(layer.n_group * n_tokens),
+        n_before_(span.cache->length(layer.il, head) + first_token),
         arrays_(lay_out(scratch, shape_, n_q_)) {
     const int64_t d_k = shape_.d_head_k;
     for (int64_t i = 0; i < n_q_; ++i) {
@@ -89,7 +89,7 @@ class GroupQueries {
                          static_cast<size_t>(head * n_group_ + i % n_group_) * q->nb[1] +
                          static_cast<size_t>(span.column + first_token + i / n_group_) * q->nb[2];
       float* to = arrays_.scaled + i * d_k;
-      for (int64_t d = 0; d < d_k; ++d) to[d] = reinterpret_cast<const float*>(from)[d] * s.scale;
+      for (int64_t d = 0; d < d_k; ++d) to[d] = reinterpret_cast<const float*>(from)[d] * layer.scale;
     }
   }
 
@@ -166,7 +166,7 @@ void start_fold(float* acc, int64_t n_q, int64_t width) {
 // evenly.
 struct DecodeBlocks {
   const StepAttention& s;
-  int64_t il;
+  AttentionLayer layer;
 
   static size_t scratch_bytes(const CacheShape& shape, int64_t n_group) {
     Scratch scratch;
@@ -175,15 +175,15 @@ struct DecodeBlocks {
   }
 
   void operator()(ggml_tensor* dst, const OpThread& thread) const {
-    const Slice mine = slice_of(n_attention_blocks(s, il), thread);
+    const Slice mine = slice_of(n_attention_blocks(s, layer.il), thread);
     int64_t first = 0;  // the head's first block, among all
     for (const AttentionSpan& span : s.spans) {
-      for (int64_t h = 0; h < span.cache->shape().n_head_kv && first < mine.end; ++h) {
-        const int64_t n = n_blocks(span.cache->length(il, h) + 1);
+      for (int64_t h = 0; h < span.cache->shape(layer.il).n_head_kv && first < mine.end; ++h) {
+        const int64_t n = n_blocks(span.cache->length(layer.il, h) + 1);
         const int64_t begin = std::max(mine.begin, first), end = std::min(mine.end, first + n);
         if (begin < end) {
           Scratch scratch(thread.scratch);
-          GroupQueries group(s, span, il, dst->src[0], h, 0, 1, scratch);
+          GroupQueries group(layer, span, dst->src[0], h, 0, 1, scratch);
           for (int64_t b = begin; b < end; ++b) {
             auto* out =
                 reinterpret_cast<float*>(static_cast<char*>(dst->data) + static_cast<size_t>(b) * dst->nb[2]);
@@ -199,7 +199,7 @@ struct DecodeBlocks {
 // Decoding, second op. src[0]: the blocks; dst: F32 [d_v * n_head, n_padded].
 struct DecodeFold {
   const StepAttention& s;
-  int64_t il;
+  AttentionLayer layer;
 
   static size_t scratch_bytes(int64_t d_v) { return static_cast<size_t>(d_v + 2) * sizeof(float); }
 
@@ -211,18 +211,18 @@ struct DecodeFold {
     int64_t first = 0, i = 0;  // the head's first block and its number, among all
     for (const AttentionSpan& span : s.spans) {
       for (int64_t head = 0; head < n_head; ++head, ++i) {
-        const int64_t n = n_blocks(span.cache->length(il, head / s.n_group) + 1);
+        const int64_t n = n_blocks(span.cache->length(layer.il, head / layer.n_group) + 1);
         if (i >= mine.begin && i < mine.end) {
           start_fold(acc, 1, d_v + 2);
           for (int64_t b = first; b < first + n; ++b) {
             const char* part = static_cast<const char*>(blocks->data) +
                                static_cast<size_t>(b) * blocks->nb[2] +
-                               static_cast<size_t>(head % s.n_group) * blocks->nb[1];
+                               static_cast<size_t>(head % layer.n_group) * blocks->nb[1];
             fold_block(acc, reinterpret_cast<const float*>(part), d_v);
           }
           finish_blocks(acc, column(dst, span.column) + head * d_v, d_v);
         }
-        if ((head + 1) % s.n_group == 0) first += n;
+        if ((head + 1) % layer.n_group == 0) first += n;
       }
     }
     if (thread.ith == 0) clear_padding(s, dst);
@@ -240,7 +240,7 @@ struct DecodeFold {
 struct ExtendGroups {
   static constexpr int64_t kTokens = 4;
   const StepAttention& s;
-  int64_t il;
+  AttentionLayer layer;
 
   struct Results {
     float *acc, *part;  // [n_q][d_v + 2]
@@ -260,7 +260,7 @@ struct ExtendGroups {
   void operator()(ggml_tensor* dst, const OpThread& thread) const {
     int64_t first = 0;  // the span's first unit, among all
     for (const AttentionSpan& span : s.spans) {
-      const int64_t n_head_kv = span.cache->shape().n_head_kv;
+      const int64_t n_head_kv = span.cache->shape(layer.il).n_head_kv;
       const int64_t n_units = n_head_kv * ((span.n_new + kTokens - 1) / kTokens);
       int64_t unit = (thread.ith - first % thread.nth + thread.nth) % thread.nth;
       for (; unit < n_units; unit += thread.nth)
@@ -272,10 +272,10 @@ struct ExtendGroups {
 
   void attend(ggml_tensor* dst, const AttentionSpan& span, int64_t head, int64_t first_token,
               const OpThread& thread) const {
-    const int64_t d_v = span.cache->shape().d_head_v, width = d_v + 2;
+    const int64_t d_v = span.cache->shape(layer.il).d_head_v, width = d_v + 2;
     Scratch scratch(thread.scratch);
-    const Results results = lay_out(scratch, kTokens * s.n_group, d_v);
-    GroupQueries group(s, span, il, dst->src[0], head, first_token,
+    const Results results = lay_out(scratch, kTokens * layer.n_group, d_v);
+    GroupQueries group(layer, span, dst->src[0], head, first_token,
                        std::min(kTokens, span.n_new - first_token), scratch);
     start_fold(results.acc, group.n_q(), width);
     for (int64_t b = 0; b < n_blocks(group.n_rows()); ++b) {
@@ -284,8 +284,8 @@ struct ExtendGroups {
         fold_block(results.acc + i * width, results.part + i * width, d_v);
     }
     for (int64_t i = 0; i < group.n_q(); ++i) {
-      float* out = column(dst, span.column + first_token + i / s.n_group);
-      finish_blocks(results.acc + i * width, out + (head * s.n_group + i % s.n_group) * d_v, d_v);
+      float* out = column(dst, span.column + first_token + i / layer.n_group);
+      finish_blocks(results.acc + i * width, out + (head * layer.n_group + i % layer.n_group) * d_v, d_v);
     }
   }
 };
@@ -295,28 +295,29 @@ struct ExtendGroups {
 int64_t n_attention_blocks(const StepAttention& step, int64_t il) {
   int64_t n = 0;
   for (const AttentionSpan& span : step.spans) {
-    for (int64_t h = 0; h < span.cache->shape().n_head_kv; ++h) n += n_blocks(span.cache->length(il, h) + 1);
+    for (int64_t h = 0; h < span.cache->shape(il).n_head_kv; ++h)
+      n += n_blocks(span.cache->length(il, h) + 1);
   }
   return n;
 }
 
-ggml_tensor* ragged_attention_cpu(Compute& compute, const StepAttention* step, int64_t il,
+ggml_tensor* ragged_attention_cpu(Compute& compute, const StepAttention* step, const AttentionLayer& layer,
                                   int64_t most_blocks, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v) {
   const StepAttention& s = *step;
-  const CacheShape& shape = s.spans[0].cache->shape();
+  const CacheShape& shape = s.spans[0].cache->shape(layer.il);
   const int64_t n_out = shape.d_head_v * q->ne[1];
   ggml_tensor* fresh[] = {k, v};
-  ggml_tensor* stored = compute.custom<StoreRows>(GGML_TYPE_F32, {1, 1, 1, 1}, fresh, 0, s, il);
+  ggml_tensor* stored = compute.custom<StoreRows>(GGML_TYPE_F32, {1, 1, 1, 1}, fresh, 0, s, layer.il);
   ggml_tensor* args[] = {q, stored};
   if (!s.decoding) {
     return compute.custom<ExtendGroups>(GGML_TYPE_F32, {n_out, q->ne[2], 1, 1}, args,
-                                        ExtendGroups::scratch_bytes(shape, s.n_group), s, il);
+                                        ExtendGroups::scratch_bytes(shape, layer.n_group), s, layer);
   }
   ggml_tensor* blocks[] = {
-      compute.custom<DecodeBlocks>(GGML_TYPE_F32, {shape.d_head_v + 2, s.n_group, most_blocks, 1}, args,
-                                   DecodeBlocks::scratch_bytes(shape, s.n_group), s, il)};
+      compute.custom<DecodeBlocks>(GGML_TYPE_F32, {shape.d_head_v + 2, layer.n_group, most_blocks, 1}, args,
+                                   DecodeBlocks::scratch_bytes(shape, layer.n_group), s, layer)};
   return compute.custom<DecodeFold>(GGML_TYPE_F32, {n_out, q->ne[2], 1, 1}, blocks,
-                                    DecodeFold::scratch_bytes(shape.d_head_v), s, il);
+                                    DecodeFold::scratch_bytes(shape.d_head_v), s, layer);
 }
 
 }  // namespace curdkv

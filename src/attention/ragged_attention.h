@@ -31,6 +31,11 @@ struct AttentionSpan {
 struct StepAttention {
   bool decoding = true;
   std::vector<AttentionSpan> spans;
+};
+
+// One layer's attention.
+struct AttentionLayer {
+  int64_t il;
   int64_t n_group = 1;  // query heads per KV head
   float scale = 1;      // of Q K^T
 };
@@ -38,11 +43,11 @@ struct StepAttention {
 // Blocks of rows that decoding works on in layer il, one token further.
 int64_t n_attention_blocks(const StepAttention& step, int64_t il);
 
-// Stores the new rows of layer il behind those that the sequences hold, and attends. q: F32 [d_head_k,
+// Stores the new rows of the layer behind those that the sequences hold, and attends. q: F32 [d_head_k,
 // n_head, n_padded], contiguous; k, v: F32 [d_head, n_head_kv, n_padded], rows contiguous. most_blocks: those
 // that the graph is to serve for, at least n_attention_blocks(); unused for spans of several tokens. Returns
 // F32 [d_head_v * n_head, n_padded]; columns of padding are zero.
-ggml_tensor* ragged_attention_cpu(Compute& compute, const StepAttention* step, int64_t il,
+ggml_tensor* ragged_attention_cpu(Compute& compute, const StepAttention* step, const AttentionLayer& layer,
                                   int64_t most_blocks, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v);
 
 // One causal mask for heads of any length: row i is `width` zeros, i + 1 more zeros, then -inf up to the
@@ -69,11 +74,11 @@ struct PortableInputs {
 };
 
 // The same with standard ops, for the one span. Lengths are fixed when the graph is built.
-ggml_tensor* ragged_attention_portable(Compute& compute, const StepAttention& step, int64_t il,
-                                       ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
-                                       const PortableInputs& inputs, const RaggedMask& mask);
+ggml_tensor* ragged_attention_portable(Compute& compute, const StepAttention& step,
+                                       const AttentionLayer& layer, ggml_tensor* q, ggml_tensor* k,
+                                       ggml_tensor* v, const PortableInputs& inputs, const RaggedMask& mask);
 
-// What PortableInputs::rows holds.
-std::vector<int64_t> tail_rows(const AttentionSpan& span);
+// What PortableInputs::rows holds, where a layer has so many KV heads.
+std::vector<int64_t> tail_rows(const AttentionSpan& span, int64_t n_head_kv);
 
 }  // namespace curdkv

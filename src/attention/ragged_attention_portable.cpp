@@ -27,12 +27,11 @@ ggml_tensor* RaggedMask::copy(ggml_context* ctx, ggml_tensor* mask, int64_t leng
   return ggml_cont(ctx, ggml_view_2d(ctx, all, length + n, n, all->nb[1], 0));
 }
 
-std::vector<int64_t> tail_rows(const AttentionSpan& span) {
+std::vector<int64_t> tail_rows(const AttentionSpan& span, int64_t n_head_kv) {
   const Tail::Part& part = span.cache->tail().parts().back();
   std::vector<int64_t> rows;
   for (int64_t t = 0; t < span.n_new; ++t) {
-    for (int64_t h = 0; h < span.cache->shape().n_head_kv; ++h)
-      rows.push_back(h * part.segment->capacity + part.n + t);
+    for (int64_t h = 0; h < n_head_kv; ++h) rows.push_back(h * part.segment->capacity + part.n + t);
   }
   return rows;
 }
@@ -45,7 +44,7 @@ ggml_tensor* joined_rows(Compute& compute, const AttentionSpan& span, int64_t il
                          int64_t n_rows, bool key) {
   ggml_context* ctx = compute.context();
   const SequenceCache& cache = *span.cache;
-  const CacheShape& shape = cache.shape();
+  const CacheShape& shape = cache.shape(il);
   const auto i = static_cast<size_t>(il);
   ggml_tensor* all = ggml_new_tensor_3d(ctx, key ? shape.type_k : shape.type_v,
                                         key ? shape.d_head_k : shape.d_head_v, n_rows, n);
@@ -74,13 +73,14 @@ ggml_tensor* joined_rows(Compute& compute, const AttentionSpan& span, int64_t il
 
 }  // namespace
 
-ggml_tensor* ragged_attention_portable(Compute& compute, const StepAttention& s, int64_t il, ggml_tensor* q,
-                                       ggml_tensor* k, ggml_tensor* v, const PortableInputs& inputs,
-                                       const RaggedMask& mask) {
+ggml_tensor* ragged_attention_portable(Compute& compute, const StepAttention& s, const AttentionLayer& layer,
+                                       ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
+                                       const PortableInputs& inputs, const RaggedMask& mask) {
   ggml_context* ctx = compute.context();
   const AttentionSpan& span = s.spans[0];
   const SequenceCache& cache = *span.cache;
-  const CacheShape& shape = cache.shape();
+  const int64_t il = layer.il, n_group = layer.n_group;
+  const CacheShape& shape = cache.shape(il);
   const TailSegment::Layer& into = cache.tail().parts().back().segment->layers[static_cast<size_t>(il)];
   // New rows of all heads in one op: row r of the source is token r / n_head_kv, head r % n_head_kv.
   const auto store = [&](ggml_tensor* rows, ggml_tensor* fresh) {
@@ -95,18 +95,18 @@ ggml_tensor* ragged_attention_portable(Compute& compute, const StepAttention& s,
     const int64_t length = cache.length(il, h);
     int64_t n = 1;  // heads that hold as many rows
     while (h + n < shape.n_head_kv && cache.length(il, h + n) == length) ++n;
-    ggml_tensor* queries = ggml_view_3d(ctx, q, q->ne[0], n * s.n_group, span.n_new, q->nb[1], q->nb[2],
-                                        static_cast<size_t>(h * s.n_group) * q->nb[1]);
+    ggml_tensor* queries = ggml_view_3d(ctx, q, q->ne[0], n * n_group, span.n_new, q->nb[1], q->nb[2],
+                                        static_cast<size_t>(h * n_group) * q->nb[1]);
     ggml_tensor* keys = joined_rows(compute, span, il, h, n, length + span.n_new, true);
     ggml_tensor* values = joined_rows(compute, span, il, h, n, length + span.n_new, false);
     // One token sees every row.
     ggml_tensor* seen = inputs.mask == nullptr ? nullptr : mask.copy(ctx, inputs.mask, length, span.n_new);
     ggml_tensor* part = ggml_flash_attn_ext(ctx, ggml_permute(ctx, queries, 0, 2, 1, 3), keys, values, seen,
-                                            s.scale, 0.0f, 0.0f);
+                                            layer.scale, 0.0f, 0.0f);
     ggml_prec_set_acc(part, GGML_PREC_F32);
     // F32 [d_v, heads of the run, n_new]
     out = ggml_set_inplace(ctx, out, part, out->nb[1], out->nb[2], out->nb[3],
-                           static_cast<size_t>(h * s.n_group) * out->nb[1]);
+                           static_cast<size_t>(h * n_group) * out->nb[1]);
     h += n;
   }
   return ggml_reshape_2d(ctx, out, shape.d_head_v * q->ne[1], q->ne[2]);

@@ -15,8 +15,8 @@
 
 namespace curdkv {
 
+// The rows of one layer.
 struct CacheShape {
-  int64_t n_layer;
   int64_t n_head_kv;
   int64_t d_head_k;
   int64_t d_head_v;
@@ -26,8 +26,8 @@ struct CacheShape {
   size_t row_bytes_k() const { return ggml_row_size(type_k, d_head_k); }  // of one token of one KV head
   size_t row_bytes_v() const { return ggml_row_size(type_v, d_head_v); }
   size_t row_bytes() const { return row_bytes_k() + row_bytes_v(); }
-  size_t bytes_uncompressed(int64_t n_tokens) const {  // of all layers and heads
-    return static_cast<size_t>(n_tokens * n_layer * n_head_kv) * row_bytes();
+  size_t bytes_uncompressed(int64_t n_tokens) const {  // of all heads
+    return static_cast<size_t>(n_tokens * n_head_kv) * row_bytes();
   }
 };
 

@@ -4,8 +4,8 @@
 
 namespace curdkv {
 
-SequenceCache::SequenceCache(const CacheShape& shape, std::vector<ggml_backend_dev_t> layer_device)
-    : shape_(shape), layer_device_(std::move(layer_device)) {}
+SequenceCache::SequenceCache(std::vector<CacheShape> shapes, std::vector<ggml_backend_dev_t> layer_device)
+    : shapes_(std::move(shapes)), layer_device_(std::move(layer_device)) {}
 
 int64_t SequenceCache::length(int64_t il, int64_t head) const {
   int64_t n = tail_.length();
@@ -16,14 +16,14 @@ int64_t SequenceCache::length(int64_t il, int64_t head) const {
 
 int64_t SequenceCache::longest(int64_t il) const {
   int64_t longest = 0;
-  for (int64_t h = 0; h < shape_.n_head_kv; ++h) longest = std::max(longest, length(il, h));
+  for (int64_t h = 0; h < shape(il).n_head_kv; ++h) longest = std::max(longest, length(il, h));
   return longest;
 }
 
 std::vector<std::vector<int64_t>> SequenceCache::lengths() const {
-  std::vector<std::vector<int64_t>> all(static_cast<size_t>(shape_.n_layer));
-  for (int64_t il = 0; il < shape_.n_layer; ++il) {
-    for (int64_t h = 0; h < shape_.n_head_kv; ++h) all[static_cast<size_t>(il)].push_back(length(il, h));
+  std::vector<std::vector<int64_t>> all(shapes_.size());
+  for (int64_t il = 0; il < n_layer(); ++il) {
+    for (int64_t h = 0; h < shape(il).n_head_kv; ++h) all[static_cast<size_t>(il)].push_back(length(il, h));
   }
   return all;
 }
@@ -45,9 +45,9 @@ std::vector<int32_t> SequenceCache::positions(int64_t il, int64_t head) const {
 }
 
 std::vector<std::vector<std::vector<int32_t>>> SequenceCache::block_positions() const {
-  std::vector<std::vector<std::vector<int32_t>>> all(static_cast<size_t>(shape_.n_layer));
-  for (int64_t il = 0; il < shape_.n_layer; ++il) {
-    for (int64_t h = 0; h < shape_.n_head_kv; ++h)
+  std::vector<std::vector<std::vector<int32_t>>> all(shapes_.size());
+  for (int64_t il = 0; il < std::ssize(shapes_); ++il) {
+    for (int64_t h = 0; h < shape(il).n_head_kv; ++h)
       all[static_cast<size_t>(il)].push_back(positions(blocks_, il, h));
   }
   return all;
@@ -57,14 +57,14 @@ Result<KvLayer> SequenceCache::copy_of(Blocks blocks, int64_t il) const {
   const auto i = static_cast<size_t>(il);
   std::vector<std::vector<int32_t>> where;
   std::vector<int64_t> lengths;
-  for (int64_t h = 0; h < shape_.n_head_kv; ++h) {
+  for (int64_t h = 0; h < shape(il).n_head_kv; ++h) {
     std::vector<int32_t>& head = where.emplace_back(positions(blocks, il, h));
     head.insert(head.end(), tail_.positions().begin(), tail_.positions().end());
     lengths.push_back(std::ssize(head));
   }
-  CURDKV_TRY(KvLayer all, KvLayer::allocate(shape_, device(il), il, lengths));
+  CURDKV_TRY(KvLayer all, KvLayer::allocate(shape(il), device(il), il, lengths));
   GgmlContext views = make_ggml_context(4 * lengths.size() * (blocks.size() + tail_.parts().size()));
-  for (int64_t h = 0; h < shape_.n_head_kv; ++h) {
+  for (int64_t h = 0; h < shape(il).n_head_kv; ++h) {
     const auto head = static_cast<size_t>(h);
     int64_t to = all.offset[head];
     std::copy(where[head].begin(), where[head].end(), all.position.begin() + to);
@@ -95,7 +95,7 @@ Result<void> SequenceCache::add(std::shared_ptr<const KvBlock> block) {
   std::vector<std::shared_ptr<const KvBlock>> blocks = blocks_;
   if (tail_.length() > 0) {
     auto sealed = std::make_shared<KvBlock>();
-    for (int64_t il = 0; il < shape_.n_layer; ++il) {
+    for (int64_t il = 0; il < std::ssize(shapes_); ++il) {
       CURDKV_TRY(sealed->layers.emplace_back(), copy_of({}, il));
     }
     blocks.push_back(std::move(sealed));

@@ -23,10 +23,11 @@ struct RowRun {
 class SequenceCache {
  public:
   SequenceCache() = default;
-  // layer_device: where each layer's rows are to lie. Allocates nothing yet.
-  SequenceCache(const CacheShape& shape, std::vector<ggml_backend_dev_t> layer_device);
+  // Of each layer, what its rows are and where they are to lie. Allocates no rows yet.
+  SequenceCache(std::vector<CacheShape> shapes, std::vector<ggml_backend_dev_t> layer_device);
 
-  const CacheShape& shape() const { return shape_; }
+  int64_t n_layer() const { return std::ssize(shapes_); }
+  const CacheShape& shape(int64_t il) const { return shapes_[static_cast<size_t>(il)]; }
   ggml_backend_dev_t device(int64_t il) const { return layer_device_[static_cast<size_t>(il)]; }
   std::span<const std::shared_ptr<const KvBlock>> blocks() const { return blocks_; }
   const Tail& tail() const { return tail_; }
@@ -68,7 +69,7 @@ class SequenceCache {
       const;  // of blocks' rows, [layer][KV head]
 
   // Room for n more rows in every head, in the tail's last segment. On error nothing has changed.
-  Result<void> reserve(int64_t n) { return tail_.reserve(shape_, layer_device_, n); }
+  Result<void> reserve(int64_t n) { return tail_.reserve(shapes_, layer_device_, n); }
   void append(int64_t n, int64_t first_position) { tail_.append(n, static_cast<int32_t>(first_position)); }
   void truncate(int64_t tail_length) noexcept { tail_.truncate(tail_length); }
   void clear() noexcept;  // lets go of everything
@@ -80,7 +81,7 @@ class SequenceCache {
   std::vector<int32_t> positions(Blocks blocks, int64_t il, int64_t head) const;
   Result<KvLayer> copy_of(Blocks blocks, int64_t il) const;  // their rows and the tail's
 
-  CacheShape shape_ = {};
+  std::vector<CacheShape> shapes_;  // of each layer
   std::vector<ggml_backend_dev_t> layer_device_;
   std::vector<std::shared_ptr<const KvBlock>> blocks_;
   Tail tail_;

@@ -8,18 +8,19 @@
 
 namespace curdkv {
 
-Result<std::shared_ptr<TailSegment>> TailSegment::allocate(const CacheShape& shape,
+Result<std::shared_ptr<TailSegment>> TailSegment::allocate(std::span<const CacheShape> shapes,
                                                            std::span<const ggml_backend_dev_t> layer_device,
                                                            int64_t capacity) {
   auto segment = std::make_shared<TailSegment>();
   segment->capacity = capacity;
   segment->layers.resize(layer_device.size());
-  const int64_t n_rows = capacity * shape.n_head_kv;
   for (const ggml_backend_dev_t device : std::set(layer_device.begin(), layer_device.end())) {
     GgmlContext context = make_ggml_context(2 * layer_device.size());
     for (size_t il = 0; il < layer_device.size(); ++il) {
       if (layer_device[il] != device) continue;
       Layer& l = segment->layers[il];
+      const CacheShape& shape = shapes[il];
+      const int64_t n_rows = capacity * shape.n_head_kv;
       l.k = ggml_new_tensor_2d(context.get(), shape.type_k, shape.d_head_k, n_rows);
       l.v = ggml_new_tensor_2d(context.get(), shape.type_v, shape.d_head_v, n_rows);
     }
@@ -41,9 +42,11 @@ size_t TailSegment::n_bytes() const {
 namespace {
 
 // The first n rows of every head.
-void copy_rows_of_heads(const TailSegment& from, const TailSegment& to, int64_t n_head_kv, int64_t n) {
+void copy_rows_of_heads(const TailSegment& from, const TailSegment& to, std::span<const CacheShape> shapes,
+                        int64_t n) {
   if (n == 0) return;
   for (size_t il = 0; il < from.layers.size(); ++il) {
+    const int64_t n_head_kv = shapes[il].n_head_kv;
     GgmlContext views = make_ggml_context(static_cast<size_t>(4 * n_head_kv));
     for (int64_t h = 0; h < n_head_kv; ++h) {
       const auto copy = [&](ggml_tensor* src, ggml_tensor* dst) {
@@ -58,16 +61,16 @@ void copy_rows_of_heads(const TailSegment& from, const TailSegment& to, int64_t 
 
 }  // namespace
 
-Result<void> Tail::reserve(const CacheShape& shape, std::span<const ggml_backend_dev_t> layer_device,
-                           int64_t n) {
+Result<void> Tail::reserve(std::span<const CacheShape> shapes,
+                           std::span<const ggml_backend_dev_t> layer_device, int64_t n) {
   const size_t n_positions = positions_.size() + static_cast<size_t>(n);  // append() shall not fail
   if (n_positions > positions_.capacity())
     positions_.reserve(std::max(n_positions, 2 * positions_.capacity()));
   if (!parts_.empty() && parts_.back().n + n <= parts_.back().segment->capacity) {
     Part& last = parts_.back();
     if (last.segment.use_count() == 1) return {};
-    CURDKV_TRY(auto own, TailSegment::allocate(shape, layer_device, last.segment->capacity));
-    copy_rows_of_heads(*last.segment, *own, shape.n_head_kv, last.n);
+    CURDKV_TRY(auto own, TailSegment::allocate(shapes, layer_device, last.segment->capacity));
+    copy_rows_of_heads(*last.segment, *own, shapes, last.n);
     last.segment = std::move(own);
     return {};
   }
@@ -75,7 +78,7 @@ Result<void> Tail::reserve(const CacheShape& shape, std::span<const ggml_backend
   const int64_t step = std::clamp(length() / 4, kStep, 16 * kStep);
   const int64_t capacity = (std::max(n, step) + kStep - 1) / kStep * kStep;
   parts_.reserve(parts_.size() + 1);
-  CURDKV_TRY(auto segment, TailSegment::allocate(shape, layer_device, capacity));
+  CURDKV_TRY(auto segment, TailSegment::allocate(shapes, layer_device, capacity));
   if (!parts_.empty() && parts_.back().n == 0) parts_.pop_back();  // was too small
   parts_.push_back({std::move(segment), 0});
   return {};

@@ -21,7 +21,7 @@ struct TailSegment {
   std::vector<GgmlContext> contexts;  // one for each device
   std::vector<TensorMemory> memory;
 
-  static Result<std::shared_ptr<TailSegment>> allocate(const CacheShape& shape,
+  static Result<std::shared_ptr<TailSegment>> allocate(std::span<const CacheShape> shapes,
                                                        std::span<const ggml_backend_dev_t> layer_device,
                                                        int64_t capacity);
   size_t n_bytes() const;
@@ -43,7 +43,8 @@ class Tail {
 
   // Room for n tokens in one segment, the last, which no other tail then shares. On error nothing has
   // changed.
-  Result<void> reserve(const CacheShape& shape, std::span<const ggml_backend_dev_t> layer_device, int64_t n);
+  Result<void> reserve(std::span<const CacheShape> shapes, std::span<const ggml_backend_dev_t> layer_device,
+                       int64_t n);
 
   void append(int64_t n, int32_t first_position);  // n rows of each head were written behind the last
   void truncate(int64_t length) noexcept;          // forgets what was appended since

@@ -79,7 +79,7 @@ Compute::~Compute() {
 
 Result<ggml_context*> Compute::begin() {
   constexpr size_t kNodes = 1024;  // in steps of which there comes to be room for them
-  ++epoch_;
+  owner_ = nullptr;
   graph_ = nullptr;
   scratch_wanted_ = 0;
   let_go();
@@ -160,7 +160,7 @@ Result<void> Compute::run() {
   busy_ = Busy::no;
   Result<void> done = outcome(status);
   // Tickets of a graph that did not end are out of step.
-  if (!done) ++epoch_;
+  if (!done) owner_ = nullptr;
   return done;
 }
 

@@ -1,5 +1,5 @@
 // The backends, CPU threads and scheduler of one executor, and the graph they currently hold.
-// One graph exists at a time: begin() forgets the last one and counts up epoch(). So does a run that fails.
+// One graph exists at a time: begin() forgets the last one.
 #pragma once
 
 #include <ggml-backend.h>
@@ -60,8 +60,11 @@ class Compute {
   Result<void> allocate();  // memory for the graph; inputs can be set afterwards
   Result<void> run();       // may be called again with other inputs
 
+  // Whose graph it is that can be run again: until the next begin(), or a run that fails.
+  void keep_graph_for(const void* owner) { owner_ = owner; }
+  bool holds_graph_of(const void* owner) const { return owner_ == owner && busy_ == Busy::no; }
+
   int n_threads() const { return n_threads_; }
-  uint64_t epoch() const { return epoch_; }
   // A flag that ends graphs beside that of create(), until another is set; may be null.
   void set_stop(const std::atomic<bool>* stop) { stop_now_ = stop; }
   bool cancelled() const { return is_set(stop_) || is_set(stop_now_); }
@@ -126,8 +129,8 @@ class Compute {
   std::unique_ptr<Held> held_;
   ggml_cgraph* graph_ = nullptr;
   size_t max_nodes_ = 0, n_nodes_wanted_ = 0;
-  size_t scratch_wanted_ = 0;  // bytes of one thread, for the graph at hand
-  uint64_t epoch_ = 0;
+  size_t scratch_wanted_ = 0;    // bytes of one thread, for the graph at hand
+  const void* owner_ = nullptr;  // of the graph
   const std::atomic<bool>* stop_ = nullptr;
   const std::atomic<bool>* stop_now_ = nullptr;
   const MappedFile* weights_file_ = nullptr;  // null: nothing is read from a mapping

@@ -67,11 +67,13 @@ Result<Executor> Executor::create(const Model& model, const ExecutorParams& para
     capture_logs();
     const HParams& hp = model.impl().hp;
     CURDKV_CHECK(check_params(params));
-    const CacheShape shape = {hp.n_layer,  hp.n_head_kv,           hp.d_head_k,
-                              hp.d_head_v, to_ggml(params.type_k), to_ggml(params.type_v)};
-    CURDKV_CHECK(check_cache_type(shape.type_k, hp.d_head_k));
-    CURDKV_CHECK(check_cache_type(shape.type_v, hp.d_head_v));
-    auto impl = std::make_unique<Impl>(model, params, shape);
+    auto impl = std::make_unique<Impl>(model, params);
+    for (const LayerShape& l : hp.layers) {
+      impl->shapes.push_back(
+          {l.n_head_kv, l.d_head_k, l.d_head_v, to_ggml(params.type_k), to_ggml(params.type_v)});
+      CURDKV_CHECK(check_cache_type(impl->shapes.back().type_k, l.d_head_k));
+      CURDKV_CHECK(check_cache_type(impl->shapes.back().type_v, l.d_head_v));
+    }
     impl->n_ctx = params.n_ctx > 0 ? params.n_ctx : hp.n_ctx_train;
     CURDKV_TRY(impl->compute, Compute::create(model.impl().weights, params.n_threads, 0, params.stop));
     impl->graph.emplace(model.impl(), *impl->compute, params.portable_attention, params.in_company);
@@ -86,13 +88,13 @@ Executor& Executor::operator=(Executor&&) noexcept = default;
 Executor::~Executor() = default;
 
 Sequence Executor::sequence() const {
-  const SequenceCache empty(impl_->shape, impl_->m().weights.layer_device);
+  const SequenceCache empty(impl_->shapes, impl_->m().weights.layer_device);
   return Sequence(std::make_unique<SequenceState>(impl_->model, empty));
 }
 
 Result<void> Executor::Impl::check_sequence(const SequenceState& sequence) const {
-  const CacheShape& its = sequence.cache.shape();
-  if (&sequence.model.impl() == &m() && its.type_k == shape.type_k && its.type_v == shape.type_v) return {};
+  const CacheShape &its = sequence.cache.shape(0), &ours = shapes[0];
+  if (&sequence.model.impl() == &m() && its.type_k == ours.type_k && its.type_v == ours.type_v) return {};
   return Error{ErrorCode::bad_argument, "the sequence is of another model or cache type than the executor"};
 }
 
@@ -148,10 +150,10 @@ void Executor::Impl::reserve_nodes(int64_t n) {
   const HParams& hp = m().hp;
   bool portable = params.portable_attention;
   for (int64_t il = 0; il < hp.n_layer; ++il) portable = portable || !on_cpu(il);
-  const int64_t per_layer = 64 + (portable ? 8 * hp.n_head_kv : 0);
+  const int64_t n_head_kv = hp.largest().n_head_kv, per_layer = 64 + (portable ? 8 * n_head_kv : 0);
   const int64_t n_tiles = std::min(params.n_batch, n) / kTileTokens;
-  compute->reserve_nodes(static_cast<size_t>(1024 + hp.n_layer * per_layer + 8 * hp.n_head_kv + n / 64 +
-                                             n * hp.n_head_kv / 256 + 16 * n_tiles));
+  compute->reserve_nodes(static_cast<size_t>(1024 + hp.n_layer * per_layer + 8 * n_head_kv + n / 64 +
+                                             n * n_head_kv / 256 + 16 * n_tiles));
 }
 
 Result<void> Executor::Impl::check_compress(const SequenceState& sequence, const Press& press,
@@ -268,7 +270,9 @@ int64_t Executor::n_ctx() const {
   return impl_->n_ctx;
 }
 size_t Executor::kv_bytes_full(int64_t n_tokens) const {
-  return impl_->shape.bytes_uncompressed(n_tokens);
+  size_t n = 0;
+  for (const CacheShape& shape : impl_->shapes) n += shape.bytes_uncompressed(n_tokens);
+  return n;
 }
 
 }  // namespace curdkv

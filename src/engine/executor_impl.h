@@ -1,4 +1,4 @@
-// What an executor works with; shared by executor.cpp, step.cpp, prefill.cpp and shrink.cpp.
+// What an executor works with; shared by executor.cpp, step.cpp, read.cpp and shrink.cpp.
 #pragma once
 
 #include <memory>
@@ -17,12 +17,11 @@
 namespace curdkv {
 
 struct Executor::Impl {
-  Impl(const Model& of, const ExecutorParams& how, const CacheShape& of_caches)
-      : model(of), params(how), shape(of_caches) {}
+  Impl(const Model& of, const ExecutorParams& how) : model(of), params(how) {}
 
   Model model;
   ExecutorParams params;
-  CacheShape shape;
+  std::vector<CacheShape> shapes;  // of the caches, by layer
   int64_t n_ctx = 0;
   std::unique_ptr<Compute> compute;
   ProductKernels product_kernels;  // of a reading

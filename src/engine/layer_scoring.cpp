@@ -128,10 +128,10 @@ PrefilledLayer::PrefilledLayer(Compute& compute, const LayerModel& model, const 
   std::iota(positions.begin(), positions.end(), static_cast<int32_t>(first_position));
   if (kv.q != nullptr) query_positions.assign(positions.begin() + kv.q_first, positions.end());
   n_head_kv = kv.k->ne[1];
-  n_group = model.hp.n_group();
+  n_group = model.shape().n_group();
   d_head_k = kv.k->ne[0];
   d_head_v = kv.v->ne[0];
-  kq_scale = model.hp.kq_scale;
+  kq_scale = model.shape().kq_scale;
 }
 
 namespace {
@@ -162,11 +162,11 @@ HeldRows::HeldRows(Compute& compute, const LayerModel& model, const KvLayer& lay
   positions.assign(begin, begin + n_tokens);
   query_positions = recent.positions();
   n_head_kv = 1;
-  n_group = model.hp.n_group();
+  n_group = model.shape().n_group();
   first_head_ = head * n_group;
   d_head_k = layer.k->ne[0];
   d_head_v = layer.v->ne[0];
-  kq_scale = model.hp.kq_scale;
+  kq_scale = model.shape().kq_scale;
 }
 
 ggml_tensor* HeldRows::keys(ScoreGraph& g, int64_t first, int64_t n) {

@@ -40,6 +40,8 @@ struct LayerModel {
   ggml_tensor* rope_freqs;  // may be null
   ggml_tensor* wo;          // output projection; null if no scorer needs it
   int64_t il;
+
+  const LayerShape& shape() const { return hp.layer(il); }
 };
 
 // Both views run their graphs on a Compute and know the layer's model.

@@ -6,7 +6,7 @@
 
 #include <atomic>
 
-#include "model/architecture.h"
+#include "model/layer_blocks.h"
 
 namespace curdkv {
 

@@ -40,7 +40,7 @@ ReadJob::ReadJob(Executor::Impl& executor, std::vector<ReadInto> into, std::span
   }
   if (options.observer != nullptr) needs_ = needs_ | options.observer->needs();
   needs_.n_queries = std::max(needs_.n_queries, options.n_recent_queries);
-  recent_ = RecentQueries(options.n_recent_queries, e_.m().hp.n_layer);
+  recent_ = RecentQueries(options.n_recent_queries, e_.m().hp.layers);
   reports.resize(into_.size());
 
   // Padding tokens come first and last, so nothing real sees them; every chunk is then made of whole query
@@ -101,7 +101,9 @@ Result<void> ReadJob::start() {
 }
 
 Result<void> ReadJob::start_layer() {
-  if (kv_.k == nullptr || e_.device(il_) != e_.device(il_ - 1)) {
+  const HParams& hp = e_.m().hp;
+  if (kv_.k == nullptr || e_.device(il_) != e_.device(il_ - 1) ||
+      !hp.layer(il_).same_heads(hp.layer(il_ - 1))) {
     kv_ = {};
     CURDKV_TRY(kv_, allocate_kv());
   }
@@ -156,15 +158,15 @@ void ReadJob::note_peak(size_t kv_bytes) {
 }
 
 Result<LayerKv> ReadJob::allocate_kv() const {
-  const HParams& hp = e_.m().hp;
+  const LayerShape& of = e_.m().hp.layer(il_);
   LayerKv kv;
   kv.context = make_ggml_context(5);
   // ggml's tiled attention wants keys and values of one type.
-  const CacheShape& shape = e_.shape;
+  const CacheShape& shape = e_.shapes[static_cast<size_t>(il_)];
   const bool any_f32 = shape.type_k == GGML_TYPE_F32 || shape.type_v == GGML_TYPE_F32;
   const ggml_type t = any_f32 ? GGML_TYPE_F32 : GGML_TYPE_F16;
-  kv.k = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_k, hp.n_head_kv, n_rows_);
-  kv.v = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_v, hp.n_head_kv, n_rows_);
+  kv.k = ggml_new_tensor_3d(kv.context.get(), t, of.d_head_k, of.n_head_kv, n_rows_);
+  kv.v = ggml_new_tensor_3d(kv.context.get(), t, of.d_head_v, of.n_head_kv, n_rows_);
   const auto rows = [&](ggml_tensor* x) {
     return ggml_reshape_2d(kv.context.get(), x, x->ne[0], x->ne[1] * x->ne[2]);
   };
@@ -173,7 +175,7 @@ Result<LayerKv> ReadJob::allocate_kv() const {
   if (needs_.n_queries > 0) {
     kv.q_first = std::max<int64_t>(0, n_tokens_ - needs_.n_queries);
     const int64_t n = n_padded_ - n_front_ - kv.q_first;  // padding included
-    kv.q = ggml_new_tensor_3d(kv.context.get(), t, hp.d_head_k, hp.n_head, n);
+    kv.q = ggml_new_tensor_3d(kv.context.get(), t, of.d_head_k, of.n_head, n);
   }
   CURDKV_TRY(kv.memory,
              TensorMemory::allocate(kv.context.get(), e_.device(il_), "one layer's keys and values"));
@@ -275,7 +277,6 @@ Result<void> ReadJob::compress(int64_t il, const LayerKv& kv) {
 }
 
 Result<void> ReadJob::keep_queries(int64_t il, const LayerKv& kv) {
-  const HParams& hp = e_.m().hp;
   const int64_t n = std::min(n_tokens_, recent_.capacity()), first = n_tokens_ - n - kv.q_first;
   CURDKV_TRY(ggml_context * ctx, e_.compute->begin());
   ggml_tensor* latest = ggml_view_3d(ctx, kv.q, kv.q->ne[0], kv.q->ne[1], n, kv.q->nb[1], kv.q->nb[2],
@@ -285,7 +286,7 @@ Result<void> ReadJob::keep_queries(int64_t il, const LayerKv& kv) {
   ggml_build_forward_expand(e_.compute->graph(), latest);
   CURDKV_CHECK(e_.compute->allocate());
   CURDKV_CHECK(e_.compute->run());
-  if (il == 0) recent_.reserve(n, hp.n_head, hp.d_head_k);
+  if (il == 0) recent_.reserve(n);
   ggml_backend_tensor_get(latest, recent_.next(il), 0, ggml_nbytes(latest));
   return {};
 }
@@ -302,7 +303,7 @@ Result<void> ReadJob::compress_into(size_t index, int64_t il, const LayerKv& kv,
     for (int32_t& t : rows[h])
       t = static_cast<int32_t>((kv.n_held + t) * std::ssize(kept) + static_cast<int64_t>(h));
   }
-  CURDKV_TRY(KvLayer layer, KvLayer::allocate(to.cache.shape(), e_.device(il), il, lengths));
+  CURDKV_TRY(KvLayer layer, KvLayer::allocate(to.cache.shape(il), e_.device(il), il, lengths));
   CURDKV_CHECK(copy_rows(*e_.compute, kv.k_rows, kv.v_rows, rows, layer));
   auto position = layer.position.begin();
   for (const std::vector<int32_t>& head : kept) {

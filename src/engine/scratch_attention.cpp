@@ -7,9 +7,9 @@
 namespace curdkv {
 
 bool ScratchAttention::takes_kernel(int64_t il) const {
-  const HParams& hp = e_->m().hp;
+  const LayerShape& shape = e_->m().hp.layer(il);
   return e_->params.prefill_kernel != PrefillKernel::ggml && !e_->params.portable_attention &&
-         e_->on_cpu(il) && prefill_attention_takes(hp.d_head_k, hp.d_head_v);
+         e_->on_cpu(il) && prefill_attention_takes(shape.d_head_k, shape.d_head_v);
 }
 
 Result<ScratchAttention> ScratchAttention::create(Executor::Impl& executor, int64_t width, int64_t n_chunk) {
@@ -46,7 +46,8 @@ ggml_tensor* ScratchAttention::attend(int64_t il, const LayerKv& kv, const Proje
     const auto seen = [&](ggml_tensor* all) {  // [d, row + n, n_head_kv]
       return ggml_view_3d(ctx, all, all->ne[0], row + n, all->ne[1], all->nb[2], all->nb[1], 0);
     };
-    return prefill_attention_cpu(*e_->compute, p.q, seen(kv.k), seen(kv.v), e_->m().hp.kq_scale, kv.first);
+    return prefill_attention_cpu(*e_->compute, p.q, seen(kv.k), seen(kv.v), e_->m().hp.layer(il).kq_scale,
+                                 kv.first);
   }
   // An operation for each run of heads whose rows begin alike.
   const int64_t n_head_kv = kv.k->ne[1];
@@ -74,7 +75,7 @@ ggml_tensor* ScratchAttention::attend_heads(int64_t il, const LayerKv& kv, ggml_
   ggml_tensor* mask = masks_.at(e_->device(il)).tensor;
   mask = e_->on_cpu(il) ? mask_.view(ctx, mask, row - first) : mask_.copy(ctx, mask, row - first, n);
   ggml_tensor* out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, q, 0, 2, 1, 3), seen(kv.k), seen(kv.v), mask,
-                                         e_->m().hp.kq_scale, 0.0f, 0.0f);
+                                         e_->m().hp.layer(il).kq_scale, 0.0f, 0.0f);
   ggml_prec_set_acc(out, GGML_PREC_F32);
   return out;
 }

@@ -5,6 +5,7 @@
 
 #include <map>
 
+#include "attention/ragged_attention.h"
 #include "engine/executor_impl.h"
 
 namespace curdkv {

@@ -57,7 +57,7 @@ Result<void> SecondReading::start() {
 Result<Scores> SecondReading::run_layer(int64_t il, const LayerKv& kv, ScratchAttention& attention,
                                         LayerProducts& products,
                                         const std::function<void(int64_t)>& progress) {
-  Scores scores(n_tokens_, e_.m().hp.n_head_kv);
+  Scores scores(n_tokens_, e_.m().hp.layer(il).n_head_kv);
   int64_t n_done = 0;
   for (size_t i = 0; i < repeats_.size(); ++i) {
     CURDKV_CHECK(readings_[i].move_to_layer(il));
@@ -71,7 +71,7 @@ Result<void> SecondReading::repeat(int64_t il, const LayerKv& kv, size_t index, 
                                    LayerProducts& products, Scores& scores) {
   const Repeat& r = repeats_[index];
   const HiddenStates& reading = readings_[index];
-  const HParams& hp = e_.m().hp;
+  const LayerShape& shape = e_.m().hp.layer(il);
   const auto n_real = static_cast<int64_t>(r.tokens.size());
   const int64_t n_sinks = std::min(kSinks, r.first);
   for (int64_t at = 0; at < reading.n_padded(); at += n_chunk_) {
@@ -89,10 +89,10 @@ Result<void> SecondReading::repeat(int64_t il, const LayerKv& kv, size_t index, 
       if (n_sinks > 0) keys = ggml_concat(ctx, rows(kv.k, 0, n_sinks), keys, 1);
       for (int64_t i = 0; i < n && at + i < n_real; i += kTileTokens) {
         const int64_t m = std::min({kTileTokens, n - i, n_real - at - i});
-        ggml_tensor* queries = ggml_view_3d(ctx, p.q, p.q->ne[0], m, hp.n_head, p.q->nb[2], p.q->nb[1],
+        ggml_tensor* queries = ggml_view_3d(ctx, p.q, p.q->ne[0], m, shape.n_head, p.q->nb[2], p.q->nb[1],
                                             static_cast<size_t>(i) * p.q->nb[2]);
         highest.push_back(
-            highest_attention(ctx, keys, queries, n_sinks + r.n + at + i, n_sinks, r.n, hp.kq_scale));
+            highest_attention(ctx, keys, queries, n_sinks + r.n + at + i, n_sinks, r.n, shape.kq_scale));
       }
       return out;
     };
@@ -103,16 +103,16 @@ Result<void> SecondReading::repeat(int64_t il, const LayerKv& kv, size_t index, 
       ggml_set_output(t);
       ggml_build_forward_expand(e_.compute->graph(), t);
     }
-    if (il + 1 < hp.n_layer) {
+    if (il + 1 < e_.m().hp.n_layer) {
       ggml_build_forward_expand(e_.compute->graph(), ggml_cpy(ctx, out, reading.hidden(ctx, at, n)));
     }
     CURDKV_CHECK(e_.compute->allocate());
     CURDKV_CHECK(e_.compute->run());
-    std::vector<float> data(static_cast<size_t>(r.n * hp.n_head));
+    std::vector<float> data(static_cast<size_t>(r.n * shape.n_head));
     for (ggml_tensor* t : highest) {
       ggml_backend_tensor_get(t, data.data(), 0, data.size() * sizeof(float));
-      for (int64_t h = 0; h < hp.n_head; ++h) {
-        float* to = scores.row(h / hp.n_group()).data() + r.first;
+      for (int64_t h = 0; h < shape.n_head; ++h) {
+        float* to = scores.row(h / shape.n_group()).data() + r.first;
         for (int64_t k = 0; k < r.n; ++k) to[k] = std::max(to[k], data[static_cast<size_t>(h * r.n + k)]);
       }
     }

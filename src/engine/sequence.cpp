@@ -9,7 +9,7 @@ namespace curdkv {
 
 int64_t SequenceState::longest_head() const {
   int64_t longest = 0;
-  for (int64_t il = 0; il < cache.shape().n_layer; ++il) longest = std::max(longest, cache.longest(il));
+  for (int64_t il = 0; il < cache.n_layer(); ++il) longest = std::max(longest, cache.longest(il));
   return longest;
 }
 

@@ -48,7 +48,7 @@ Result<KvLayer> ShrinkJob::shrink_layer() {
       positions.push_back(position + (n_back_ > 0 ? shift[h].back() : 0));
     }
   }
-  CURDKV_TRY(KvLayer to, KvLayer::allocate(e_.shape, e_.device(il), il, lengths));
+  CURDKV_TRY(KvLayer to, KvLayer::allocate(e_.shapes[static_cast<size_t>(il)], e_.device(il), il, lengths));
   to.position = std::move(positions);
   const KeyShift turn = {shift, [&](ggml_context* ctx, ggml_tensor* x, ggml_tensor* by) {
                            x = ggml_reshape_3d(ctx, x, x->ne[0], 1, x->ne[1]);

@@ -5,7 +5,7 @@
 #include "base/try.h"
 #include "compute/products/row_products.h"
 #include "engine/decoder.h"
-#include "engine/limits.h"
+#include "engine/step_inputs.h"
 
 namespace curdkv {
 
@@ -13,11 +13,12 @@ StepGraph::StepGraph(const Model::Impl& model, Compute& compute, bool portable_a
     : model_(model), compute_(compute), portable_attention_(portable_attention), pad_alone_(pad_alone) {
   for (int64_t il = 0; il < model.hp.n_layer; ++il) {
     all_by_kernels_ = all_by_kernels_ && uses_kernels(il);
-    for (const ggml_tensor* w : matrices_of(model.weights.layers[static_cast<size_t>(il)]))
-      all_by_rows_ = all_by_rows_ && RowProducts::takes(w);
+    for (const ggml_tensor* w : model.matrices(il)) all_by_rows_ = all_by_rows_ && RowProducts::takes(w);
   }
   all_by_rows_ = all_by_rows_ && RowProducts::takes(model.weights.output);
 }
+
+StepGraph::~StepGraph() = default;
 
 bool StepGraph::uses_kernels(int64_t il) const {
   return !portable_attention_ && model_.weights.layer_device[static_cast<size_t>(il)] ==
@@ -25,176 +26,109 @@ bool StepGraph::uses_kernels(int64_t il) const {
 }
 
 Result<void> StepGraph::run(std::span<const StepPart> parts) {
-  const bool decoding = parts[0].decoded;
-  bool all_logits = false;
-  int64_t n_queries = 0;  // columns whose queries somebody keeps: the last so many of a question
   for (const StepPart& p : parts) {
     CURDKV_CHECK(p.sequence->cache.reserve(std::ssize(p.tokens)));
-    const int64_t n = std::min(std::ssize(p.tokens), p.sequence->recent.capacity());
-    if (n > 0) p.sequence->recent.reserve(n, model_.hp.n_head, model_.hp.d_head_k);
-    n_queries = std::max(n_queries, n);
-    all_logits = all_logits || p.sink != nullptr;
+    p.sequence->recent.reserve(p.n_recent());
   }
-  set_spans(parts);
-  if (!serves(decoding) || queries_.empty() != (n_queries == 0))
-    CURDKV_CHECK(build(decoding, all_logits, n_queries));
-  if (decoding) n_row_columns_ = n_columns_;
-  set_inputs(parts);
+  const StepBatch batch(parts, pad_alone_);
+  if (!serves(batch)) CURDKV_CHECK(build(batch));
+  for (const auto& input : inputs_) input->set_input(batch);
   CURDKV_CHECK(compute_.run());
-  return finish(parts);
+  return finish(batch);
 }
 
-void StepGraph::set_spans(std::span<const StepPart> parts) {
-  attention_.spans.clear();
-  n_columns_ = 0;
-  singles_ = true;
-  for (const StepPart& p : parts) {
-    attention_.spans.push_back({&p.sequence->cache, std::ssize(p.tokens), n_columns_});
-    n_columns_ += std::ssize(p.tokens);
-    singles_ = singles_ && p.tokens.size() == 1;
-  }
+bool StepGraph::serves(const StepBatch& batch) const {
+  return compute_.holds_graph_of(this) && queries_.empty() == (batch.n_queries == 0) &&
+         std::all_of(inputs_.begin(), inputs_.end(),
+                     [&](const auto& input) { return input->can_reuse(batch); });
 }
 
-int64_t StepGraph::padded(bool decoding) const {
-  return decoding && n_columns_ == 1 && !pad_alone_ ? 1 : round_up(n_columns_, kExtendPad);
+template <typename Input, typename... Args>
+Input& StepGraph::add(Args&&... args) {
+  inputs_.push_back(std::make_unique<Input>(compute_.context(), std::forward<Args>(args)...));
+  return static_cast<Input&>(*inputs_.back());
 }
 
-// Whether the graph at hand is one that decodes as many tokens, and has room for their blocks.
-bool StepGraph::serves(bool decoding) const {
-  if (!decoding || epoch_ == 0 || epoch_ != compute_.epoch()) return false;
-  if (n_padded_ != padded(decoding) || attention_.decoding != singles_) return false;
-  for (int64_t il = 0; il < model_.hp.n_layer; ++il) {
-    if (n_attention_blocks(attention_, il) > most_blocks_[static_cast<size_t>(il)]) return false;
-  }
-  return true;
-}
-
-Result<void> StepGraph::build(bool decoding, bool all_logits, int64_t n_queries) {
+Result<void> StepGraph::build(const StepBatch& batch) {
   const HParams& hp = model_.hp;
-  const auto n_parts = std::ssize(attention_.spans);
-  epoch_ = 0;
   // A layer takes about 40 nodes, and some per KV head and run of rows where attention is made of standard
   // ops.
-  int64_t n_runs = 0;
+  const SequenceCache& cache = batch.parts[0].sequence->cache;
+  int64_t n_runs = 0, widest = 0;
   if (!all_by_kernels_) {
-    const SequenceCache& cache = *attention_.spans[0].cache;
     n_runs = std::ssize(cache.blocks()) + std::ssize(cache.tail().parts());
+    for (int64_t il = 0; il < hp.n_layer; ++il) widest = std::max(widest, cache.longest(il));
   }
-  compute_.reserve_nodes(static_cast<size_t>(1024 + hp.n_layer * (64 + 8 * hp.n_head_kv * n_runs)));
+  compute_.reserve_nodes(static_cast<size_t>(1024 + hp.n_layer * (64 + 8 * hp.largest().n_head_kv * n_runs)));
   CURDKV_TRY(ggml_context * ctx, compute_.begin());
-  const auto input = [&](ggml_type type, int64_t n) {
-    ggml_tensor* t = ggml_new_tensor_1d(ctx, type, n);
-    ggml_set_input(t);
-    return t;
-  };
-  n_padded_ = padded(decoding);
-  tokens_ = input(GGML_TYPE_I32, n_padded_);
-  positions_ = input(GGML_TYPE_I32, n_padded_);
-  out_rows_ = decoding || all_logits ? nullptr : input(GGML_TYPE_I32, n_parts);
-  portable_.assign(static_cast<size_t>(hp.n_layer), {});
-  mask_ = nullptr;
-  attention_.decoding = decoding && singles_;
-  attention_.n_group = hp.n_group();
-  attention_.scale = hp.kq_scale;
-  most_blocks_.clear();
+  inputs_.clear();
   queries_.clear();
-  query_column_ = decoding ? 0 : n_columns_ - n_queries;
+  const auto& tokens = add<TokensInput>(batch);
+  ggml_tensor* out_rows = batch.last_only ? add<OutRowsInput>(batch).columns : nullptr;
+  const auto& sequences = add<SequencesInput>(batch, hp.layers);
+  const RaggedMask mask = {widest, batch.n_columns};
+  ggml_tensor* mask_data = all_by_kernels_ || batch.n_columns == 1 ? nullptr : add<MaskInput>(mask).data;
 
-  int64_t widest = 0;
-  if (!all_by_kernels_) {
-    for (int64_t il = 0; il < hp.n_layer; ++il)
-      widest = std::max(widest, attention_.spans[0].cache->longest(il));
-  }
-  const RaggedMask ragged_mask = {widest, n_columns_};
-  // A question's products are ggml's, but for those of its last token alone.
-  n_row_columns_ = decoding ? n_columns_ : 1;
-  RowProducts rows(compute_, &n_row_columns_);
+  RowProducts rows(compute_, &tokens.n_row_columns);
   const Multiply multiply = [&](ggml_context*, ggml_tensor* w, ggml_tensor* in) {
-    const bool by_rows = !portable_attention_ && (decoding || in->ne[1] == 1);
+    const bool by_rows = !portable_attention_ && (batch.decoding || in->ne[1] == 1);
     return by_rows ? rows.multiply(ctx, w, in) : ggml_mul_mat(ctx, w, in);
   };
-  ggml_tensor* x = ggml_get_rows(ctx, model_.weights.token_embd, tokens_);
+  const auto attend = [&](int64_t il, const Projections& p) {
+    const LayerShape& shape = hp.layer(il);
+    const AttentionLayer layer = {il, shape.n_group(), shape.kq_scale};
+    if (uses_kernels(il)) {
+      const int64_t most_blocks = sequences.most_blocks[static_cast<size_t>(il)];
+      return ragged_attention_cpu(compute_, &sequences.attention, layer, most_blocks, p.q, p.k, p.v);
+    }
+    const PortableInputs inputs = {add<TailRowsInput>(batch, shape.n_head_kv).rows, mask_data};
+    return ragged_attention_portable(compute_, batch.attention, layer, p.q, p.k, p.v, inputs, mask);
+  };
+  ggml_tensor* x = ggml_get_rows(ctx, model_.weights.token_embd, tokens.ids);
   for (int64_t il = 0; il < hp.n_layer; ++il) {
-    // The next 128 tokens of each sequence find room, a block more for each head.
-    most_blocks_.push_back(n_attention_blocks(attention_, il) + round_up(n_parts, kExtendPad) * hp.n_head_kv);
     x = build_layer(
-        ctx, model_, il, x, positions_, il + 1 == hp.n_layer ? out_rows_ : nullptr,
+        ctx, model_, il, x, tokens.positions, il + 1 == hp.n_layer ? out_rows : nullptr,
         [&](const Projections& p) {
-          if (n_queries > 0) {
-            const int64_t n = decoding ? n_padded_ : n_queries;
-            ggml_tensor* kept = ggml_view_3d(ctx, p.q, p.q->ne[0], p.q->ne[1], n, p.q->nb[1], p.q->nb[2],
-                                             static_cast<size_t>(query_column_) * p.q->nb[2]);
-            queries_.push_back(ggml_cont(ctx, kept));
+          if (batch.n_queries > 0) {
+            queries_.push_back(ggml_cont(
+                ctx, ggml_view_3d(ctx, p.q, p.q->ne[0], p.q->ne[1], batch.n_queries, p.q->nb[1], p.q->nb[2],
+                                  static_cast<size_t>(batch.query_column) * p.q->nb[2])));
             ggml_set_output(queries_.back());
             ggml_build_forward_expand(compute_.graph(), queries_.back());
           }
-          return attend(il, p, ragged_mask);
+          return attend(il, p);
         },
         multiply);
   }
   logits_ = build_logits(ctx, model_, x, multiply);
   ggml_build_forward_expand(compute_.graph(), logits_.logits);
   CURDKV_CHECK(compute_.allocate());
-  if (mask_ != nullptr) ragged_mask.write(mask_);
-  epoch_ = decoding && all_by_kernels_ ? compute_.epoch() : 0;
+  compute_.keep_graph_for(this);
   return {};
 }
 
-ggml_tensor* StepGraph::attend(int64_t il, const Projections& p, const RaggedMask& mask) {
-  const auto i = static_cast<size_t>(il);
-  if (uses_kernels(il))
-    return ragged_attention_cpu(compute_, &attention_, il, most_blocks_[i], p.q, p.k, p.v);
-  const auto input = [&](ggml_type type, int64_t n) {
-    ggml_tensor* t = ggml_new_tensor_1d(compute_.context(), type, n);
-    ggml_set_input(t);
-    return t;
-  };
-  if (n_columns_ > 1 && mask_ == nullptr) mask_ = input(GGML_TYPE_F16, mask.n_elements());
-  portable_[i] = {input(GGML_TYPE_I64, n_columns_ * model_.hp.n_head_kv), mask_};
-  return ragged_attention_portable(compute_, attention_, il, p.q, p.k, p.v, portable_[i], mask);
-}
-
-void StepGraph::set_inputs(std::span<const StepPart> parts) {
-  std::vector<int32_t> ids, positions, last;
-  for (const StepPart& p : parts) {
-    for (int64_t t = 0; t < std::ssize(p.tokens); ++t) {
-      ids.push_back(p.tokens[static_cast<size_t>(t)]);
-      positions.push_back(static_cast<int32_t>(p.sequence->next_position + t));
-    }
-    last.push_back(static_cast<int32_t>(ids.size()) - 1);
-  }
-  const int32_t of_padding = positions.back();
-  ids.resize(static_cast<size_t>(n_padded_), 0);
-  positions.resize(static_cast<size_t>(n_padded_), of_padding);
-  Compute::set(tokens_, ids);
-  Compute::set(positions_, positions);
-  if (out_rows_ != nullptr) Compute::set(out_rows_, last);
-  for (const PortableInputs& p : portable_) {
-    if (p.rows != nullptr) Compute::set(p.rows, tail_rows(attention_.spans[0]));
-  }
-}
-
-Result<void> StepGraph::finish(std::span<const StepPart> parts) {
-  fresh_logits_.resize(parts.size());
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const int64_t n = std::ssize(parts[i].tokens), first = attention_.spans[i].column;
-    if (parts[i].sink == nullptr) {
-      CURDKV_CHECK(read_logits(logits_, out_rows_ != nullptr ? static_cast<int64_t>(i) : first + n - 1,
-                               fresh_logits_[i]));
+Result<void> StepGraph::finish(const StepBatch& batch) {
+  fresh_logits_.resize(batch.parts.size());
+  for (size_t i = 0; i < batch.parts.size(); ++i) {
+    const StepPart& part = batch.parts[i];
+    const int64_t n = std::ssize(part.tokens), first = batch.attention.spans[i].column;
+    if (part.sink == nullptr) {
+      const int64_t column = batch.last_only ? static_cast<int64_t>(i) : first + n - 1;
+      CURDKV_CHECK(read_logits(logits_, column, fresh_logits_[i]));
       continue;
     }
     for (int64_t t = 0; t < n; ++t) {
       CURDKV_CHECK(read_logits(logits_, first + t, fresh_logits_[i]));
-      (*parts[i].sink)(parts[i].sequence->n_tokens + t, fresh_logits_[i]);
+      (*part.sink)(part.sequence->n_tokens + t, fresh_logits_[i]);
     }
   }
-  if (!queries_.empty()) keep_queries(parts);
+  if (!queries_.empty()) keep_queries(batch);
   // From here on nothing fails.
-  for (size_t i = 0; i < parts.size(); ++i) {
-    SequenceState& s = *parts[i].sequence;
-    const int64_t n = std::ssize(parts[i].tokens);
+  for (size_t i = 0; i < batch.parts.size(); ++i) {
+    SequenceState& s = *batch.parts[i].sequence;
+    const int64_t n = std::ssize(batch.parts[i].tokens);
+    const int64_t n_recent = batch.parts[i].n_recent();
     s.cache.append(n, s.next_position);
-    const int64_t n_recent = std::min(n, s.recent.capacity());
     s.recent.append(n_recent, s.next_position + n - n_recent);
     s.n_tokens += n;
     s.next_position += n;
@@ -204,14 +138,13 @@ Result<void> StepGraph::finish(std::span<const StepPart> parts) {
 }
 
 // Copies them behind those the sequences hold, where there is room for them.
-void StepGraph::keep_queries(std::span<const StepPart> parts) {
-  for (size_t i = 0; i < parts.size(); ++i) {
-    RecentQueries& recent = parts[i].sequence->recent;
-    const int64_t n = std::min(std::ssize(parts[i].tokens), recent.capacity());
-    const int64_t first = attention_.spans[i].column + std::ssize(parts[i].tokens) - n - query_column_;
+void StepGraph::keep_queries(const StepBatch& batch) {
+  for (size_t i = 0; i < batch.parts.size(); ++i) {
+    const AttentionSpan& span = batch.attention.spans[i];
+    const int64_t n = batch.parts[i].n_recent(), first = span.column + span.n_new - n - batch.query_column;
     for (size_t il = 0; n > 0 && il < queries_.size(); ++il) {
       const size_t column = queries_[il]->nb[2];
-      ggml_backend_tensor_get(queries_[il], recent.next(static_cast<int64_t>(il)),
+      ggml_backend_tensor_get(queries_[il], batch.parts[i].sequence->recent.next(static_cast<int64_t>(il)),
                               static_cast<size_t>(first) * column, static_cast<size_t>(n) * column);
     }
   }

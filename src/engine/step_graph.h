@@ -3,16 +3,17 @@
 // attends to what its own sequence holds.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
-#include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
-#include "attention/ragged_attention.h"
 #include "compute/compute.h"
 #include "curdkv/executor.h"
 #include "engine/logits.h"
 #include "engine/sequence_state.h"
+#include "model/layer_blocks.h"
 #include "model/model_impl.h"
 
 namespace curdkv {
@@ -23,7 +24,14 @@ struct StepPart {
   const LogitsSink* sink = nullptr;         // gets every token's logits
   bool decoded = false;                     // not a question
   const std::atomic<bool>* stop = nullptr;  // of this part alone
+
+  int64_t n_recent() const {  // last tokens whose queries the sequence keeps
+    return std::min(std::ssize(tokens), sequence->recent.capacity());
+  }
 };
+
+struct StepBatch;  // step_inputs.h
+class StepInput;
 
 class StepGraph {
  public:
@@ -31,6 +39,7 @@ class StepGraph {
   // computed as in company, for which ggml has other matrix kernels: weights that the row kernel does not
   // take are else rounded in another way.
   StepGraph(const Model::Impl& model, Compute& compute, bool portable_attention, bool pad_alone);
+  ~StepGraph();
 
   // The parts are all decoded or all questions' chunks. Decoded ones are of one token, or of several if
   // decodes_drafts(); their products are those of a token alone or, in company, of a few, and the graph
@@ -46,14 +55,12 @@ class StepGraph {
   bool decodes_drafts() const { return all_by_kernels_ && all_by_rows_; }
 
  private:
-  void set_spans(std::span<const StepPart> parts);
-  int64_t padded(bool decoding) const;
-  bool serves(bool decoding) const;
-  Result<void> build(bool decoding, bool all_logits, int64_t n_queries);
-  ggml_tensor* attend(int64_t il, const Projections& p, const RaggedMask& mask);
-  void set_inputs(std::span<const StepPart> parts);
-  void keep_queries(std::span<const StepPart> parts);
-  Result<void> finish(std::span<const StepPart> parts);
+  template <typename Input, typename... Args>
+  Input& add(Args&&... args);
+  bool serves(const StepBatch& batch) const;
+  Result<void> build(const StepBatch& batch);
+  void keep_queries(const StepBatch& batch);
+  Result<void> finish(const StepBatch& batch);
   bool uses_kernels(int64_t il) const;
 
   const Model::Impl& model_;
@@ -62,22 +69,9 @@ class StepGraph {
   bool all_by_kernels_ = true;  // no layer's attention is made of standard ops
   bool all_by_rows_ = true;     // RowProducts takes all matrices
 
-  // The graph, and how long it serves.
-  uint64_t epoch_ = 0;                // of compute_ when it was built; 0: for one step only
-  int64_t n_columns_ = 0;             // tokens of all parts
-  int64_t n_padded_ = 0;              // the graph's
-  bool singles_ = true;               // spans are of one token each
-  int64_t n_row_columns_ = 0;         // that RowProducts computes
-  std::vector<int64_t> most_blocks_;  // per layer, when decoding
-  StepAttention attention_;
-  ggml_tensor* tokens_ = nullptr;         // I32 [n_padded]
-  ggml_tensor* positions_ = nullptr;      // I32 [n_padded]
-  ggml_tensor* out_rows_ = nullptr;       // I32 [parts], the columns whose logits are wanted; null: all
-  std::vector<PortableInputs> portable_;  // per layer
-  ggml_tensor* mask_ = nullptr;
+  std::vector<std::unique_ptr<StepInput>> inputs_;  // of the graph
   LogitsNodes logits_;
   std::vector<ggml_tensor*> queries_;  // per layer, F32 [d_head_k, n_head, columns]; empty: nobody keeps them
-  int64_t query_column_ = 0;           // of their first
   std::vector<std::vector<float>> fresh_logits_;  // per part
 };
 

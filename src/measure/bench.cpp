@@ -220,7 +220,7 @@ class Bench {
       Row row = start_row(c, test, depth, n, c.ts);
       const int64_t n_rows = c.engine->n_rows();
       if (decoding) {
-        const int64_t middle = n_rows + n / 2 * model_.info().n_layer * model_.info().n_head_kv;
+        const int64_t middle = n_rows + n / 2 * cost_.n_heads_kv();
         row.gbytes_per_s = cost_.decode_bytes(middle, row_bytes()) * row.median_ts() / 1e9;
         row.limit = median(gb_);
       } else {

@@ -12,12 +12,14 @@ class Cost {
   // Bytes read to decode one token with so many rows of K and V (all layers and KV heads) of row_bytes each
   // for both.
   double decode_bytes(int64_t n_rows, double row_bytes) const;
+  int64_t n_heads_kv() const { return static_cast<int64_t>(n_heads_kv_); }  // of all layers
   // Multiplications and additions to run n_new tokens behind n_rows cached ones, logits of the last alone.
   double operations(int64_t n_new, int64_t n_rows) const;
 
  private:
   double layer_params_ = 0, output_params_ = 0, weights_bytes_ = 0;
-  ModelInfo info_;
+  double n_heads_kv_ = 0;
+  double per_row_ = 0;  // operations of one query token for a row of K and V, on average over KV heads
 };
 
 }  // namespace curdkv::measure

@@ -3,6 +3,7 @@
 #include "base/stopwatch.h"
 #include "base/try.h"
 #include "cache/cache_type.h"
+#include "measure/cost.h"
 #include "measure/llama_cpp.h"
 #include "model/model_impl.h"
 
@@ -46,10 +47,10 @@ class Curdkv : public Engine {
 
 class Libllama : public Engine {
  public:
-  Libllama(std::unique_ptr<LlamaCpp> llama, const ModelInfo& info, const ExecutorParams& params)
-      : llama_(std::move(llama)), stop_(params.stop), n_heads_(info.n_layer * info.n_head_kv) {
-    const size_t row = ggml_row_size(to_ggml(params.type_k), info.d_head_k) +
-                       ggml_row_size(to_ggml(params.type_v), info.d_head_v);
+  Libllama(std::unique_ptr<LlamaCpp> llama, const Model& model, const ExecutorParams& params)
+      : llama_(std::move(llama)), stop_(params.stop), n_heads_(Cost(model).n_heads_kv()) {
+    const size_t row = ggml_row_size(to_ggml(params.type_k), model.info().d_head_k) +
+                       ggml_row_size(to_ggml(params.type_v), model.info().d_head_v);
     kv_bytes_ = static_cast<size_t>(llama_->n_ctx() * n_heads_) * row;
   }
 
@@ -102,7 +103,7 @@ Result<std::unique_ptr<Engine>> make_llama_cpp(const Model& model, const Executo
   auto llama = LlamaCpp::load(model.info().path, params.n_threads, params.n_ctx, to_ggml(params.type_k),
                               params.stop, model.impl().params.n_gpu_layers);
   if (llama == nullptr) return Error{ErrorCode::bad_input, model.info().path + ": libllama cannot load it"};
-  return std::unique_ptr<Engine>(new Libllama(std::move(llama), model.info(), params));
+  return std::unique_ptr<Engine>(new Libllama(std::move(llama), model, params));
 }
 
 Result<void> read_untimed(Executor& executor, std::span<Engine* const> engines,

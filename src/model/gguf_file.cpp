@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "base/format.h"
 #include "base/guard.h"
@@ -98,44 +99,66 @@ const GgufTensor* GgufFile::find(const std::string& name) const {
   return i < 0 ? nullptr : &tensors_[static_cast<size_t>(i)];
 }
 
+namespace {
+
+// Element i of the type; nullopt if that is no integer.
+std::optional<int64_t> integer_at(gguf_type type, const void* data, size_t i) {
+  const auto as = [&]<typename T>(T value) {
+    std::memcpy(&value, static_cast<const char*>(data) + i * sizeof value, sizeof value);
+    return static_cast<int64_t>(value);
+  };
+  switch (type) {
+    case GGUF_TYPE_UINT8:
+      return as(uint8_t{});
+    case GGUF_TYPE_INT8:
+      return as(int8_t{});
+    case GGUF_TYPE_UINT16:
+      return as(uint16_t{});
+    case GGUF_TYPE_INT16:
+      return as(int16_t{});
+    case GGUF_TYPE_UINT32:
+      return as(uint32_t{});
+    case GGUF_TYPE_INT32:
+      return as(int32_t{});
+    case GGUF_TYPE_UINT64:
+      return as(uint64_t{});
+    case GGUF_TYPE_INT64:
+      return as(int64_t{});
+    default:
+      return std::nullopt;
+  }
+}
+
+}  // namespace
+
 Result<std::optional<uint64_t>> GgufFile::integer(const std::string& key) const {
   const int64_t id = gguf_find_key(gguf_.get(), key.c_str());
-  if (id < 0) return std::optional<uint64_t>();
+  if (id >= 0 && gguf_get_kv_type(gguf_.get(), id) == GGUF_TYPE_ARRAY)
+    return error(key + " is an array where a single number is expected");
+  CURDKV_TRY(const auto all, integers(key, 1));
+  return all ? std::optional<uint64_t>(all->front()) : std::nullopt;
+}
+
+Result<std::optional<std::vector<uint64_t>>> GgufFile::integers(const std::string& key, int64_t n) const {
   const gguf_context* g = gguf_.get();
-  int64_t value = -1;
-  switch (gguf_get_kv_type(g, id)) {
-    case GGUF_TYPE_UINT8:
-      value = gguf_get_val_u8(g, id);
-      break;
-    case GGUF_TYPE_INT8:
-      value = gguf_get_val_i8(g, id);
-      break;
-    case GGUF_TYPE_UINT16:
-      value = gguf_get_val_u16(g, id);
-      break;
-    case GGUF_TYPE_INT16:
-      value = gguf_get_val_i16(g, id);
-      break;
-    case GGUF_TYPE_UINT32:
-      value = gguf_get_val_u32(g, id);
-      break;
-    case GGUF_TYPE_INT32:
-      value = gguf_get_val_i32(g, id);
-      break;
-    case GGUF_TYPE_INT64:
-      value = gguf_get_val_i64(g, id);
-      break;
-    case GGUF_TYPE_UINT64:
-      value = static_cast<int64_t>(gguf_get_val_u64(g, id));
-      break;
-    case GGUF_TYPE_ARRAY:
-      return error(key + " is an array: per-layer values are not supported");
-    default:
-      return error(key + " is not an integer");
+  const int64_t id = gguf_find_key(g, key.c_str());
+  if (id < 0) return std::optional<std::vector<uint64_t>>();
+  const bool is_array = gguf_get_kv_type(g, id) == GGUF_TYPE_ARRAY;
+  const gguf_type type = is_array ? gguf_get_arr_type(g, id) : gguf_get_kv_type(g, id);
+  if (!integer_at(type, &id, 0)) return error(key + (is_array ? " holds no integers" : " is not an integer"));
+  if (is_array && gguf_get_arr_n(g, id) != static_cast<size_t>(n)) {
+    return error(format("%s holds %zu values, not one for each of %lld layers", key.c_str(),
+                        gguf_get_arr_n(g, id), static_cast<long long>(n)));
   }
-  if (value < 0)
-    return error(format("%s = %lld is out of range", key.c_str(), static_cast<long long>(value)));
-  return std::optional<uint64_t>(value);
+  const void* data = is_array ? gguf_get_arr_data(g, id) : gguf_get_val_data(g, id);
+  std::vector<uint64_t> values;
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t value = *integer_at(type, data, is_array ? static_cast<size_t>(i) : 0);
+    if (value < 0)
+      return error(format("%s = %lld is out of range", key.c_str(), static_cast<long long>(value)));
+    values.push_back(static_cast<uint64_t>(value));
+  }
+  return std::optional(std::move(values));
 }
 
 Result<std::optional<double>> GgufFile::real(const std::string& key) const {

@@ -38,7 +38,9 @@ class GgufFile {
 
   // Metadata by key. Missing: nullopt. Of another type, or outside the type asked for: an error.
   Result<std::optional<uint64_t>> integer(const std::string& key) const;  // any integer type, >= 0
-  Result<std::optional<double>> real(const std::string& key) const;       // f32, f64 or integer, finite
+  // One integer for each of n layers: an array of n of them, or one that is all of theirs.
+  Result<std::optional<std::vector<uint64_t>>> integers(const std::string& key, int64_t n) const;
+  Result<std::optional<double>> real(const std::string& key) const;  // f32, f64 or integer, finite
   Result<std::optional<bool>> boolean(const std::string& key) const;
   Result<std::optional<std::string>> string(const std::string& key) const;
 

@@ -1,5 +1,6 @@
 #include "model/hparams.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/format.h"
@@ -16,13 +17,19 @@ class Keys {
   int64_t count(const char* key, int64_t fallback, int64_t max = int64_t{1} << 24) {
     auto r = file_.integer(prefix_ + key);
     if (!r) return fail(r.error()), 1;
-    const int64_t value = *r ? static_cast<int64_t>(**r) : fallback;
-    if (value < 1 && !*r) return fail(file_.error("lacks the metadata key " + prefix_ + key)), 1;
-    if (value < 1 || value > max) {
-      fail(file_.error(format("%s%s = %lld is out of range", prefix_.c_str(), key, (long long)value)));
-      return 1;
+    return checked(key, *r ? static_cast<int64_t>(**r) : fallback, r->has_value(), max);
+  }
+  // Member `into` of every layer; the fallback is another member, or null.
+  void counts(const char* key, std::vector<LayerShape>& layers, int64_t LayerShape::*into,
+              const int64_t LayerShape::*fallback, int64_t max) {
+    auto r = file_.integers(prefix_ + key, std::ssize(layers));
+    if (!r) fail(r.error());
+    const bool given = r && *r;
+    for (size_t il = 0; il < layers.size(); ++il) {
+      LayerShape& l = layers[il];
+      const int64_t value = given ? static_cast<int64_t>((**r)[il]) : fallback != nullptr ? l.*fallback : 0;
+      l.*into = checked(key, value, given, max);
     }
-    return value;
   }
   bool has(const char* key) const { return file_.has(prefix_ + key); }
   float real(const char* key, double fallback) {
@@ -54,6 +61,13 @@ class Keys {
   const std::optional<Error>& error() const { return error_; }
 
  private:
+  int64_t checked(const char* key, int64_t value, bool given, int64_t max) {
+    if (value >= 1 && value <= max) return value;
+    fail(given || value >= 1
+             ? file_.error(format("%s%s = %lld is out of range", prefix_.c_str(), key, (long long)value))
+             : file_.error("lacks the metadata key " + prefix_ + key));
+    return 1;
+  }
   void fail(const Error& e) {
     if (!error_) error_ = e;
   }
@@ -62,16 +76,18 @@ class Keys {
   std::optional<Error> error_;
 };
 
-void read_rope(Keys& keys, RopeParams& rope, const HParams& hp) {
-  rope.n_rot = static_cast<int>(keys.count("rope.dimension_count", hp.d_head_k));
+void read_rope(Keys& keys, const FamilyRope& family, HParams& hp, int64_t d_head_k) {
+  RopeParams& rope = hp.rope;
+  rope.pairing = family.pairing;
+  rope.n_rot = static_cast<int>(keys.count("rope.dimension_count", d_head_k));
   keys.require(
-      rope.n_rot <= hp.d_head_k && rope.n_rot % 2 == 0,
+      rope.n_rot <= d_head_k && rope.n_rot % 2 == 0,
       format("rope.dimension_count = %d does not fit heads of %lld dimensions: it must be even and no "
              "more than those",
-             rope.n_rot, (long long)hp.d_head_k));
-  keys.require(rope.n_rot == hp.d_head_k || hp.architecture != "llama",
-               format("rope.dimension_count = %d is not the head size, %lld, as architecture llama has it",
-                      rope.n_rot, (long long)hp.d_head_k));
+             rope.n_rot, (long long)d_head_k));
+  keys.require(rope.n_rot == d_head_k || !family.whole_heads,
+               format("rope.dimension_count = %d is not the head size, %lld, as architecture %s has it",
+                      rope.n_rot, (long long)d_head_k, hp.architecture.c_str()));
   rope.freq_base = keys.real("rope.freq_base", 10000.0);
   keys.require(rope.freq_base > 0, "rope.freq_base must be positive");
   rope.n_ctx_orig =
@@ -96,7 +112,18 @@ void read_rope(Keys& keys, RopeParams& rope, const HParams& hp) {
 
 }  // namespace
 
-Result<HParams> read_hparams(const GgufFile& file, RopePairing pairing) {
+LayerShape HParams::largest() const {
+  LayerShape most;
+  for (const LayerShape& l : layers) {
+    for (const auto size : {&LayerShape::n_head, &LayerShape::n_head_kv, &LayerShape::d_head_k,
+                            &LayerShape::d_head_v, &LayerShape::n_ff}) {
+      most.*size = std::max(most.*size, l.*size);
+    }
+  }
+  return most;
+}
+
+Result<HParams> read_hparams(const GgufFile& file, const FamilyRope& rope) {
   HParams hp;
   CURDKV_TRY(const auto architecture, file.string("general.architecture"));
   hp.architecture = architecture.value_or("");
@@ -106,24 +133,29 @@ Result<HParams> read_hparams(const GgufFile& file, RopePairing pairing) {
   keys.refuse_encoder();
   hp.n_layer = keys.count("block_count", 0, 1 << 12);
   hp.n_embd = keys.count("embedding_length", 0);
-  hp.n_ff = keys.count("feed_forward_length", 0);
-  hp.n_head = keys.count("attention.head_count", 0, 1 << 14);
-  hp.n_head_kv = keys.count("attention.head_count_kv", hp.n_head, 1 << 14);
+  hp.layers.resize(static_cast<size_t>(hp.n_layer));
+  keys.counts("feed_forward_length", hp.layers, &LayerShape::n_ff, nullptr, 1 << 24);
+  keys.counts("attention.head_count", hp.layers, &LayerShape::n_head, nullptr, 1 << 14);
+  keys.counts("attention.head_count_kv", hp.layers, &LayerShape::n_head_kv, &LayerShape::n_head, 1 << 14);
   hp.n_ctx_train = keys.count("context_length", 0, 1 << 30);
-  keys.require(hp.n_head % hp.n_head_kv == 0,
-               "attention.head_count is no multiple of attention.head_count_kv");
-  hp.d_head_k = keys.count("attention.key_length", hp.n_embd / hp.n_head, 1 << 14);
-  hp.d_head_v = keys.count("attention.value_length", hp.n_embd / hp.n_head, 1 << 14);
+  const int64_t of_heads = hp.n_embd / hp.layers[0].n_head;
+  const int64_t d_head_k = keys.count("attention.key_length", of_heads, 1 << 14);
+  const int64_t d_head_v = keys.count("attention.value_length", of_heads, 1 << 14);
+  for (LayerShape& l : hp.layers) {
+    keys.require(l.n_head % l.n_head_kv == 0,
+                 "attention.head_count is no multiple of attention.head_count_kv");
+    l.d_head_k = d_head_k;
+    l.d_head_v = d_head_v;
+    l.kq_scale = 1.0f / std::sqrt(static_cast<float>(d_head_k));
+  }
   hp.rms_eps = keys.real("attention.layer_norm_rms_epsilon", -1);
   keys.require(hp.rms_eps >= 0, "lacks attention.layer_norm_rms_epsilon, or it is negative");
   // ggml's RoPE writes the dimensions it does not rotate two at a time.
-  keys.require(hp.d_head_k % 2 == 0 && hp.d_head_v % 2 == 0,
+  keys.require(d_head_k % 2 == 0 && d_head_v % 2 == 0,
                format("heads of an odd size are not supported (attention.key_length = %lld, "
                       "attention.value_length = %lld)",
-                      (long long)hp.d_head_k, (long long)hp.d_head_v));
-  hp.kq_scale = 1.0f / std::sqrt(static_cast<float>(hp.d_head_k));
-  hp.rope.pairing = pairing;
-  read_rope(keys, hp.rope, hp);
+                      (long long)d_head_k, (long long)d_head_v));
+  read_rope(keys, rope, hp, d_head_k);
   if (keys.error()) return *keys.error();
 
   const GgufTensor* embeddings = file.find("token_embd.weight");

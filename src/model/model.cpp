@@ -37,11 +37,13 @@ ModelInfo describe(const GgufFile& file, const HParams& hp) {
   }
   info.n_layer = hp.n_layer;
   info.n_embd = hp.n_embd;
-  info.n_head = hp.n_head;
-  info.n_head_kv = hp.n_head_kv;
-  info.d_head_k = hp.d_head_k;
-  info.d_head_v = hp.d_head_v;
+  const LayerShape largest = hp.largest();
+  info.n_head = largest.n_head;
+  info.n_head_kv = largest.n_head_kv;
+  info.d_head_k = largest.d_head_k;
+  info.d_head_v = largest.d_head_v;
   info.n_vocab = hp.n_vocab;
+  for (const LayerShape& l : hp.layers) info.n_kv += l.n_head_kv * (l.d_head_k + l.d_head_v);
   info.n_ctx_train = hp.n_ctx_train;
   return info;
 }
@@ -61,7 +63,7 @@ Result<Model::Impl> read(const std::string& path) {
     return impl.file.error("architecture '" + *name +
                            "' is not supported (supported: " + list_architectures() + ")");
   }
-  CURDKV_TRY(impl.hp, read_hparams(impl.file, impl.arch->rope));
+  CURDKV_TRY(impl.hp, impl.arch->read_hparams(impl.file));
   CURDKV_CHECK(check_tensors(impl.file, impl.hp, *impl.arch));
   impl.info = describe(impl.file, impl.hp);
   return impl;

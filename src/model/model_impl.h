@@ -16,6 +16,11 @@ struct Model::Impl {
   const Architecture* arch = nullptr;
   HParams hp;
   Weights weights;
+
+  // All matrices of layer il, as its graph multiplies with them.
+  std::vector<ggml_tensor*> matrices(int64_t il) const {
+    return arch->matrices_of(weights.layers[static_cast<size_t>(il)]);
+  }
 };
 
 }  // namespace curdkv

@@ -1,29 +1,30 @@
 // Qwen 3: every query and key head is RMS-normalised before RoPE; NEOX RoPE; heads wider than n_embd /
 // n_head.
-#include "model/architecture.h"
+#include "model/layer_blocks.h"
 
 namespace curdkv {
 namespace {
 
-int64_t d_head(const HParams& hp) {
-  return hp.d_head_k;
+Result<HParams> read(const GgufFile& file) {
+  return read_hparams(file, {.pairing = RopePairing::neox});
 }
 
-constexpr TensorSpec kExtra[] = {
-    {"attn_q_norm.weight", &LayerWeights::q_norm, d_head, nullptr, true},
-    {"attn_k_norm.weight", &LayerWeights::k_norm, d_head, nullptr, true},
-};
+constexpr TensorSpec::Size kHead = [](const HParams&, const LayerShape& l) { return l.d_head_k; };
+constexpr auto kTensors =
+    joined(kPlainTensors, std::to_array<TensorSpec>({
+                              {"attn_q_norm.weight", &LayerWeights::q_norm, kHead, nullptr, true},
+                              {"attn_k_norm.weight", &LayerWeights::k_norm, kHead, nullptr, true},
+                          }));
 
-Projections project(ggml_context* ctx, const Multiply& multiply, const HParams& hp, const LayerWeights& w,
-                    ggml_tensor* x) {
-  Projections p = project_plain(ctx, multiply, hp, w, x);
-  p.q = rms_norm(ctx, p.q, w.q_norm, hp.rms_eps);
-  p.k = rms_norm(ctx, p.k, w.k_norm, hp.rms_eps);
-  return p;
+ggml_tensor* build_layer(const LayerGraph& g, ggml_tensor* x) {
+  Projections p = g.project(x);
+  p.q = rms_norm(g.ctx, p.q, g.w.q_norm, g.hp.rms_eps);
+  p.k = rms_norm(g.ctx, p.k, g.w.k_norm, g.hp.rms_eps);
+  return g.feed_forward(g.attention(p, x));
 }
 
 }  // namespace
 
-const Architecture kQwen3 = {"qwen3", "Qwen 3 (dense)", RopePairing::neox, kExtra, project};
+const Architecture kQwen3 = {"qwen3", "Qwen 3 (dense)", read, kTensors, build_layer};
 
 }  // namespace curdkv

@@ -55,10 +55,9 @@ Result<void> check_tensors(const GgufFile& file, const HParams& hp, const Archit
   CURDKV_CHECK(check_one(file, known, "rope_freqs.weight", hp.rope.n_rot / 2, 1, false));
   for (int64_t il = 0; il < hp.n_layer; ++il) {
     const std::string prefix = format("blk.%lld.", (long long)il);
-    for (const auto specs : {common_tensors(), arch.extra_tensors}) {
-      for (const TensorSpec& s : specs) {
-        CURDKV_CHECK(check_one(file, known, prefix + s.name, s.ne0(hp), s.ne1 ? s.ne1(hp) : 1, s.required));
-      }
+    for (const TensorSpec& s : arch.tensors) {
+      const int64_t ne0 = s.ne0(hp, hp.layer(il)), ne1 = s.ne1 ? s.ne1(hp, hp.layer(il)) : 1;
+      CURDKV_CHECK(check_one(file, known, prefix + s.name, ne0, ne1, s.required));
     }
   }
   for (const GgufTensor& t : file.tensors()) {

@@ -207,11 +207,9 @@ Result<Weights> load_weights(const GgufFile& file, const HParams& hp, const Arch
   w.layers.resize(static_cast<size_t>(hp.n_layer));
   for (size_t il = 0; il < w.layers.size(); ++il) {
     const std::string prefix = format("blk.%zu.", il);
-    for (const auto specs : {common_tensors(), arch.extra_tensors}) {
-      for (const TensorSpec& s : specs) {
-        const Use use = s.ne1 ? Use::product : Use::elementwise;
-        w.layers[il].*s.member = loader.add(prefix + s.name, w.layer_device[il], use);
-      }
+    for (const TensorSpec& s : arch.tensors) {
+      const Use use = s.ne1 ? Use::product : Use::elementwise;
+      w.layers[il].*s.member = loader.add(prefix + s.name, w.layer_device[il], use);
     }
   }
   CURDKV_CHECK(loader.fill());

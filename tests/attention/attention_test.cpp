@@ -47,8 +47,8 @@ Problem make_problem(const Shape& shape, const std::vector<int64_t>& lengths, in
                      int64_t n_tail = 0, int64_t n_step = 1) {
   ggml_cpu_init();
   const auto cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-  const CacheShape of_cache = {1, shape.n_head_kv, shape.d_k, shape.d_v, shape.type_k, shape.type_v};
-  Problem p = {shape, n_new, SequenceCache(of_cache, {cpu}), {}, {}, {}};
+  const CacheShape of_cache = {shape.n_head_kv, shape.d_k, shape.d_v, shape.type_k, shape.type_v};
+  Problem p = {shape, n_new, SequenceCache({of_cache}, {cpu}), {}, {}, {}};
   std::vector<int64_t> in_block;
   for (int64_t length : lengths) in_block.push_back(length - n_tail);
   auto block = std::make_shared<KvBlock>();
@@ -149,7 +149,8 @@ std::vector<float> run_together(std::vector<Problem*> problems, bool portable, i
   const int64_t n_head = shape.n_head_kv * shape.n_group;
   auto compute = make_compute(n_threads);
   ggml_context* ctx = must(compute->begin());
-  StepAttention step = {true, {}, shape.n_group, kScale};
+  StepAttention step;
+  const AttentionLayer layer = {0, shape.n_group, kScale};
   std::vector<float> q_data, k_data, v_data;
   int64_t n = 0;
   for (const Problem* p : problems) {
@@ -174,9 +175,9 @@ std::vector<float> run_together(std::vector<Problem*> problems, bool portable, i
   if (portable) {
     inputs.mask = input(GGML_TYPE_F16, mask.n_elements(), 1, 1);
     inputs.rows = input(GGML_TYPE_I64, n * shape.n_head_kv, 1, 1);
-    out = ragged_attention_portable(*compute, step, 0, q, k, v, inputs, mask);
+    out = ragged_attention_portable(*compute, step, layer, q, k, v, inputs, mask);
   } else {
-    out = ragged_attention_cpu(*compute, &step, 0, n_attention_blocks(step, 0), q, k, v);
+    out = ragged_attention_cpu(*compute, &step, layer, n_attention_blocks(step, 0), q, k, v);
   }
   ggml_set_output(out);
   ggml_build_forward_expand(compute->graph(), out);
@@ -186,7 +187,7 @@ std::vector<float> run_together(std::vector<Problem*> problems, bool portable, i
   Compute::set(v, v_data);
   if (portable) {
     mask.write(inputs.mask);
-    Compute::set(inputs.rows, tail_rows(step.spans[0]));
+    Compute::set(inputs.rows, tail_rows(step.spans[0], shape.n_head_kv));
   }
   must(compute->run());
   std::vector<float> result(static_cast<size_t>(ggml_nelements(out)));

@@ -23,14 +23,16 @@ std::vector<ggml_backend_dev_t> on_cpu(int64_t n_layer) {
                                          ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU));
 }
 
-CacheShape shape_of(int64_t n_layer, ggml_type type = GGML_TYPE_F32) {
-  return {n_layer, kHeads, 64, 32, type, type};
+using Shapes = std::vector<CacheShape>;
+
+Shapes shapes_of(int64_t n_layer, ggml_type type = GGML_TYPE_F32) {
+  return Shapes(static_cast<size_t>(n_layer), {kHeads, 64, 32, type, type});
 }
 
-std::shared_ptr<KvBlock> make_block(const CacheShape& shape, const std::vector<int64_t>& lengths) {
+std::shared_ptr<KvBlock> make_block(const Shapes& shapes, const std::vector<int64_t>& lengths) {
   auto block = std::make_shared<KvBlock>();
-  for (int64_t il = 0; il < shape.n_layer; ++il) {
-    KvLayer layer = must(KvLayer::allocate(shape, on_cpu(1)[0], il, lengths));
+  for (const CacheShape& shape : shapes) {
+    KvLayer layer = must(KvLayer::allocate(shape, on_cpu(1)[0], std::ssize(block->layers), lengths));
     for (size_t h = 0; h < lengths.size(); ++h)
       std::iota(layer.position.begin() + layer.offset[h],
                 layer.position.begin() + layer.offset[h] + lengths[h], 0);
@@ -65,7 +67,7 @@ void fill_head(const SequenceCache& cache, int64_t il, int64_t h, int64_t from, 
 }
 
 void fill_all(const SequenceCache& cache) {
-  for (int64_t il = 0; il < cache.shape().n_layer; ++il) {
+  for (int64_t il = 0; il < cache.n_layer(); ++il) {
     for (int64_t h = 0; h < kHeads; ++h) fill_head(cache, il, h, 0, 0);
   }
 }
@@ -73,14 +75,14 @@ void fill_all(const SequenceCache& cache) {
 void append(SequenceCache& cache, int64_t n) {
   const int64_t before = cache.tail().length();
   must(cache.reserve(n));
-  for (int64_t il = 0; il < cache.shape().n_layer; ++il) {
+  for (int64_t il = 0; il < cache.n_layer(); ++il) {
     for (int64_t h = 0; h < kHeads; ++h) fill_head(cache, il, h, cache.length(il, h), n);
   }
   cache.append(n, 1000 + before);
 }
 
 void expect_marked(const SequenceCache& cache) {
-  for (int64_t il = 0; il < cache.shape().n_layer; ++il) {
+  for (int64_t il = 0; il < cache.n_layer(); ++il) {
     for (int64_t h = 0; h < kHeads; ++h) {
       int64_t at = 0;
       cache.for_each_run(il, h, 0, [&](const RowRun& run) {
@@ -105,29 +107,29 @@ size_t resident_bytes() {
 
 TEST(KvBlock, AllocatesNoMoreThanItsRows) {
   for (const CacheTypeName& named : cache_types()) {
-    const CacheShape shape = shape_of(2, to_ggml(named.type));
-    SequenceCache cache(shape, on_cpu(2));
+    const Shapes shapes = shapes_of(2, to_ggml(named.type));
+    SequenceCache cache(shapes, on_cpu(2));
     EXPECT_EQ(cache.n_bytes(), 0u);
-    must(cache.add(make_block(shape, {100, 7, 0})));
-    const size_t rows = 2 * 107 * shape.row_bytes();
+    must(cache.add(make_block(shapes, {100, 7, 0})));
+    const size_t rows = 2 * 107 * shapes[0].row_bytes();
     EXPECT_GE(cache.n_bytes(), rows);
     EXPECT_LE(cache.n_bytes(), rows + 2 * 128) << "alignment only";
     cache.clear();
-    must(cache.add(make_block(shape, {1, 1, 1})));
+    must(cache.add(make_block(shapes, {1, 1, 1})));
     EXPECT_LE(cache.n_bytes(), rows / 10) << "the old rows are let go";
     cache.clear();
     EXPECT_EQ(cache.n_bytes(), 0u);
-    EXPECT_EQ(shape.bytes_uncompressed(10), 10 * 2 * 3 * shape.row_bytes());
+    EXPECT_EQ(shapes[0].bytes_uncompressed(10), 10 * 3 * shapes[0].row_bytes());
   }
 }
 
 TEST(KvBlock, MemoryGoesBackWhateverElseWasAllocated) {
-  const CacheShape shape = shape_of(8);
+  const Shapes shapes = shapes_of(8);
   std::vector<std::unique_ptr<char[]>> others;
   const size_t before = resident_bytes();
   for (int i = 0; i < 3; ++i) {
-    SequenceCache cache(shape, on_cpu(8));
-    must(cache.add(make_block(shape, {5000, 5000, 5000})));
+    SequenceCache cache(shapes, on_cpu(8));
+    must(cache.add(make_block(shapes, {5000, 5000, 5000})));
     fill_all(cache);
     EXPECT_GE(resident_bytes(), before + cache.n_bytes() * 9 / 10);
     others.push_back(std::make_unique<char[]>(1 << 16));
@@ -136,13 +138,13 @@ TEST(KvBlock, MemoryGoesBackWhateverElseWasAllocated) {
 }
 
 TEST(Tail, GrowsByStepsAndMovesNothing) {
-  SequenceCache cache(shape_of(2), on_cpu(2));
-  must(cache.add(make_block(cache.shape(), {40, 1, 300})));
+  SequenceCache cache(shapes_of(2), on_cpu(2));
+  must(cache.add(make_block(shapes_of(2), {40, 1, 300})));
   fill_all(cache);
   const size_t block = cache.n_bytes();
   append(cache, 1);
   const size_t step = cache.n_bytes() - block;
-  EXPECT_LE(step, 2 * 3 * static_cast<size_t>(Tail::kStep) * cache.shape().row_bytes() + 64);
+  EXPECT_LE(step, 2 * 3 * static_cast<size_t>(Tail::kStep) * cache.shape(0).row_bytes() + 64);
   const char* first = nullptr;
   cache.for_each_run(0, 2, 0, [&](const RowRun& run) { first = run.n == 1 ? run.k : first; });
   for (const int64_t n : {1, 62, 5, 200, 1, 1, 700}) append(cache, n);
@@ -160,7 +162,7 @@ TEST(Tail, GrowsByStepsAndMovesNothing) {
 }
 
 TEST(Tail, RewindingForgetsAndAppendingGoesOn) {
-  SequenceCache cache(shape_of(1), on_cpu(1));
+  SequenceCache cache(shapes_of(1), on_cpu(1));
   append(cache, 30);
   append(cache, 100);
   append(cache, 3);
@@ -174,8 +176,8 @@ TEST(Tail, RewindingForgetsAndAppendingGoesOn) {
 }
 
 TEST(Tail, ForksShareRowsAndWriteTheirOwn) {
-  SequenceCache first(shape_of(2), on_cpu(2));
-  must(first.add(make_block(first.shape(), {10, 20, 30})));
+  SequenceCache first(shapes_of(2), on_cpu(2));
+  must(first.add(make_block(shapes_of(2), {10, 20, 30})));
   fill_all(first);
   append(first, 64);
   append(first, 16);
@@ -198,9 +200,34 @@ TEST(Tail, ForksShareRowsAndWriteTheirOwn) {
   EXPECT_EQ(first.length(0, 0), 10 + 74);
 }
 
+TEST(SequenceCache, EachLayerHasItsOwnSizes) {
+  const Shapes shapes = {{2, 64, 32}, {5, 32, 96}};
+  SequenceCache cache(shapes, on_cpu(2));
+  must(cache.reserve(70));
+  cache.append(70, 0);
+  SequenceCache fork = cache;
+  must(fork.reserve(1));
+  for (const SequenceCache* c : {&cache, &fork}) {
+    const auto& layers = c->tail().parts()[0].segment->layers;
+    const int64_t capacity = c->tail().parts()[0].segment->capacity;
+    size_t n_bytes = 0;
+    for (size_t il = 0; il < 2; ++il) {
+      EXPECT_EQ(layers[il].k->ne[0], shapes[il].d_head_k);
+      EXPECT_EQ(layers[il].v->ne[0], shapes[il].d_head_v);
+      EXPECT_EQ(layers[il].v->ne[1], capacity * shapes[il].n_head_kv);
+      n_bytes += shapes[il].bytes_uncompressed(capacity);
+    }
+    EXPECT_GE(c->n_bytes(), n_bytes);
+    EXPECT_LE(c->n_bytes(), n_bytes + 512);
+    EXPECT_EQ(c->lengths(), (std::vector<std::vector<int64_t>>{{70, 70}, {70, 70, 70, 70, 70}}));
+  }
+  KvLayer own;
+  EXPECT_EQ(must(cache.in_one_piece(1, own))->k->ne[1], 5 * 70);
+}
+
 TEST(SequenceCache, InOnePieceIsAllRowsInOrder) {
-  SequenceCache cache(shape_of(2), on_cpu(2));
-  must(cache.add(make_block(cache.shape(), {4, 0, 6})));
+  SequenceCache cache(shapes_of(2), on_cpu(2));
+  must(cache.add(make_block(shapes_of(2), {4, 0, 6})));
   fill_all(cache);
   KvLayer own;
   EXPECT_EQ(must(cache.in_one_piece(1, own)), &cache.blocks()[0]->layers[1]) << "nothing is copied";

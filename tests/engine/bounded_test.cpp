@@ -23,6 +23,13 @@ std::vector<Token> tokens(int64_t n, uint32_t seed = 1) {
   return random_tokens(n, tiny().info().n_vocab, seed);
 }
 
+// Layers that differ in their heads.
+const Model& unequal() {
+  static const Model model =
+      must(Model::load(write_tiny_model(unequal_layers("llama"), temp_path("bounded-unequal"))));
+  return model;
+}
+
 OneSequence make_session(int64_t n_ctx = 0, CacheType type = CacheType::f16) {
   ExecutorParams params;
   params.n_threads = 2;
@@ -68,6 +75,20 @@ TEST(Compress, KeepsTheRowsThePressKeeps) {
     if (type != CacheType::f16 && type != CacheType::f32) continue;
     EXPECT_EQ(largest_difference(before.logits(), after.logits()), 0);
   }
+}
+
+TEST(Compress, KeepsTheRowsThePressKeepsWhereLayersDiffer) {
+  const Press press = budget_press("knorm", 100);
+  OneSequence before = must(OneSequence::create(unequal(), {})),
+              after = must(OneSequence::create(unequal(), {}));
+  must(before.read(tokens(400), press));
+  must(after.read(tokens(400), Press()));
+  must(after.compress(press, 100));
+  EXPECT_EQ(after.cache_lengths(), before.cache_lengths());
+  EXPECT_EQ(after.kv_bytes(), before.kv_bytes());
+  must(before.extend(tokens(20, 2)));
+  must(after.extend(tokens(20, 2)));
+  EXPECT_EQ(largest_difference(before.logits(), after.logits()), 0);
 }
 
 TEST(Compress, FreesMemoryAndVoidsMarks) {
@@ -392,15 +413,17 @@ TEST(KvZip, SameBitsForAnyThreadsAndChunks) {
   const std::vector<Token> context = tokens(500);
   ReadOptions options;
   options.repeats = must(prompt.repeats(context));
-  std::optional<Outcome> first;
-  for (const auto& [n_threads, n_batch] : {std::pair{1, 512}, {2, 64}, {2, 192}}) {
-    ExecutorParams params;
-    params.n_threads = n_threads;
-    params.n_batch = n_batch;
-    OneSequence session = must(OneSequence::create(tiny(), params));
-    const Outcome o = answer(session, context, tokens(20, 2), make_press("kvzip", 0.6), options);
-    if (!first) first = o;
-    EXPECT_EQ(o, *first) << n_threads << " threads, chunks of " << n_batch;
+  for (const Model* model : {&tiny(), &unequal()}) {
+    std::optional<Outcome> first;
+    for (const auto& [n_threads, n_batch] : {std::pair{1, 512}, {2, 64}, {2, 192}}) {
+      ExecutorParams params;
+      params.n_threads = n_threads;
+      params.n_batch = n_batch;
+      OneSequence session = must(OneSequence::create(*model, params));
+      const Outcome o = answer(session, context, tokens(20, 2), make_press("kvzip", 0.6), options);
+      if (!first) first = o;
+      EXPECT_EQ(o, *first) << n_threads << " threads, chunks of " << n_batch;
+    }
   }
 }
 

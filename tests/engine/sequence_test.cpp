@@ -29,6 +29,19 @@ const Model& tiny_f32() {
   return model;
 }
 
+Model make_unequal(ggml_type type) {
+  TinyModel shape = unequal_layers("llama");
+  shape.type = type;
+  return must(
+      Model::load(write_tiny_model(shape, temp_path(std::string("unequal-") + ggml_type_name(type)))));
+}
+
+// Layers that differ in their heads.
+const Model& unequal() {
+  static const Model model = make_unequal(GGML_TYPE_Q8_0);
+  return model;
+}
+
 std::vector<Token> context(int64_t n = 700) {
   return random_tokens(n, tiny().info().n_vocab, 1);
 }
@@ -36,14 +49,16 @@ std::vector<Token> question() {
   return random_tokens(70, tiny().info().n_vocab, 2);
 }
 
-OneSequence make_session(ExecutorParams params = {}) {
-  return must(OneSequence::create(tiny(), params));
+OneSequence make_session(ExecutorParams params = {}, const Model& model = tiny()) {
+  return must(OneSequence::create(model, params));
 }
 
 TEST(Sequence, SameBitsForAnyThreadsAndChunks) {
   for (const char* press : {"none", "curdkv", "adacurdkv", "adacurdkv:projection=true:local=false"}) {
     expect_same_for_threads_and_chunks(tiny(), context(), question(), make_press(press, 0.6),
                                        {{1, 512}, {2, 512}, {2, 64}, {1, 128}, {2, 1}, {2, 1000}});
+    expect_same_for_threads_and_chunks(unequal(), context(), question(), make_press(press, 0.6),
+                                       {{1, 512}, {2, 64}});
   }
 }
 
@@ -80,20 +95,39 @@ TEST(Sequence, EveryPressKeepsTheSameForAnyThreadsAndChunks) {
 TEST(Sequence, LayerwiseCompressionIsExact) {
   for (const std::string& press : presets()) {
     SCOPED_TRACE(press);
-    expect_layerwise_is_exact(tiny(), context(330), random_tokens(5, 100), make_press(press, 0.7));
+    for (const Model* model : {&tiny(), &unequal()})
+      expect_layerwise_is_exact(*model, context(330), random_tokens(5, 100), make_press(press, 0.7));
   }
 }
 
 TEST(Sequence, RewindForgets) {
-  expect_rewind_forgets(tiny(), context(), question(), make_press("adacurdkv", 0.5));
+  for (const Model* model : {&tiny(), &unequal()})
+    expect_rewind_forgets(*model, context(), question(), make_press("adacurdkv", 0.5));
 }
 
 TEST(Sequence, RatioZeroIsTheFullCache) {
-  OneSequence session = make_session();
-  const Outcome full = answer(session, context(), question(), Press());
-  Outcome zero = answer(session, context(), question(), make_press("adacurdkv", 0));
-  EXPECT_EQ(zero.kept[0][0].size(), context().size());
-  EXPECT_EQ(zero, full);
+  for (const Model* model : {&tiny(), &unequal()}) {
+    OneSequence session = make_session({}, *model);
+    const Outcome full = answer(session, context(), question(), Press());
+    const Outcome zero = answer(session, context(), question(), make_press("adacurdkv", 0));
+    EXPECT_EQ(zero.kept[0][0].size(), context().size());
+    EXPECT_EQ(zero, full);
+  }
+}
+
+TEST(Sequence, UnequalLayersHoldTheirOwnHeads) {
+  OneSequence session = make_session({}, unequal());
+  must(session.read(context(), make_press("curdkv", 0.8)));
+  const auto kept = session.kept_tokens();
+  size_t n_heads = 0;
+  for (const auto& [il, n_head_kv] : {std::pair{0, 3u}, {1, 4u}, {2, 2u}}) {
+    const auto& layer = kept[static_cast<size_t>(il)];
+    ASSERT_EQ(layer.size(), n_head_kv);
+    for (const auto& head : layer) EXPECT_EQ(head.size(), 139u);
+    n_heads += n_head_kv;
+  }
+  EXPECT_EQ(session.kv_bytes_full(700), 700 * n_heads * 2 * 16 * sizeof(ggml_fp16_t));
+  EXPECT_NEAR(static_cast<double>(session.kv_bytes()), static_cast<double>(session.kv_bytes_full(139)), 2000);
 }
 
 // What a compressed session computes is what a full one computes when it may not look at the evicted tokens.
@@ -175,14 +209,18 @@ TEST(Sequence, PortableAttentionAnswersAlike) {
   ExecutorParams params;
   params.n_threads = 2;
   params.prefill_kernel = PrefillKernel::ggml;
-  OneSequence session = must(OneSequence::create(tiny_f32(), params));
-  const Press press = make_press("adacurdkv", 0.6);
-  const Outcome expected = answer(session, context(), question(), press);
-  params.portable_attention = true;
-  OneSequence portable = must(OneSequence::create(tiny_f32(), params));
-  const Outcome o = answer(portable, context(), question(), press);
-  EXPECT_EQ(o.kept, expected.kept);
-  EXPECT_LE(largest_difference(o.question_logits, expected.question_logits), 0.01);
+  const Model unequal_f32 = make_unequal(GGML_TYPE_F32);
+  for (const Model* model : {&tiny_f32(), &unequal_f32}) {
+    params.portable_attention = false;
+    OneSequence session = must(OneSequence::create(*model, params));
+    const Press press = make_press("adacurdkv", 0.6);
+    const Outcome expected = answer(session, context(), question(), press);
+    params.portable_attention = true;
+    OneSequence portable = must(OneSequence::create(*model, params));
+    const Outcome o = answer(portable, context(), question(), press);
+    EXPECT_EQ(o.kept, expected.kept);
+    EXPECT_LE(largest_difference(o.question_logits, expected.question_logits), 0.01);
+  }
 }
 
 TEST(Sequence, ShortContexts) {

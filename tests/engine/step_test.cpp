@@ -15,6 +15,13 @@ Model make_model(ggml_type type) {
   return must(Model::load(write_tiny_model(three_layers(type), path)));
 }
 
+// Layers that differ in their heads.
+Model make_unequal() {
+  TinyModel shape = unequal_layers("llama");
+  shape.type = GGML_TYPE_Q8_0;
+  return must(Model::load(write_tiny_model(shape, temp_path("batch-unequal"))));
+}
+
 struct Reading {
   const char* press;
   double ratio;
@@ -62,6 +69,12 @@ std::vector<std::vector<float>> decode(const Model& model, const std::vector<siz
     }
   }
   return out;
+}
+
+TEST(Step, SameBitsInAnyCompanyWhereLayersDiffer) {
+  const Model model = make_unequal();
+  const auto alone = decode(model, {1}, 1, 10, 1);
+  EXPECT_EQ(decode(model, {4, 3, 2, 1, 0}, 1, 10, 2), alone);
 }
 
 TEST(Step, SameBitsInAnyCompany) {
@@ -143,8 +156,7 @@ struct Member {
 };
 
 // Sequences join, leave and ask questions at random; each has the logits it has alone, bit by bit.
-TEST(Step, AnyCompanyGivesTheSameBits) {
-  const Model model = make_model(GGML_TYPE_Q8_0);
+void expect_same_in_any_company(const Model& model) {
   ExecutorParams params;
   params.n_threads = 2;
   params.in_company = true;
@@ -185,6 +197,11 @@ TEST(Step, AnyCompanyGivesTheSameBits) {
       }
     }
   }
+}
+
+TEST(Step, AnyCompanyGivesTheSameBits) {
+  expect_same_in_any_company(make_model(GGML_TYPE_Q8_0));
+  expect_same_in_any_company(make_unequal());
 }
 
 TEST(Step, AFailureInOneSequenceChangesNone) {

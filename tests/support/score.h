@@ -55,10 +55,8 @@ class TestLayer {
     std::vector<float> wo = data.wo;
     wo.resize(static_cast<size_t>(ggml_nelements(wo_)), 0.25f);
     ggml_backend_tensor_set(wo_, wo.data(), 0, wo.size() * sizeof(float));
-    hp_.n_head = n_head;
-    hp_.n_head_kv = data.n_head_kv;
-    hp_.d_head_k = hp_.d_head_v = data.d;
-    hp_.kq_scale = 1 / std::sqrt(static_cast<float>(data.d));
+    const float kq_scale = 1 / std::sqrt(static_cast<float>(data.d));
+    hp_.layers.assign(30, {n_head, data.n_head_kv, data.d, data.d, 0, kq_scale});
     hp_.rope = data.rope;
   }
 

@@ -3,6 +3,7 @@
 #include <gguf.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -102,9 +103,14 @@ void add_metadata(gguf_context* g, const TinyModel& m) {
   u32("block_count", m.n_layer);
   u32("context_length", m.n_ctx);
   u32("embedding_length", m.n_embd);
-  u32("feed_forward_length", m.n_ff);
-  u32("attention.head_count", m.n_head);
-  u32("attention.head_count_kv", m.n_head_kv);
+  const auto of_layers = [&](const char* key, const std::vector<int64_t>& each, int64_t all) {
+    if (each.empty()) return u32(key, all);
+    const std::vector<int32_t> values(each.begin(), each.end());
+    gguf_set_arr_data(g, (m.architecture + "." + key).c_str(), GGUF_TYPE_INT32, values.data(), values.size());
+  };
+  of_layers("feed_forward_length", m.n_ff_of, m.n_ff);
+  of_layers("attention.head_count", m.n_head_of, m.n_head);
+  of_layers("attention.head_count_kv", m.n_head_kv_of, m.n_head_kv);
   u32("attention.key_length", m.d_head);
   u32("attention.value_length", m.d_head);
   u32("rope.dimension_count", m.d_head);
@@ -133,30 +139,45 @@ std::string write_tiny_model(const TinyModel& m, const std::string& path) {
   if (m.rope_freqs) w.vector("rope_freqs.weight", m.d_head / 2, 2, 0.3f);
   for (int64_t il = 0; il < m.n_layer; ++il) {
     const std::string p = "blk." + std::to_string(il) + ".";
+    const auto own = [&](const std::vector<int64_t>& each, int64_t all) {
+      return each.empty() ? all : std::max<int64_t>(1, each[static_cast<size_t>(il)]);
+    };
+    const int64_t n_head = own(m.n_head_of, m.n_head), n_head_kv = own(m.n_head_kv_of, m.n_head_kv),
+                  n_ff = own(m.n_ff_of, m.n_ff);
     w.vector(p + "attn_norm.weight", m.n_embd, 1, 0.1f);
-    w.matrix(p + "attn_q.weight", m.n_embd, m.d_head * m.n_head);
-    w.matrix(p + "attn_k.weight", m.n_embd, m.d_head * m.n_head_kv);
-    w.matrix(p + "attn_v.weight", m.n_embd, m.d_head * m.n_head_kv);
-    w.matrix(p + "attn_output.weight", m.d_head * m.n_head, m.n_embd);
+    w.matrix(p + "attn_q.weight", m.n_embd, m.d_head * n_head);
+    w.matrix(p + "attn_k.weight", m.n_embd, m.d_head * n_head_kv);
+    w.matrix(p + "attn_v.weight", m.n_embd, m.d_head * n_head_kv);
+    w.matrix(p + "attn_output.weight", m.d_head * n_head, m.n_embd);
     if (m.architecture == "qwen2") {
-      w.vector(p + "attn_q.bias", m.d_head * m.n_head, 0, 0.5f);
-      w.vector(p + "attn_k.bias", m.d_head * m.n_head_kv, 0, 0.5f);
-      w.vector(p + "attn_v.bias", m.d_head * m.n_head_kv, 0, 0.5f);
+      w.vector(p + "attn_q.bias", m.d_head * n_head, 0, 0.5f);
+      w.vector(p + "attn_k.bias", m.d_head * n_head_kv, 0, 0.5f);
+      w.vector(p + "attn_v.bias", m.d_head * n_head_kv, 0, 0.5f);
     }
     if (m.architecture == "qwen3") {
       w.vector(p + "attn_q_norm.weight", m.d_head, 1, 0.1f);
       w.vector(p + "attn_k_norm.weight", m.d_head, 1, 0.1f);
     }
     w.vector(p + "ffn_norm.weight", m.n_embd, 1, 0.1f);
-    w.matrix(p + "ffn_gate.weight", m.n_embd, m.n_ff);
-    w.matrix(p + "ffn_up.weight", m.n_embd, m.n_ff);
-    w.matrix(p + "ffn_down.weight", m.n_ff, m.n_embd);
+    w.matrix(p + "ffn_gate.weight", m.n_embd, n_ff);
+    w.matrix(p + "ffn_up.weight", m.n_embd, n_ff);
+    w.matrix(p + "ffn_down.weight", n_ff, m.n_embd);
   }
   const bool ok = gguf_write_to_file(g, path.c_str(), false);
   ggml_free(ctx);
   gguf_free(g);
   if (!ok) std::fprintf(stderr, "cannot write %s\n", path.c_str());
   return path;
+}
+
+TinyModel unequal_layers(const std::string& architecture) {
+  TinyModel m;
+  m.architecture = architecture;
+  m.n_layer = 3;
+  m.n_head_of = {6, 4, 8};
+  m.n_head_kv_of = {3, 4, 2};
+  m.n_ff_of = {96, 64, 160};
+  return m;
 }
 
 std::string temp_path(const std::string& name) {

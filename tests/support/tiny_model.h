@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace curdkv::testing {
 
@@ -28,6 +29,8 @@ struct TinyModel {
   float spoiled_with = 0;
   std::string extra_key;  // a metadata key to set to `extra_value`
   uint32_t extra_value = 0;
+  // Of each layer, instead of the numbers above; empty: these are all layers'.
+  std::vector<int64_t> n_head_of = {}, n_head_kv_of = {}, n_ff_of = {};
 };
 
 // Three layers of three KV heads with two query heads each: what most tests compute with.
@@ -41,6 +44,10 @@ inline TinyModel three_layers(ggml_type type = GGML_TYPE_F32) {
   shape.type = type;
   return shape;
 }
+
+// Three layers that differ in their heads, in how many share a KV head, and in n_ff. libllama runs such
+// models of architecture deci, a llama whose layers differ.
+TinyModel unequal_layers(const std::string& architecture = "deci");
 
 // The vocabulary is byte-level with a few merges and ChatML's control tokens. Returns the path written.
 std::string write_tiny_model(const TinyModel& shape, const std::string& path);

@@ -69,12 +69,11 @@ Result<void> LayerProducts::load(int64_t il) {
   weights_.clear();
   const ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
   if (kernels_.empty() || model_.weights.layer_device[static_cast<size_t>(il)] != cpu) return {};
-  const LayerWeights& w = model_.weights.layers[static_cast<size_t>(il)];
   const auto n_bytes = [](const UnpackedMatrix& u) {
     return static_cast<size_t>(u.n_panels()) * u.kernel->panel_bytes(u.matrix);
   };
   size_t total = 0;
-  for (const ggml_tensor* t : matrices_of(w)) {
+  for (const ggml_tensor* t : model_.matrices(il)) {
     const WeightMatrix m = {t->type, stored(t), t->ne[0], t->ne[1]};
     if (m.data == nullptr) continue;
     const ProductKernel* kernel = kernel_for(m);
@@ -116,10 +115,8 @@ const ProductKernel* LayerProducts::kernel_for(const WeightMatrix& w) const {
   return found == kernels_.end() ? nullptr : found->get();
 }
 
-ggml_tensor* LayerProducts::packed(const ProductKernel* kernel, ggml_tensor* x) {
-  if (epoch_ != compute_.epoch()) packed_.clear();
-  epoch_ = compute_.epoch();
-  ggml_tensor*& tiles = packed_[{kernel, x}];
+ggml_tensor* LayerProducts::packed(Packed& all, const ProductKernel* kernel, ggml_tensor* x) {
+  ggml_tensor*& tiles = all[{kernel, x}];
   if (tiles == nullptr) {
     const int64_t n_tiles = (x->ne[1] + kernel->tile_tokens() - 1) / kernel->tile_tokens();
     tiles = compute_.custom<PackTiles>(GGML_TYPE_I8,
@@ -129,10 +126,10 @@ ggml_tensor* LayerProducts::packed(const ProductKernel* kernel, ggml_tensor* x) 
   return tiles;
 }
 
-ggml_tensor* LayerProducts::multiply(ggml_context* ctx, ggml_tensor* w, ggml_tensor* x) {
+ggml_tensor* LayerProducts::multiply(Packed& all, ggml_context* ctx, ggml_tensor* w, ggml_tensor* x) {
   const auto found = weights_.find(w);
   if (found == weights_.end()) return ggml_mul_mat(ctx, w, x);
-  ggml_tensor* tiles = packed(found->second.kernel, x);
+  ggml_tensor* tiles = packed(all, found->second.kernel, x);
   const UnpackedMatrix& u = found->second;
   const size_t scratch = u.kernel->multiply_scratch_bytes(u.matrix, x->ne[1]);
   return compute_.custom<MultiplyPanels>(GGML_TYPE_F32, {w->ne[1], x->ne[1], 1, 1}, {&tiles, 1}, scratch, u);

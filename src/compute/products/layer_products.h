@@ -10,6 +10,7 @@
 
 #include "compute/compute.h"
 #include "compute/products/kernel.h"
+#include "model/layer_blocks.h"
 #include "model/model_impl.h"
 
 namespace curdkv {
@@ -33,14 +34,16 @@ class LayerProducts {
   // Unpacks what the kernels take of layer il's matrices. Errors: out_of_memory, cancelled.
   Result<void> load(int64_t il);
 
-  // w x for x, F32 [n_in, n], in the graph at hand: F32 [n_out, n].
-  ggml_tensor* multiply(ggml_context* ctx, ggml_tensor* w, ggml_tensor* x);
-
+  // w x for x, F32 [n_in, n]: F32 [n_out, n]. Serves one graph, the one at hand.
   Multiply multiply_by() {
-    return [this](ggml_context* ctx, ggml_tensor* w, ggml_tensor* x) { return multiply(ctx, w, x); };
+    return [this, packed = Packed()](ggml_context* ctx, ggml_tensor* w, ggml_tensor* x) mutable {
+      return multiply(packed, ctx, w, x);
+    };
   }
 
  private:
+  // A graph's inputs, for the products that share them.
+  using Packed = std::map<std::pair<const ProductKernel*, const ggml_tensor*>, ggml_tensor*>;
   struct FreeAligned {
     void operator()(char* p) const { ::operator delete(p, std::align_val_t(64)); }
   };
@@ -48,7 +51,8 @@ class LayerProducts {
   Result<void> reserve(size_t n_bytes);
   const char* stored(const ggml_tensor* t) const;
   const ProductKernel* kernel_for(const WeightMatrix& w) const;  // null: none takes it
-  ggml_tensor* packed(const ProductKernel* kernel, ggml_tensor* x);
+  ggml_tensor* packed(Packed& all, const ProductKernel* kernel, ggml_tensor* x);
+  ggml_tensor* multiply(Packed& all, ggml_context* ctx, ggml_tensor* w, ggml_tensor* x);
 
   Compute& compute_;
   const Model::Impl& model_;
@@ -56,10 +60,6 @@ class LayerProducts {
   std::unique_ptr<char, FreeAligned> scratch_;
   size_t scratch_bytes_ = 0;
   std::map<const ggml_tensor*, UnpackedMatrix> weights_;
-
-  uint64_t epoch_ = 0;  // of the graph that packed_ belongs to
-  // Inputs, for the products that share them.
-  std::map<std::pair<const ProductKernel*, const ggml_tensor*>, ggml_tensor*> packed_;
 };
 
 }  // namespace curdkv

@@ -5,7 +5,7 @@
 #include <map>
 
 #include "compute/compute.h"
-#include "model/architecture.h"
+#include "model/layer_blocks.h"
 
 namespace curdkv {
 
