@@ -17,9 +17,9 @@ class Keys {
     auto r = file_.integer(prefix_ + key);
     if (!r) return fail(r.error()), 1;
     const int64_t value = *r ? static_cast<int64_t>(**r) : fallback;
-    if (value < 1 && !*r) return fail(file_.error("lacks the metadata key " + prefix_ + key)), 1;
+    if (value < 1 && !*r) return fail(file_.corrupt("lacks the metadata key " + prefix_ + key)), 1;
     if (value < 1 || value > max) {
-      fail(file_.error(format("%s%s = %lld is out of range", prefix_.c_str(), key, (long long)value)));
+      fail(file_.corrupt(format("%s%s = %lld is out of range", prefix_.c_str(), key, (long long)value)));
       return 1;
     }
     return value;
@@ -36,20 +36,23 @@ class Keys {
     return r->value_or(fallback);
   }
   void require(bool ok, const std::string& what) {
-    if (!ok) fail(file_.error(what));
+    if (!ok) fail(file_.corrupt(what));
+  }
+  void require_supported(bool ok, const std::string& what) {
+    if (!ok) fail(file_.unsupported(what));
   }
   // A key that must be absent or zero, as it marks something this engine does not do.
   void refuse(const char* key, const char* what) {
     auto r = file_.integer(prefix_ + key);
     if (!r) return fail(r.error());
     if (*r && **r != 0)
-      fail(file_.error(
+      fail(file_.unsupported(
           format("%s are not supported (%s%s = %llu)", what, prefix_.c_str(), key, (unsigned long long)**r)));
   }
   void refuse_encoder() {
     auto r = file_.boolean(prefix_ + "attention.causal");
     if (!r) return fail(r.error());
-    if (*r && !**r) fail(file_.error("encoder models are not supported (attention.causal is false)"));
+    if (*r && !**r) fail(file_.unsupported("encoder models are not supported (attention.causal is false)"));
   }
   const std::optional<Error>& error() const { return error_; }
 
@@ -82,8 +85,9 @@ void read_rope(Keys& keys, RopeParams& rope, const HParams& hp) {
                                                  : keys.real("rope.scale_linear", 0.0);
   if (factor == 0 || type == "none") factor = 1;
   keys.require(factor > 0, "rope.scaling.factor must be positive");
-  keys.require(type == "none" || type == "linear" || type == "yarn",
-               "RoPE scaling of type '" + type + "' is not supported (supported: none, linear, yarn)");
+  keys.require_supported(
+      type == "none" || type == "linear" || type == "yarn",
+      "RoPE scaling of type '" + type + "' is not supported (supported: none, linear, yarn)");
   rope.freq_scale = 1.0f / factor;
   if (type == "yarn") {
     rope.ext_factor = 1;
@@ -117,17 +121,17 @@ Result<HParams> read_hparams(const GgufFile& file, RopePairing pairing) {
   hp.rms_eps = keys.real("attention.layer_norm_rms_epsilon", -1);
   keys.require(hp.rms_eps >= 0, "lacks attention.layer_norm_rms_epsilon, or it is negative");
   // ggml's RoPE writes the dimensions it does not rotate two at a time.
-  keys.require(hp.d_head_k % 2 == 0 && hp.d_head_v % 2 == 0,
-               format("heads of an odd size are not supported (attention.key_length = %lld, "
-                      "attention.value_length = %lld)",
-                      (long long)hp.d_head_k, (long long)hp.d_head_v));
+  keys.require_supported(hp.d_head_k % 2 == 0 && hp.d_head_v % 2 == 0,
+                         format("heads of an odd size are not supported (attention.key_length = %lld, "
+                                "attention.value_length = %lld)",
+                                (long long)hp.d_head_k, (long long)hp.d_head_v));
   hp.kq_scale = 1.0f / std::sqrt(static_cast<float>(hp.d_head_k));
   hp.rope.pairing = pairing;
   read_rope(keys, hp.rope, hp);
   if (keys.error()) return *keys.error();
 
   const GgufTensor* embeddings = file.find("token_embd.weight");
-  if (embeddings == nullptr) return file.error("lacks the tensor token_embd.weight");
+  if (embeddings == nullptr) return file.corrupt("lacks the tensor token_embd.weight");
   hp.n_vocab = embeddings->ne[1];
   return hp;
 }

@@ -43,7 +43,7 @@ struct HParams {
   int64_t n_group() const { return n_head / n_head_kv; }  // query heads a KV head serves
 };
 
-// Errors: bad_input, naming the key that is missing, out of range or not supported.
+// Errors, naming the key: corrupt if it is missing or out of range, unsupported for what cannot be run.
 Result<HParams> read_hparams(const GgufFile& file, RopePairing pairing);
 
 }  // namespace curdkv
