@@ -9,6 +9,7 @@
 #include "base/try.h"
 #include "cache/cache_type.h"
 #include "engine/executor_impl.h"
+#include "engine/layer_observer.h"
 #include "engine/prefill.h"
 
 namespace curdkv {
@@ -105,20 +106,31 @@ Result<void> Executor::Impl::check_tokens(const SequenceState& sequence,
 }
 
 Result<void> Executor::Impl::check_read(const SequenceState& sequence, std::span<const Token> tokens,
-                                        const Press& press, const ReadOptions& options) const {
+                                        int64_t n_question) const {
   if (tokens.empty()) return Error{ErrorCode::bad_argument, "the context is empty"};
   if (sequence.n_tokens > 0) return Error{ErrorCode::bad_argument, "the sequence already holds a context"};
   CURDKV_CHECK(check_sequence(sequence));
   CURDKV_CHECK(check_tokens(sequence, tokens));
-  const int64_t n = static_cast<int64_t>(tokens.size()), n_context = n - options.n_question;
-  if (options.n_question < 0 || n_context < 1) {
+  if (n_question < 0 || n_question >= std::ssize(tokens)) {
     return Error{ErrorCode::bad_argument, "a question must leave at least one token of context before it"};
   }
-  if (press.needs_repeats() && options.repeats.empty()) {
+  return {};
+}
+
+Result<std::vector<Repeat>> Executor::Impl::make_repeats(std::span<const Token> tokens,
+                                                         int64_t n_question) const {
+  if (!params.repeats) {
     return Error{ErrorCode::bad_argument,
-                 "press '" + press.name() + "' reads the context twice and was given nothing to repeat"};
+                 "a press that reads the context twice, as kvzip does, needs an executor that knows what to "
+                 "repeat (Engine::executor, or ExecutorParams::repeats)"};
   }
-  for (const Repeat& r : options.repeats) {
+  const int64_t n = std::ssize(tokens), n_context = n - n_question;
+  CURDKV_TRY(std::vector<Repeat> repeats, params.repeats(tokens.first(static_cast<size_t>(n_context))));
+  if (repeats.empty()) {
+    return Error{ErrorCode::bad_argument,
+                 "a press that reads the context twice, as kvzip does, was given nothing to repeat"};
+  }
+  for (const Repeat& r : repeats) {
     if (r.first < 0 || r.n < 1 || r.first + r.n > n_context || r.tokens.empty()) {
       return Error{ErrorCode::bad_argument, "a stretch to be repeated does not lie within the context"};
     }
@@ -134,7 +146,7 @@ Result<void> Executor::Impl::check_read(const SequenceState& sequence, std::span
         return Error{ErrorCode::bad_argument, "a repeat holds an unknown token"};
     }
   }
-  return {};
+  return repeats;
 }
 
 void Executor::Impl::reserve_nodes(int64_t n) {
@@ -164,16 +176,26 @@ Result<std::vector<ReadReport>> Executor::read_together(std::span<const ReadTarg
     if (targets.empty())
       return Error{ErrorCode::bad_argument, "there is no sequence to read the context into"};
     std::vector<PrefillInto> into;
+    bool twice = options.observer != nullptr && options.observer->needs().reconstruction;
     for (const ReadTarget& t : targets) {
       SequenceState& state = *t.sequence->state_;
-      CURDKV_CHECK(impl_->check_read(state, tokens, t.press, options));
+      CURDKV_CHECK(impl_->check_read(state, tokens, options.n_question));
       into.push_back({&state, &t.press});
+      twice = twice || t.press.needs_repeats();
+    }
+    std::vector<Repeat> repeats;
+    if (twice) {
+      CURDKV_TRY(repeats, impl_->make_repeats(tokens, options.n_question));
     }
     begun = true;
-    return Prefill(*impl_, into, tokens, options).run();
+    return Prefill(*impl_, into, tokens, repeats, options).run();
   });
   if (!reports && begun) {
     for (const ReadTarget& t : targets) t.sequence->clear();
+  }
+  for (size_t i = 0; reports && i < targets.size(); ++i) {
+    (*reports)[i].kv_bytes = targets[i].sequence->kv_bytes();
+    (*reports)[i].kv_bytes_full = kv_bytes_full(std::ssize(tokens));
   }
   return reports;
 }

@@ -36,8 +36,10 @@ struct Executor::Impl {
 
   Result<void> check_sequence(const SequenceState& sequence) const;
   Result<void> check_tokens(const SequenceState& sequence, std::span<const Token> tokens) const;
-  Result<void> check_read(const SequenceState& sequence, std::span<const Token> tokens, const Press& press,
-                          const ReadOptions& options) const;
+  Result<void> check_read(const SequenceState& sequence, std::span<const Token> tokens,
+                          int64_t n_question) const;
+  // What is repeated of a context, before a question, for presses that read it twice.
+  Result<std::vector<Repeat>> make_repeats(std::span<const Token> tokens, int64_t n_question) const;
 
   Result<void> step(std::span<const StepPart> parts);
   Result<void> compress(SequenceState& sequence, const Press& press, int64_t budget);

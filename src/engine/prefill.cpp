@@ -17,7 +17,7 @@ constexpr int64_t kFewTokens = 128;  // that unpacking a layer's weights would n
 }  // namespace
 
 Prefill::Prefill(Executor::Impl& executor, std::span<const PrefillInto> into, std::span<const Token> tokens,
-                 const ReadOptions& options)
+                 const std::vector<Repeat>& repeats, const ReadOptions& options)
     : e_(executor),
       into_(into),
       tokens_(tokens),
@@ -37,7 +37,7 @@ Prefill::Prefill(Executor::Impl& executor, std::span<const PrefillInto> into, st
   reports_.resize(into.size());
   n_rows_ = n_padded_;
   if (needs_.reconstruction) {
-    second_.emplace(e_, options.repeats, n_tokens_, n_chunk_);
+    second_.emplace(e_, repeats, n_tokens_, n_chunk_);
     n_rows_ = std::max(n_padded_, n_tokens_ + second_->n_rows());
   }
 }

@@ -21,8 +21,9 @@ struct PrefillInto {
 
 class Prefill {
  public:
+  // repeats: what is repeated where a press or the observer needs it.
   Prefill(Executor::Impl& executor, std::span<const PrefillInto> into, std::span<const Token> tokens,
-          const ReadOptions& options);
+          const std::vector<Repeat>& repeats, const ReadOptions& options);
   Result<std::vector<ReadReport>> run();  // one for each of `into`
 
  private:
