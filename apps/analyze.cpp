@@ -7,7 +7,6 @@
 #include "base/try.h"
 #include "base/utf8.h"
 #include "command.h"
-#include "curdkv/text.h"
 #include "document.h"
 #include "io/output_file.h"
 #include "numbers.h"
@@ -75,26 +74,21 @@ Result<void> run(const AnalyzeOptions& o) {
     CURDKV_CHECK(check_output(o.out, inputs));
   }
   CURDKV_TRY(const std::string document, o.document.read());
-  CURDKV_TRY(const Model model, Model::load(path, o.model.params));
-  CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(path));
-  CURDKV_TRY(const Prompt prompt, o.prompt.resolve(tokenizer));
-  CURDKV_TRY(const std::vector<Token> tokens, prompt.context(document));
+  CURDKV_TRY(const Engine engine, o.prompt.open(path, o.model.params));
+  CURDKV_TRY(const std::vector<Token> tokens, engine.prompt().context(document));
 
   const InterruptScope scope;
   const ExecutorParams params = o.executor.resolve();
-  CURDKV_TRY(Executor executor, Executor::create(model, params));
+  CURDKV_TRY(Executor executor, engine.executor(params));
   ReadOptions options;
-  if (std::any_of(presses.begin(), presses.end(), [](const Press& p) { return p.needs_repeats(); })) {
-    CURDKV_TRY(options.repeats, prompt.repeats(tokens));
-  }
   ProgressBar bar("analysing", std::ssize(tokens));
   options.progress = [&](int64_t done, int64_t total) { bar.update(done, total); };
-  const ModelInfo& info = model.info();
+  const ModelInfo& info = engine.info();
   analysis::Subject subject = {.model = info.path.substr(info.path.rfind('/') + 1),
                                .n_layer = info.n_layer,
                                .n_head = info.n_head,
                                .n_head_kv = info.n_head_kv,
-                               .tokens = pieces_of(tokenizer, tokens),
+                               .tokens = pieces_of(engine.tokenizer(), tokens),
                                .presses = std::move(presses),
                                .n_threads = params.n_threads,
                                .stop = params.stop,

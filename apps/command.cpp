@@ -128,8 +128,8 @@ Result<std::string> ModelOptions::resolve() const {
   const std::string fallback = default_model_path();
   std::error_code ignored;
   if (std::filesystem::exists(fallback, ignored)) return fallback;
-  return Error{ErrorCode::bad_input, "no model given with -m, and the default one is not at " + fallback +
-                                         " ('make demo' or scripts/get_model.sh fetches it)"};
+  return Error{ErrorCode::io, "no model given with -m, and the default one is not at " + fallback +
+                                  " ('make demo' or scripts/get_model.sh fetches it)"};
 }
 
 void ExecutorOptions::add_to(CLI::App& app) {

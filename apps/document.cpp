@@ -14,12 +14,12 @@ Result<std::string> read_document(const std::string& path) {
   const std::string name = path == "-" ? "standard input" : path;
   CURDKV_TRY(std::string bytes, path == "-" ? read_descriptor(STDIN_FILENO, name, kMostDocumentBytes)
                                             : read_file(path, kMostDocumentBytes));
-  const auto fail = [&](const std::string& why) { return Error{ErrorCode::bad_input, name + ": " + why}; };
-  if (bytes.empty()) return fail("is empty");
+  if (bytes.empty()) return Error{ErrorCode::bad_input, name + ": is empty"};
   CURDKV_TRY(std::string text, as_text(std::move(bytes), name));
   if (const size_t at = find_invalid_utf8(text); at != std::string_view::npos) {
-    return fail("is not UTF-8 text: byte " + std::to_string(at) +
-                " is malformed; convert it first (iconv -f LATIN1 -t UTF-8 FILE, or from what it is)");
+    return Error{ErrorCode::corrupt,
+                 name + ": is not UTF-8 text: byte " + std::to_string(at) +
+                     " is malformed; convert it first (iconv -f LATIN1 -t UTF-8 FILE, or from what it is)"};
   }
   return text;
 }
@@ -59,7 +59,7 @@ Result<std::string> DocumentOptions::read() const {
     if (part.is_file) {
       CURDKV_TRY(text, read_document(part.text));
     } else if (const size_t at = find_invalid_utf8(text); at != std::string::npos) {
-      return Error{ErrorCode::bad_input, "-p: not UTF-8 text: byte " + std::to_string(at) + " is malformed"};
+      return Error{ErrorCode::corrupt, "-p: not UTF-8 text: byte " + std::to_string(at) + " is malformed"};
     }
     if (!whole.empty() && whole.back() != '\n') whole += '\n';
     whole += text;

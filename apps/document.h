@@ -13,8 +13,8 @@ namespace curdkv::app {
 struct DocumentOptions {
   void add_to(CLI::App& app);
 
-  // Errors: bad_input for a file that cannot be read, is empty, binary or not UTF-8; bad_argument if none is
-  // given.
+  // Errors: as of read_file() and as_text(); corrupt for text that is not UTF-8; bad_input if there is no
+  // text; bad_argument if none is given.
   Result<std::string> read() const;
   std::vector<std::string> files() const;  // those named with -f
   void unescape();                         // what -p gave; see unescaped()

@@ -8,7 +8,6 @@
 #include "base/format.h"
 #include "base/try.h"
 #include "command.h"
-#include "curdkv/text.h"
 #include "eval/export.h"
 #include "eval/result_file.h"
 #include "eval/runner.h"
@@ -85,18 +84,16 @@ class Eval {
     inputs.push_back(path);
     for (const std::string& file : o_.prompt.files()) inputs.push_back(file);
     CURDKV_CHECK(ResultFile::check(o_.out, inputs));
-    CURDKV_TRY(const Model model, Model::load(path, o_.model.params));
-    CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(path));
-    CURDKV_TRY(const Prompt prompt, o_.prompt.resolve(tokenizer));
+    CURDKV_TRY(const Engine engine, o_.prompt.open(path, o_.model.params));
     CURDKV_TRY(const Json run, describe(path));
     CURDKV_TRY(ResultFile results, ResultFile::open(o_.out, run));
 
     const InterruptScope scope;
-    CURDKV_CHECK(collect_samples(tasks, tokenizer, results));
+    CURDKV_CHECK(collect_samples(tasks, engine.tokenizer(), results));
     ExecutorParams params = o_.executor.resolve();
     params.in_company = true;
-    CURDKV_TRY(Executor executor, Executor::create(model, params));
-    Runner runner(model, executor, tokenizer, prompt, runner_settings());
+    CURDKV_TRY(Executor executor, engine.executor(params));
+    Runner runner(engine, executor, runner_settings());
     TaskProgress progress("evaluating", "predictions", n_left_);
     for (const Work& work : work_) {
       const Progress reading = [&](int64_t done, int64_t total) {

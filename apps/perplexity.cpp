@@ -7,7 +7,7 @@
 #include "base/format.h"
 #include "base/try.h"
 #include "command.h"
-#include "curdkv/text.h"
+#include "curdkv/engine.h"
 #include "document.h"
 #include "numbers.h"
 #include "terminal.h"
@@ -69,26 +69,24 @@ class Perplexity {
     CURDKV_TRY(const std::vector<Press> presses, o_.press.resolve_all());
     CURDKV_TRY(const std::string document, o_.document.read());
     CURDKV_TRY(const std::string path, o_.model.resolve());
-    CURDKV_TRY(const Model model, Model::load(path, o_.model.params));
-    CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(path));
-    CURDKV_TRY(const std::vector<Token> tokens, tokenizer.tokenize(document, false, true));
-    CURDKV_CHECK(split(tokens, model));
-    CURDKV_TRY(const Prompt prompt, Prompt::create(tokenizer, false));
+    CURDKV_TRY(const Engine engine, Engine::open(path, {o_.model.params, {.chat = false}}));
+    CURDKV_TRY(const std::vector<Token> tokens, engine.prompt().context(document));
+    CURDKV_CHECK(split(tokens, engine.info()));
 
     const InterruptScope scope;
-    CURDKV_TRY(Executor executor, Executor::create(model, o_.executor.resolve()));
+    CURDKV_TRY(Executor executor, engine.executor(o_.executor.resolve()));
     Sequence full = executor.sequence();
     std::vector<Side> sides;
     for (const Press& press : presses) sides.push_back({press, executor.sequence()});
-    CURDKV_CHECK(read(executor, prompt, full, sides));
+    CURDKV_CHECK(read(executor, full, sides));
     CURDKV_CHECK(compare(executor, full, sides));
-    return print(model, sides, executor.kv_bytes_full(n_context()));
+    return print(engine.info(), sides, executor.kv_bytes_full(n_context()));
   }
 
  private:
   int64_t n_context() const { return static_cast<int64_t>(context_.size()); }
 
-  Result<void> split(const std::vector<Token>& tokens, const Model& model) {
+  Result<void> split(const std::vector<Token>& tokens, const ModelInfo& model) {
     const auto n = static_cast<int64_t>(tokens.size());
     const int64_t n_context = o_.n_context > 0 ? o_.n_context : n / 2;
     if (n_context < 1 || n_context >= n) {
@@ -98,9 +96,9 @@ class Perplexity {
     }
     const int64_t asked = o_.n_continuation < 0 ? n : std::max<int64_t>(o_.n_continuation, 1);
     const int64_t n_rest = std::min(n - n_context, asked);
-    const int64_t limit = o_.executor.params.n_ctx > 0 ? o_.executor.params.n_ctx : model.info().n_ctx_train;
+    const int64_t limit = o_.executor.params.n_ctx > 0 ? o_.executor.params.n_ctx : model.n_ctx_train;
     if (n_context + n_rest > limit) {
-      const bool given = o_.executor.params.n_ctx > 0 && o_.executor.params.n_ctx < model.info().n_ctx_train;
+      const bool given = o_.executor.params.n_ctx > 0 && o_.executor.params.n_ctx < model.n_ctx_train;
       return Error{ErrorCode::bad_input,
                    "context and continuation take " + std::to_string(n_context + n_rest) + " tokens, and " +
                        (given ? "-c allows " : "the model's context holds ") + std::to_string(limit) + " (" +
@@ -112,16 +110,10 @@ class Perplexity {
   }
 
   // One reading for all.
-  Result<void> read(Executor& executor, const Prompt& prompt, Sequence& full,
-                    std::vector<Side>& sides) const {
+  Result<void> read(Executor& executor, Sequence& full, std::vector<Side>& sides) const {
     ReadOptions options;
     std::vector<ReadTarget> targets = {{&full, Press()}};
-    for (Side& side : sides) {
-      targets.push_back({&side.sequence, side.press});
-      if (side.press.needs_repeats() && options.repeats.empty()) {
-        CURDKV_TRY(options.repeats, prompt.repeats(context_));
-      }
-    }
+    for (Side& side : sides) targets.push_back({&side.sequence, side.press});
     ProgressBar bar("reading", n_context());
     options.progress = [&](int64_t done, int64_t total) { bar.update(done, total); };
     CURDKV_TRY([[maybe_unused]] const auto reports, executor.read_together(targets, context_, options));
@@ -161,10 +153,10 @@ class Perplexity {
     return {};
   }
 
-  nlohmann::ordered_json to_json(const Model& model, const Side& side, size_t kv_full) const {
+  nlohmann::ordered_json to_json(const ModelInfo& model, const Side& side, size_t kv_full) const {
     const Totals& t = side.totals;
     const auto n = static_cast<double>(t.n);
-    nlohmann::ordered_json j = {{"model", model.info().path},
+    nlohmann::ordered_json j = {{"model", model.path},
                                 {"press", side.press.name()},
                                 {"press_params", side.press.settings()},
                                 {"compression_ratio", side.press.removed(n_context())},
@@ -183,7 +175,7 @@ class Perplexity {
   }
 
   // JSON: an object, or a list of them when several presses were asked for.
-  Result<void> print(const Model& model, const std::vector<Side>& sides, size_t kv_full) const {
+  Result<void> print(const ModelInfo& model, const std::vector<Side>& sides, size_t kv_full) const {
     if (o_.json) {
       auto j = nlohmann::ordered_json::array();
       for (const Side& side : sides) j.push_back(to_json(model, side, kv_full));

@@ -43,7 +43,7 @@ std::vector<std::string> PromptFlags::files() const {
 
 Result<PromptOptions> PromptFlags::options() const {
   PromptOptions o;
-  o.chat = !raw;
+  if (raw) o.chat = false;
   o.system = system_;
   if (!system_file_.empty()) {
     CURDKV_TRY(o.system, read_text(system_file_, kMostBytes));
@@ -59,14 +59,13 @@ Result<PromptOptions> PromptFlags::options() const {
   return o;
 }
 
-Result<Prompt> PromptFlags::resolve(const Tokenizer& tokenizer) const {
-  CURDKV_TRY(PromptOptions o, options());
-  if (o.chat && o.system.empty() && o.chat_template.source.empty() && tokenizer.chat_template().empty()) {
-    std::fprintf(stderr,
-                 "note: the model has no chat template; document and question are used as they are\n");
-    o.chat = false;
+Result<Engine> PromptFlags::open(const std::string& path, const ModelParams& params) const {
+  CURDKV_TRY(const PromptOptions prompt, options());
+  CURDKV_TRY(Engine engine, Engine::open(path, {params, prompt}));
+  if (!raw && !engine.prompt().is_chat()) {
+    note("the model has no chat template; document and question are used as they are");
   }
-  return Prompt::create(tokenizer, o);
+  return engine;
 }
 
 }  // namespace curdkv::app

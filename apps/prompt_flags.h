@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "curdkv/text.h"
+#include "curdkv/engine.h"
 
 namespace curdkv::app {
 
@@ -14,12 +14,12 @@ struct PromptFlags {
 
   void add_to(CLI::App& app);
 
-  // What they come to. A model without a chat template is prompted raw, with a note, if no flag asks for
-  // more. Errors: bad_argument for flags that exclude each other, bad_input for a file that cannot be read.
-  Result<Prompt> resolve(const Tokenizer& tokenizer) const;
-
-  // The same as options of the library, for records of a run.
+  // What they come to. Errors: as of read_text(); bad_input for an empty template.
   Result<PromptOptions> options() const;
+
+  // The model, prompted as the flags say. One without a chat template is prompted raw, with a note, if no
+  // flag asks for more. Errors: as of options() and Engine::open.
+  Result<Engine> open(const std::string& path, const ModelParams& params) const;
 
   std::vector<std::string> files() const;  // that are read
 

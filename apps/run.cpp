@@ -6,7 +6,6 @@
 #include "base/stopwatch.h"
 #include "base/try.h"
 #include "command.h"
-#include "curdkv/generate.h"
 #include "document.h"
 #include "escapes.h"
 #include "numbers.h"
@@ -24,7 +23,6 @@ struct RunOptions {
   PressOptions press;
   DocumentOptions document;
   PromptFlags prompt;
-  SamplingParams sampling;
   GenerateOptions generate;
   std::vector<std::string> questions;
   std::string draft = "lookup";
@@ -45,7 +43,6 @@ constexpr const char* kDefaultDecodePress = "ridgekv";
 struct Prepared {
   std::vector<Token> context;
   std::vector<std::vector<Token>> questions;
-  std::vector<Repeat> repeats;
 };
 
 class Run {
@@ -59,24 +56,19 @@ class Run {
     }
     CURDKV_TRY(const std::string document, o_.document.read());
     CURDKV_TRY(const std::string path, o_.model.resolve());
-    CURDKV_TRY(Sampler sampler, Sampler::create(o_.sampling));
-    CURDKV_TRY(Model model, Model::load(path, o_.model.params));
-    CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(path));
-    CURDKV_TRY(const Prompt prompt, o_.prompt.resolve(tokenizer));
-    CURDKV_CHECK(tokenise(prompt, document));
+    CURDKV_TRY([[maybe_unused]] const Sampler possible, Sampler::create(o_.generate.sampling));
+    CURDKV_TRY(const Engine engine, o_.prompt.open(path, o_.model.params));
+    CURDKV_CHECK(tokenise(engine.prompt(), document));
     if (is_kept_whole(press)) press = Press();
-    if (press.needs_repeats()) {
-      CURDKV_TRY(tokens_.repeats, prompt.repeats(tokens_.context));
-    }
     params_ = o_.executor.resolve();
-    CURDKV_TRY(params_.n_ctx, check_length(model, press));
+    CURDKV_TRY(params_.n_ctx, check_length(engine.info(), press));
 
     Reading full;
     if (o_.compare_full) {
-      CURDKV_TRY(full, read(model, tokenizer, sampler, Press(), false));
+      CURDKV_TRY(full, read(engine, Press(), false));
     }
-    CURDKV_TRY(const Reading reading, read(model, tokenizer, sampler, press, !o_.json && !o_.compare_full));
-    if (o_.json) return print_json(model, press, reading, full);
+    CURDKV_TRY(const Reading reading, read(engine, press, !o_.json && !o_.compare_full));
+    if (o_.json) return print_json(engine.info(), press, reading, full);
     if (o_.compare_full) return write_out(side_by_side(o_.questions, full, reading));
     return {};
   }
@@ -105,8 +97,8 @@ class Run {
 
   // The context limit in force. Errors: document and longest question exceed it. What is left for an answer
   // may be less than was asked for, which is said.
-  Result<int64_t> check_length(const Model& model, const Press& press) const {
-    const int64_t trained = model.info().n_ctx_train, given = o_.executor.params.n_ctx;
+  Result<int64_t> check_length(const ModelInfo& model, const Press& press) const {
+    const int64_t trained = model.n_ctx_train, given = o_.executor.params.n_ctx;
     const int64_t limit = given > 0 ? given : trained;
     size_t longest = 0;
     for (const auto& q : tokens_.questions) longest = std::max(longest, q.size());
@@ -147,10 +139,9 @@ class Run {
         (long long)trained);
   }
 
-  Result<Reading> read(const Model& model, const Tokenizer& tokenizer, Sampler& sampler, const Press& press,
-                       bool stream) {
+  Result<Reading> read(const Engine& engine, const Press& press, bool stream) {
     const InterruptScope scope;
-    CURDKV_TRY(Executor executor, Executor::create(model, params_));
+    CURDKV_TRY(Executor executor, engine.executor(params_));
     Sequence context = executor.sequence();
     Reading r;
     r.label = press_label(press);
@@ -165,7 +156,7 @@ class Run {
       // Each question is asked of the context alone.
       const bool last = i + 1 == tokens_.questions.size();
       Sequence asked = last ? std::move(context) : context.fork();
-      CURDKV_TRY(Answer answer, ask(executor, asked, tokenizer, sampler, press, i, stream, query_aware));
+      CURDKV_TRY(Answer answer, ask(engine, executor, asked, press, i, stream, query_aware));
       if (query_aware) answer.question_ms = r.prefill.prefill_ms;
       r.answers.push_back(std::move(answer));
       r.kv_bytes_peak = std::max(r.kv_bytes_peak, asked.kv_bytes());
@@ -185,25 +176,21 @@ class Run {
       tokens.insert(tokens.end(), question->begin(), question->end());
       options.n_question = static_cast<int64_t>(question->size());
     }
-    if (press.needs_repeats()) options.repeats = tokens_.repeats;
     if (o_.generate.decode_budget.budget > 0) options.n_recent_queries = press.n_recent_queries();
     ProgressBar bar("reading, " + r.label, static_cast<int64_t>(tokens.size()));
     options.progress = [&](int64_t done, int64_t total) { bar.update(done, total); };
     CURDKV_TRY(r.prefill, executor.read(context, tokens, press, options));
     r.n_kept = context.cache_lengths();
-    r.kv_bytes = context.kv_bytes();
     r.kv_bytes_peak = std::max(r.kv_bytes_peak, r.prefill.kv_bytes_peak);
-    r.kv_bytes_full = executor.kv_bytes_full(r.prefill.n_tokens);
     return {};
   }
 
-  Result<Answer> ask(Executor& executor, Sequence& sequence, const Tokenizer& tokenizer, Sampler& sampler,
-                     const Press& press, size_t index, bool stream, bool already_read) {
+  Result<Answer> ask(const Engine& engine, Executor& executor, Sequence& sequence, const Press& press,
+                     size_t index, bool stream, bool already_read) {
     Answer a;
     const Stopwatch watch;
     if (!already_read) CURDKV_CHECK(executor.extend(sequence, tokens_.questions[index]));
     a.question_ms = watch.ms();
-    sampler.reset();
     GenerateOptions options = o_.generate;
     options.decode_budget.press = press;
     if (press.is_none()) options.decode_budget.budget = 0;  // --compare-full's other side
@@ -217,7 +204,7 @@ class Run {
         if (written) written = write_out(text);
       };
     }
-    CURDKV_TRY(a.generation, generate(executor, sequence, tokenizer, sampler, options));
+    CURDKV_TRY(a.generation, generate(executor, sequence, engine.tokenizer(), options));
     if (stream && written) written = write_out(o_.questions.size() > 1 ? "\n\n" : "\n");
     CURDKV_CHECK(written);
     if (a.generation.context_full) {
@@ -226,10 +213,10 @@ class Run {
     return a;
   }
 
-  Result<void> print_json(const Model& model, const Press& press, const Reading& r,
+  Result<void> print_json(const ModelInfo& model, const Press& press, const Reading& r,
                           const Reading& full) const {
-    nlohmann::ordered_json j = {{"model", model.info().path},
-                                {"architecture", model.info().architecture},
+    nlohmann::ordered_json j = {{"model", model.path},
+                                {"architecture", model.architecture},
                                 {"press", press.name()},
                                 {"press_params", press.settings()},
                                 {"compression_ratio", press.removed(r.prefill.n_tokens)},
@@ -238,8 +225,8 @@ class Run {
                                 {"threads", params_.n_threads},
                                 {"n_context_tokens", r.prefill.n_tokens},
                                 {"n_kept", r.n_kept},
-                                {"kv_bytes_full", r.kv_bytes_full},
-                                {"kv_bytes", r.kv_bytes},
+                                {"kv_bytes_full", r.prefill.kv_bytes_full},
+                                {"kv_bytes", r.prefill.kv_bytes},
                                 {"kv_bytes_peak", r.kv_bytes_peak},
                                 {"rss_peak_bytes", peak_rss_bytes()},
                                 {"prefill_ms", r.prefill.prefill_ms},
@@ -269,9 +256,9 @@ class Run {
 // What options mean together.
 void settle(RunOptions& o) {
   o.generate.draft = o.draft == "lookup" ? Draft::lookup : Draft::none;
-  o.sampling.seed = static_cast<uint32_t>(o.press.request.seed);
-  o.sampling.top_k = std::max(o.sampling.top_k, 0);         // llama.cpp: -1 is all, too
-  if (o.generate.n_predict < 0) o.generate.n_predict = -1;  // and -2 until the context is full
+  o.generate.sampling.seed = static_cast<uint32_t>(o.press.request.seed);
+  o.generate.sampling.top_k = std::max(o.generate.sampling.top_k, 0);  // llama.cpp: -1 is all, too
+  if (o.generate.n_predict < 0) o.generate.n_predict = -1;             // and -2 until the context is full
   if (o.generate.decode_budget.budget > 0 && !o.press.asked_for_compression()) {
     o.press.names = {kDefaultDecodePress};
   }
@@ -328,7 +315,7 @@ Command add_run(CLI::App& program) {
       ->type_name("N")
       ->transform(whole_number(-2, kMostTokens))
       ->capture_default_str();
-  add_sampling(*app, o->sampling);
+  add_sampling(*app, o->generate.sampling);
   o->executor.add_to(*app);
   app->add_flag("--json", o->json, "print one JSON object instead of text");
   return [o] {

@@ -30,8 +30,8 @@ std::string reading_as_text(const Reading& r) {
       "%s: %lld tokens read in %.1f s (%.0f t/s, compression %.1f %%); KV cache %s of %s, peak %s\n",
       r.label.c_str(), (long long)r.prefill.n_tokens, r.prefill.prefill_ms / 1e3,
       static_cast<double>(r.prefill.n_tokens) * 1e3 / r.prefill.prefill_ms,
-      100 * r.prefill.compress_ms / r.prefill.prefill_ms, human_bytes(r.kv_bytes).c_str(),
-      human_bytes(r.kv_bytes_full).c_str(), human_bytes(r.kv_bytes_peak).c_str());
+      100 * r.prefill.compress_ms / r.prefill.prefill_ms, human_bytes(r.prefill.kv_bytes).c_str(),
+      human_bytes(r.prefill.kv_bytes_full).c_str(), human_bytes(r.kv_bytes_peak).c_str());
 }
 
 std::string side_by_side(const std::vector<std::string>& questions, const Reading& full, const Reading& r) {
@@ -49,7 +49,7 @@ std::string side_by_side(const std::vector<std::string>& questions, const Readin
   out += format("%-*s  %12s  %12s  %12s  %14s\n", width, "", "KV cache", "peak", "prefill", "decode");
   for (const Reading* side : {&full, &r}) {
     out += format("%-*s  %12s  %12s  %8.0f t/s  %10.1f t/s\n", width, side->label.c_str(),
-                  human_bytes(side->kv_bytes).c_str(), human_bytes(side->kv_bytes_peak).c_str(),
+                  human_bytes(side->prefill.kv_bytes).c_str(), human_bytes(side->kv_bytes_peak).c_str(),
                   static_cast<double>(side->prefill.n_tokens) * 1e3 / side->prefill.prefill_ms,
                   decode_ms(*side) > 0 ? 1e3 / decode_ms(*side) : 0.0);
   }

@@ -19,8 +19,6 @@ struct Reading {
   std::string label;
   ReadReport prefill;
   std::vector<std::vector<int64_t>> n_kept;
-  size_t kv_bytes = 0;       // of the compressed context
-  size_t kv_bytes_full = 0;  // what the context takes with nothing evicted
   size_t kv_bytes_peak = 0;  // prefill and questions
   std::vector<Answer> answers;
 };

@@ -124,7 +124,7 @@ void TaskProgress::draw(const std::string& doing) {
 Result<void> write_out(const std::string& text) {
   write_to(stdout, text);
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return {};
-  return Error{ErrorCode::bad_input, std::string("cannot write to standard output: ") + std::strerror(errno)};
+  return Error{ErrorCode::io, std::string("cannot write to standard output: ") + std::strerror(errno)};
 }
 
 void write_err(const std::string& text) {

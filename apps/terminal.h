@@ -65,7 +65,7 @@ class TaskProgress {
 };
 
 // Writes to stdout and flushes. What would act on a terminal is shown instead if stdout is one; a file or a
-// pipe gets the bytes as they are. Errors: bad_input ("cannot write to standard output: Broken pipe").
+// pipe gets the bytes as they are. Errors: io ("cannot write to standard output: Broken pipe").
 Result<void> write_out(const std::string& text);
 // The same to stderr, where errors have nowhere to go.
 void write_err(const std::string& text);

@@ -13,8 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "curdkv/generate.h"
-#include "curdkv/text.h"
+#include "curdkv/engine.h"
 #include "support/must.h"
 
 using namespace curdkv;
@@ -73,12 +72,10 @@ int main(int argc, char** argv) {
         "usage: answers -m MODEL -f SAMPLES.jsonl [-p PRESS,...] [-r RATIO,...] [-n TOKENS] [-t N]\n");
     return 2;
   }
-  const Model model = must(Model::load(model_path));
-  const Tokenizer tokenizer = must(Tokenizer::load(model_path));
-  const Prompt prompt = must(Prompt::create(tokenizer, true));
-  ExecutorParams params;
-  params.n_threads = n_threads;
-  Executor executor = must(Executor::create(model, params));
+  const Engine engine = must(Engine::open(model_path));
+  const Tokenizer& tokenizer = engine.tokenizer();
+  const Prompt& prompt = engine.prompt();
+  Executor executor = must(engine.executor({.n_threads = n_threads}));
   Sequence full = executor.sequence();
   std::vector<std::pair<std::string, Sequence>> sides;
   std::vector<ReadTarget> targets = {{&full, Press()}};
@@ -103,15 +100,10 @@ int main(int argc, char** argv) {
     const auto prefix = must(tokenizer.tokenize(text("answer_prefix"), false, false));
     question.insert(question.end(), prefix.begin(), prefix.end());
     for (const ReadTarget& t : targets) t.sequence->clear();
-    ReadOptions options;
-    options.repeats = must(prompt.repeats(context));
-    must(executor.read_together(targets, context, options));
+    must(executor.read_together(targets, context));
     const Sequence::Mark mark = full.mark();
     must(executor.extend(full, question));
-    Sampler greedy = must(Sampler::create({}));
-    GenerateOptions generation;
-    generation.n_predict = n_answer;
-    const Generation answer = must(generate(executor, full, tokenizer, greedy, generation));
+    const Generation answer = must(generate(executor, full, tokenizer, {.n_predict = n_answer}));
     if (answer.tokens.empty()) continue;
     must(full.rewind(mark));
     const auto expected = predict(executor, full, question, answer.tokens);

@@ -8,8 +8,7 @@
 #include <cstdlib>
 #include <sstream>
 
-#include "curdkv/generate.h"
-#include "curdkv/text.h"
+#include "curdkv/engine.h"
 #include "measure/memory.h"
 #include "support/one_sequence.h"
 
@@ -48,8 +47,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: endless MODEL THREADS TOKENS BUDGET INTERVAL PRESS...\n");
     return 2;
   }
-  const Model model = must(Model::load(argv[1]));
-  const Tokenizer tokenizer = must(Tokenizer::load(argv[1]));
+  const Engine engine = must(Engine::open(argv[1]));
+  const Tokenizer& tokenizer = engine.tokenizer();
   const int n_threads = std::atoi(argv[2]);
   const int64_t n_tokens = std::atoll(argv[3]), budget = std::atoll(argv[4]), interval = std::atoll(argv[5]);
   const auto prompt = must(tokenizer.tokenize("The history of the harbour began in the year", false, true));
@@ -57,7 +56,7 @@ int main(int argc, char** argv) {
     const Press press = make_press(argv[i], 0);
     ExecutorParams params;
     params.n_threads = n_threads;
-    OneSequence session = must(OneSequence::create(model, params));
+    OneSequence session = must(OneSequence::create(engine.model(), params));
     must(session.read(prompt, Press()));
     SamplingParams sampling;
     sampling.temperature = 1;
@@ -90,7 +89,8 @@ int main(int argc, char** argv) {
                 rss.c_str());
     session.clear();
     std::printf("  perplexity under the full cache %.2f\n  ends: ...%s\n",
-                perplexity(model, n_threads, tokens), tokenizer.text(std::span(tokens).last(60)).c_str());
+                perplexity(engine.model(), n_threads, tokens),
+                tokenizer.text(std::span(tokens).last(60)).c_str());
     std::fflush(stdout);
   }
   return 0;

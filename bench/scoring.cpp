@@ -28,13 +28,15 @@ int main(int argc, char** argv) {
     params.n_threads = std::atoi(argv[2]);
     params.n_ctx = 2 * n_tokens + 4096;
     const auto tokens = random_tokens(n_tokens, model.info().n_vocab);
-    ReadOptions options;  // KVzip's, 2,048 tokens at a time behind a request of 20
-    for (int64_t first = 0; first < n_tokens; first += 2048) {
-      const int64_t n = std::min<int64_t>(2048, n_tokens - first);
-      Repeat r = {first, n, {tokens.begin(), tokens.begin() + 20}};
-      r.tokens.insert(r.tokens.end(), tokens.begin() + first, tokens.begin() + first + n);
-      options.repeats.push_back(std::move(r));
-    }
+    params.repeats = [&](std::span<const Token>) {  // 2,048 tokens at a time behind a request of 20
+      std::vector<Repeat> out;
+      for (int64_t first = 0; first < n_tokens; first += 2048) {
+        const int64_t n = std::min<int64_t>(2048, n_tokens - first);
+        out.push_back({first, n, {tokens.begin(), tokens.begin() + 20}});
+        out.back().tokens.insert(out.back().tokens.end(), tokens.begin() + first, tokens.begin() + first + n);
+      }
+      return Result(out);
+    };
     columns.emplace_back();
     for (int repeat = 0; repeat < n_repeats; ++repeat) {
       Executor executor = must(Executor::create(model, params));
@@ -42,7 +44,7 @@ int main(int argc, char** argv) {
       for (size_t p = 0; p < names.size(); ++p) sequences.push_back(executor.sequence());
       std::vector<ReadTarget> targets;
       for (size_t p = 0; p < names.size(); ++p) targets.push_back({&sequences[p], make_press(names[p], 0.9)});
-      columns.back().push_back(must(executor.read_together(targets, tokens, options)));
+      columns.back().push_back(must(executor.read_together(targets, tokens)));
       std::fprintf(stderr, "%lld tokens, repeat %d done\n", (long long)n_tokens, repeat + 1);
     }
   }

@@ -26,7 +26,7 @@ struct PromptPart {
 };
 
 struct ChatTemplateOptions {
-  std::string source;  // Jinja, or a name that llama.cpp knows ("chatml"); "": the model's own
+  std::string source = {};  // Jinja, or a name that llama.cpp knows ("chatml"); "": the model's own
   // The date some templates tell the model (Llama 3.1). One moment serves everything a template renders.
   std::chrono::system_clock::time_point now = std::chrono::system_clock::now();
 };
@@ -37,9 +37,13 @@ struct UserTurn {
   std::string trimmed_left, trimmed_right;  // characters the template takes off the user's text at its ends
 };
 
+// Copies share the parsed template and the tokenizer's vocabulary. Immutable: any number of threads may use a
+// template at once.
 class ChatTemplate {
  public:
-  // Errors: bad_input if there is no template, the source is not one, or it fails on a single user's turn.
+  // Errors: bad_argument for a source that is neither Jinja nor a name; corrupt for Jinja that is malformed;
+  // unsupported if the model has no template, or the template does not put what users write, as they wrote
+  // it, into one place; bad_input if it fails on a single user's turn.
   static Result<ChatTemplate> create(const Tokenizer& tokenizer, const ChatTemplateOptions& options);
 
   // The conversation so far and, with add_generation_prompt, the opening of the answer. A begin-of-sequence
@@ -49,8 +53,8 @@ class ChatTemplate {
 
   // The same text in parts, of which answers' and users' are plain text. Where the template does something on
   // reading particular words of the user's (a switch such as "/think"), it is shown a placeholder instead of
-  // them and the parts say less than render(). Errors: also bad_input if what users wrote is not found in the
-  // text.
+  // them and the parts say less than render(). Errors: also unsupported if what users wrote is not found in
+  // the text.
   Result<std::vector<PromptPart>> parts(std::span<const Message> messages, bool add_generation_prompt) const;
 
   // The user's first turn, behind a system turn if there is one. Errors: as above.

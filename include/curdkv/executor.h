@@ -25,6 +25,9 @@ class LayerObserver;
 // errors where they cannot be.
 enum class PrefillKernel { automatic, ggml, int8, onednn };
 
+// What is repeated of a context for presses that read it twice (KVzip).
+using Repeats = std::function<Result<std::vector<Repeat>>(std::span<const Token> context)>;
+
 struct ExecutorParams {
   int n_threads = 1;
   int64_t n_batch = 512;  // tokens computed at a time; rounded up to a multiple of 64
@@ -39,6 +42,8 @@ struct ExecutorParams {
   bool in_company = false;
   // When it turns true, the running call returns ErrorCode::cancelled soon; must outlive the executor.
   const std::atomic<bool>* stop = nullptr;
+  // Engine::executor sets it. Without it, a press for which Press::needs_repeats() is true is an error.
+  Repeats repeats = nullptr;
 };
 
 // Called with work done and all there is; in the same unit, layer-tokens.
@@ -47,23 +52,15 @@ using Progress = std::function<void(int64_t done, int64_t total)>;
 // Called with a position (0 = first token of the sequence) and the logits after it, F32 [n_vocab].
 using LogitsSink = std::function<void(int64_t position, std::span<const float> logits)>;
 
-// A stretch of the context, and the tokens that ask for it to be repeated and then repeat it (KVzip).
-// Prompt::repeats makes them.
-struct Repeat {
-  int64_t first = 0, n = 0;  // tokens of the context
-  std::vector<Token> tokens;
-};
-
 struct ReadOptions {
-  Progress progress;
-  LogitsSink logits;  // when set, every position's logits are computed and handed over
+  Progress progress = nullptr;
+  LogitsSink logits = nullptr;  // when set, every position's logits are computed and handed over
   // Diagnostic: the whole uncompressed cache is kept until the end of the reading and compressed then, as
   // other engines would. The result is the same; the memory is not.
   bool compress_at_end = false;
   // The last so many tokens are a question: it takes part in the scoring and is kept whole, beyond the
   // budget.
   int64_t n_question = 0;
-  std::vector<Repeat> repeats;        // for presses that read the context twice; see needs_repeats()
   LayerObserver* observer = nullptr;  // looks at every layer before it is compacted; for analyses
   // The latest tokens' queries that the sequence is to keep from now on, so that presses which look at them
   // can bound its cache while it is generated (Press::n_recent_queries).
@@ -76,6 +73,8 @@ struct ReadReport {
   int64_t n_tokens = 0;
   double prefill_ms = 0;   // all of it, compression included
   double compress_ms = 0;  // scoring, selecting and compacting
+  // What the sequence's cache takes after the reading, and would take with nothing evicted.
+  size_t kv_bytes = 0, kv_bytes_full = 0;
   // Cache, one layer's uncompressed keys and values, hidden states: the most at once.
   size_t kv_bytes_peak = 0;
   size_t hidden_bytes = 0;  // of which hidden states
@@ -86,7 +85,7 @@ struct ReadTarget {
   Press press;
 };
 
-// New tokens of a sequence.
+// New tokens of a sequence; the tokens and the sink must outlive the call they are given to.
 struct Span {
   Sequence* sequence;
   std::span<const Token> tokens;     // one: decoded; several: a question
@@ -118,12 +117,13 @@ class Job {
   std::unique_ptr<Impl> impl_;
 };
 
-// Not thread-safe; several executors may share one Model.
+// Owns its threads and working memory and shares the model, which lives as long as any executor of it. One
+// thread at a time may use an executor; several executors may share a Model and run at once.
 class Executor {
  public:
   // Errors: bad_argument (n_threads < 1, a cache type that does not fit the model, a kernel that this machine
   // has not), out_of_memory.
-  static Result<Executor> create(const Model& model, const ExecutorParams& params);
+  static Result<Executor> create(const Model& model, const ExecutorParams& params = {});
   Executor(Executor&&) noexcept;
   Executor& operator=(Executor&&) noexcept;
   ~Executor();
@@ -133,7 +133,9 @@ class Executor {
   // Runs the tokens through the model layer by layer, behind what the sequence holds already, and keeps what
   // the press says of each layer's keys and values of theirs: a document, a later one, a turn of a chat. What
   // was held stays. Afterwards logits() are those after the last token. On error, or when cancelled, the
-  // sequence is as before.
+  // sequence is as before. Errors: bad_argument (no tokens, a sequence of another model or cache type, a
+  // press that needs repeats where the executor has none), bad_input (the context is full), corrupt (weights
+  // that give no numbers), out_of_memory, cancelled; what ExecutorParams::repeats returns.
   Result<ReadReport> read(Sequence& sequence, std::span<const Token> tokens, const Press& press,
                           const ReadOptions& options = {});
 
@@ -149,7 +151,8 @@ class Executor {
   // tokens go through the model together, weights being read once for all, wherever its layers lie on the
   // CPU. The result depends neither on the company (see ExecutorParams::in_company) nor on threads. On error,
   // or when cancelled, no sequence has changed. Errors: bad_argument (a sequence twice, or of another model
-  // or cache type, no tokens), bad_input (the context is full).
+  // or cache type, no tokens), bad_input (the context is full), corrupt (weights that give no numbers),
+  // out_of_memory, cancelled.
   Result<void> step(std::span<const Span> spans);
 
   // Whether decoding several tokens of a sequence takes one graph instead of one after the other: where all

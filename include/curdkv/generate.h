@@ -26,12 +26,14 @@ struct DecodeBudget {
 enum class Draft { none, lookup };
 
 struct GenerateOptions {
+  SamplingParams sampling = {};
   int64_t n_predict = 256;  // most tokens; -1: until the model ends its turn or the context is full
-  DecodeBudget decode_budget;
+  DecodeBudget decode_budget = {};
   Draft draft = Draft::none;
-  std::span<const Token> history;  // what drafts are looked up in, beside the answer: document and question
+  // What drafts are looked up in, beside the answer: document and question. It must outlive the call.
+  std::span<const Token> history = {};
   // Called with whole UTF-8 sequences as they become complete; malformed bytes arrive as U+FFFD.
-  std::function<void(const std::string& text)> on_text;
+  std::function<void(const std::string& text)> on_text = nullptr;
 };
 
 struct Generation {
@@ -44,15 +46,16 @@ struct Generation {
   int64_t n_drafted = 0, n_accepted = 0;  // tokens: drafted, and of these found right
 };
 
-// Starts from sequence.logits(). Where the context ends, so does the generation, without an error. Errors: as
-// Executor::extend and Executor::compress; what was generated before stays in the sequence.
+// Starts from sequence.logits(), with random numbers of its own. Where the context ends, so does the
+// generation, without an error. Errors: as of Sampler::create, Executor::extend and Executor::compress; what
+// was generated before stays in the sequence.
 Result<Generation> generate(Executor& executor, Sequence& sequence, const Tokenizer& tokenizer,
-                            Sampler& sampler, const GenerateOptions& options);
+                            const GenerateOptions& options = {});
 
 // Generates from several sequences in step, each until its model ends its turn or it has n_predict tokens.
-// Errors: as Executor::step.
+// Errors: as of Sampler::create and Executor::step.
 Result<std::vector<Generation>> generate_together(Executor& executor, std::span<Sequence* const> sequences,
-                                                  const Tokenizer& tokenizer, std::span<Sampler> samplers,
-                                                  int64_t n_predict);
+                                                  const Tokenizer& tokenizer, int64_t n_predict,
+                                                  const SamplingParams& sampling = {});
 
 }  // namespace curdkv

@@ -1,8 +1,7 @@
 // A GGUF model, loaded once and shared by any number of executors.
 //
 // Weights stay mapped from the file where the backend can use them in place; others are copied into the
-// backend's own layout (GPU memory, the CPU's repacked types). A Model is immutable after load() and may be
-// used from several threads at once.
+// backend's own layout (GPU memory, the CPU's repacked types).
 #pragma once
 
 #include <cstdint>
@@ -44,10 +43,13 @@ struct ModelInfo {
 // One line per architecture this library runs, e.g. "llama  Llama 2 and 3.x, Mistral, SmolLM".
 std::vector<std::string> supported_architectures();
 
+// Copies share the weights, which are freed with the last of them and of the executors that use them.
+// Immutable: any number of threads may use a model at once.
 class Model {
  public:
-  // Errors: bad_input names the file and the reason (not a GGUF, truncated, unsupported and why);
-  // bad_argument if layers are to lie on a GPU and there is none.
+  // Errors, naming the file and the reason: io if it cannot be read; corrupt if it is no GGUF file, or one
+  // that is malformed, truncated or inconsistent; unsupported for an architecture, a tensor type or a feature
+  // that cannot be run; bad_argument if layers are to lie on a GPU and there is none; out_of_memory.
   static Result<Model> load(const std::string& path, const ModelParams& params = {});
 
   // Reads the metadata alone and says whether load() would take the model. Errors as load().

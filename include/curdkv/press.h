@@ -52,14 +52,15 @@ struct PressRequest {
   // "none", a preset, or SCORER+ALLOCATION ("snapkv+pyramid+adaptive"); parameters may follow:
   // "curdkv:projection=true:local=false".
   std::string name = "none";
-  std::map<std::string, std::string> params;  // as text, checked against the table
-  double compression_ratio = 0;               // fraction removed, in [0, 1)
-  std::optional<int64_t> budget;              // tokens kept per KV head on average; overrides the ratio
-  int64_t protect_last = 0;                   // last tokens of the context that are kept in any case
-  uint64_t seed = 42;                         // of random projections
+  std::map<std::string, std::string> params = {};  // as text, checked against the table
+  double compression_ratio = 0;                    // fraction removed, in [0, 1)
+  std::optional<int64_t> budget = {};              // tokens kept per KV head on average; overrides the ratio
+  int64_t protect_last = 0;                        // last tokens of the context that are kept in any case
+  uint64_t seed = 42;                              // of random projections
 };
 
-// A checked request, ready for Executor::read. Copies share their state; immutable.
+// A checked request, ready for Executor::read. Copies share their state. Immutable: any number of threads may
+// use a press at once.
 class Press {
  public:
   Press() = default;  // "none": keeps everything
@@ -91,7 +92,7 @@ class Press {
                    : compression_ratio_;
   }
 
-  // Whether Executor::read wants ReadOptions::repeats with this press.
+  // Whether the context is read a second time for this press, repeated as ExecutorParams::repeats says.
   bool needs_repeats() const;
 
   // Whether Executor::compress can use this press with so many rows per head. Errors: bad_argument for one

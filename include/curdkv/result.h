@@ -14,7 +14,10 @@ namespace curdkv {
 
 enum class ErrorCode {
   bad_argument,   // the caller asked for something that makes no sense (a ratio of 1.5)
-  bad_input,      // a file or a text that cannot be used (malformed, unsupported, too long)
+  bad_input,      // a text or a file that is of no use here (empty, too long, of another run)
+  io,             // a file that cannot be read or written (missing, not permitted, a full disk)
+  unsupported,    // well-formed, and yet nothing that can be run or read (an architecture, a kind of file)
+  corrupt,        // malformed, truncated or inconsistent
   out_of_memory,  // an allocation failed
   cancelled,      // the caller's stop flag was raised
   internal,       // a backend failed; please report it

@@ -8,10 +8,9 @@
 #include <vector>
 
 #include "curdkv/result.h"
+#include "curdkv/token.h"
 
 namespace curdkv {
-
-using Token = int32_t;
 
 struct SequenceState;
 
@@ -66,6 +65,7 @@ class Sequence {
   std::unique_ptr<SequenceState> state_;
 };
 
+// Where a sequence stands. A value, which owns a copy of the logits there.
 class Sequence::Mark {
  public:
   Mark() = default;

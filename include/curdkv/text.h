@@ -3,29 +3,35 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "curdkv/chat.h"
-#include "curdkv/executor.h"
 #include "curdkv/result.h"
+#include "curdkv/token.h"
 
 namespace curdkv {
 
+// Copies share the vocabulary, which is freed with the last of them. Immutable: any number of threads may use
+// a tokenizer at once.
 class Tokenizer {
  public:
-  // Reads the vocabulary of a GGUF file. Errors: bad_input with libllama's reason.
+  // Reads the vocabulary of a GGUF file. Errors: io for a file that cannot be read; with libllama's reason
+  // unsupported for a tokenizer it does not know, otherwise corrupt; out_of_memory.
   static Result<Tokenizer> load(const std::string& path);
 
   // specials: whether text such as "<|im_end|>" becomes the control token it names. Without it no token of
   // the result is a control or user-defined one, whatever the text says: that is for what users wrote. begin:
-  // whether the model's begin-of-sequence token goes in front, if it has one that belongs there.
+  // whether the model's begin-of-sequence token goes in front, if it has one that belongs there. Errors:
+  // bad_input for what the vocabulary has no tokens for, or more than 2 GiB.
   Result<std::vector<Token>> tokenize(const std::string& text, bool specials, bool begin) const;
 
   // A prompt of several parts: a template's text with specials, users' text without. Where a part ends within
   // a word, the word's tokens are those of the whole. begin: the prompt starts here, as above; otherwise it
   // goes on from what was tokenised before, and gets no leading space in vocabularies that put one there.
+  // Errors: as above.
   Result<std::vector<Token>> tokenize(std::span<const PromptPart> parts, bool begin) const;
 
   // The bytes of one token; control tokens give "". May end inside a UTF-8 sequence.
@@ -47,22 +53,25 @@ class Tokenizer {
 };
 
 struct PromptOptions {
-  // true: the context opens the user's turn of a chat template and the question closes it; otherwise context
-  // and question follow each other as they are.
-  bool chat = true;
-  std::string system;  // the system turn's text; "": the template's own, if it has one
-  ChatTemplateOptions chat_template;
+  // true: the context opens the user's turn of a chat template and the question closes it; false: context and
+  // question follow each other as they are. Unset: true where the model has a template or anything below asks
+  // for one.
+  std::optional<bool> chat = {};
+  std::string system = {};  // the system turn's text; "": the template's own, if it has one
+  ChatTemplateOptions chat_template = {};
 };
 
 // How a document and the questions about it become tokens. Only the context is ever compressed, so it comes
-// first and is the same for every question (question-agnostic).
+// first and is the same for every question (question-agnostic). Owns its texts and shares the tokenizer's
+// vocabulary. Immutable: any number of threads may use a prompt at once.
 class Prompt {
  public:
-  // Errors: bad_input if the model has no chat template, if the template cannot be used, or if it does not
-  // put what users write, as they wrote it, into one place.
-  static Result<Prompt> create(const Tokenizer& tokenizer, const PromptOptions& options);
-  static Result<Prompt> create(const Tokenizer& tokenizer, bool chat);
+  // Errors: bad_argument for a system turn without a chat template; as of ChatTemplate::create.
+  static Result<Prompt> create(const Tokenizer& tokenizer, const PromptOptions& options = {});
 
+  bool is_chat() const { return chat_; }  // whether it goes through a chat template
+
+  // Errors: as of Tokenizer::tokenize.
   Result<std::vector<Token>> context(const std::string& document) const;
   Result<std::vector<Token>> question(const std::string& question) const;
   // As the benchmarks ask (kvpress's pipeline): nothing goes between context and question, and the answer
@@ -90,11 +99,12 @@ struct SamplingParams {
   uint32_t seed = 42;
 };
 
+// Owns its state, which every call changes: one thread at a time may use a sampler.
 class Sampler {
  public:
+  // Errors: bad_argument for a parameter out of range.
   static Result<Sampler> create(const SamplingParams& params);
   Token sample(std::span<const float> logits);
-  void reset();  // to the state after create(), random numbers included
 
   struct Impl;
   Sampler(Sampler&&) noexcept;

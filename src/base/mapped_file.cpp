@@ -40,8 +40,8 @@ void unlist_range(int slot) {
   range.taken = false;
 }
 
-Error failed(const std::string& path, const std::string& why) {
-  return {ErrorCode::bad_input, path + ": " + why};
+Error failed(const std::string& path, const std::string& why, ErrorCode code = ErrorCode::io) {
+  return {code, path + ": " + why};
 }
 
 int64_t written_ns(const struct stat& status) {
@@ -49,7 +49,8 @@ int64_t written_ns(const struct stat& status) {
 }
 
 Error changed(const std::string& path) {
-  return failed(path, "was cut short or replaced while in use; start again when it is whole");
+  return failed(path, "was cut short or replaced while in use; start again when it is whole",
+                ErrorCode::corrupt);
 }
 
 }  // namespace
@@ -64,7 +65,7 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
   if (fstat(file.file_.get(), &st) != 0) return failed(path, std::strerror(errno));
   if (S_ISDIR(st.st_mode)) return failed(path, "is a directory, not a file");
   if (!S_ISREG(st.st_mode)) return failed(path, "is not a regular file");
-  if (st.st_size == 0) return failed(path, "is empty");
+  if (st.st_size == 0) return failed(path, "is empty", ErrorCode::corrupt);
   file.size_ = static_cast<size_t>(st.st_size);
   file.written_ns_ = written_ns(st);
   return file;

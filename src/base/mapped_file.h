@@ -14,7 +14,7 @@ namespace curdkv {
 
 class MappedFile {
  public:
-  // Opens, without mapping. Errors: bad_input if the path is no readable regular file or is empty.
+  // Opens, without mapping. Errors: io if the path is no readable regular file, corrupt if it is empty.
   static Result<MappedFile> open(const std::string& path);
 
   MappedFile() = default;
@@ -28,9 +28,10 @@ class MappedFile {
   const std::string& path() const { return path_; }
   size_t size() const { return size_; }
 
-  Result<void> read(void* into, size_t offset, size_t n) const;  // errors: bad_input if they are not there
-  Result<void> map();                                            // errors: bad_input
-  char* data() const { return data_; }                           // null until mapped
+  // Errors: io, or corrupt if the file has become shorter.
+  Result<void> read(void* into, size_t offset, size_t n) const;
+  Result<void> map();                   // errors: io
+  char* data() const { return data_; }  // null until mapped
 
   // Takes the mapped pages that lie whole within n bytes from `offset` out of the process's memory; they are
   // read from the file again when they are next looked at.
@@ -38,7 +39,7 @@ class MappedFile {
 
   // Whether the file still is what was opened: as long, not written to since, and, as far as it was mapped,
   // read without a fault.
-  // Errors: bad_input.
+  // Errors: corrupt.
   Result<void> check() const;
   bool faulted() const;  // the last alone
 

@@ -9,6 +9,7 @@
 #include "base/try.h"
 #include "cache/cache_type.h"
 #include "engine/executor_impl.h"
+#include "engine/layer_observer.h"
 #include "engine/read.h"
 #include "engine/shrink.h"
 
@@ -115,19 +116,31 @@ Result<void> Executor::Impl::check_tokens(const SequenceState& sequence,
 }
 
 Result<void> Executor::Impl::check_read(const SequenceState& sequence, std::span<const Token> tokens,
-                                        const Press& press, const ReadOptions& options) const {
+                                        int64_t n_question) const {
   if (tokens.empty()) return Error{ErrorCode::bad_argument, "the context is empty"};
   CURDKV_CHECK(check_sequence(sequence));
   CURDKV_CHECK(check_tokens(sequence, tokens));
-  const int64_t n = static_cast<int64_t>(tokens.size()), n_context = n - options.n_question;
-  if (options.n_question < 0 || n_context < 1) {
+  if (n_question < 0 || n_question >= std::ssize(tokens)) {
     return Error{ErrorCode::bad_argument, "a question must leave at least one token of context before it"};
   }
-  if (press.needs_repeats() && options.repeats.empty()) {
+  return {};
+}
+
+Result<std::vector<Repeat>> Executor::Impl::make_repeats(const SequenceState& sequence,
+                                                         std::span<const Token> tokens,
+                                                         int64_t n_question) const {
+  if (!params.repeats) {
     return Error{ErrorCode::bad_argument,
-                 "press '" + press.name() + "' reads the context twice and was given nothing to repeat"};
+                 "a press that reads the context twice, as kvzip does, needs an executor that knows what to "
+                 "repeat (Engine::executor, or ExecutorParams::repeats)"};
   }
-  for (const Repeat& r : options.repeats) {
+  const int64_t n = std::ssize(tokens), n_context = n - n_question;
+  CURDKV_TRY(std::vector<Repeat> repeats, params.repeats(tokens.first(static_cast<size_t>(n_context))));
+  if (repeats.empty()) {
+    return Error{ErrorCode::bad_argument,
+                 "a press that reads the context twice, as kvzip does, was given nothing to repeat"};
+  }
+  for (const Repeat& r : repeats) {
     if (r.first < 0 || r.n < 1 || r.first + r.n > n_context || r.tokens.empty()) {
       return Error{ErrorCode::bad_argument, "a stretch to be repeated does not lie within the context"};
     }
@@ -136,14 +149,14 @@ Result<void> Executor::Impl::check_read(const SequenceState& sequence, std::span
           ErrorCode::bad_input,
           format("reading the context a second time behind itself, as kvzip does, takes %lld tokens, which "
                  "do not fit the context of %lld",
-                 (long long)n + (long long)r.tokens.size(), (long long)n_ctx)};
+                 (long long)(sequence.next_position + n) + (long long)r.tokens.size(), (long long)n_ctx)};
     }
     for (Token t : r.tokens) {
       if (t < 0 || t >= m().hp.n_vocab)
         return Error{ErrorCode::bad_argument, "a repeat holds an unknown token"};
     }
   }
-  return {};
+  return repeats;
 }
 
 void Executor::Impl::reserve_nodes(int64_t n) {
@@ -194,15 +207,21 @@ Result<Job> Executor::begin_read(std::span<const ReadTarget> targets, std::span<
     if (targets.empty())
       return Error{ErrorCode::bad_argument, "there is no sequence to read the context into"};
     std::vector<ReadInto> into;
+    bool twice = options.observer != nullptr && options.observer->needs().reconstruction;
     for (const ReadTarget& t : targets) {
       SequenceState& state = *t.sequence->state_;
-      CURDKV_CHECK(impl_->check_read(state, tokens, t.press, options));
+      CURDKV_CHECK(impl_->check_read(state, tokens, options.n_question));
+      twice = twice || t.press.needs_repeats();
       if (targets.size() > 1 && state.n_tokens > 0) {
         return Error{ErrorCode::bad_argument, "one reading into several sequences needs them empty"};
       }
       into.push_back({&state, t.press});
     }
-    return Job(std::make_unique<ReadJob>(*impl_, std::move(into), tokens, options));
+    std::vector<Repeat> repeats;
+    if (twice) {
+      CURDKV_TRY(repeats, impl_->make_repeats(*into[0].sequence, tokens, options.n_question));
+    }
+    return Job(std::make_unique<ReadJob>(*impl_, std::move(into), tokens, std::move(repeats), options));
   });
 }
 
@@ -270,9 +289,7 @@ int64_t Executor::n_ctx() const {
   return impl_->n_ctx;
 }
 size_t Executor::kv_bytes_full(int64_t n_tokens) const {
-  size_t n = 0;
-  for (const CacheShape& shape : impl_->shapes) n += shape.bytes_uncompressed(n_tokens);
-  return n;
+  return impl_->bytes_uncompressed(n_tokens);
 }
 
 }  // namespace curdkv

@@ -27,6 +27,11 @@ struct Executor::Impl {
   ProductKernels product_kernels;  // of a reading
   std::optional<StepGraph> graph;
 
+  size_t bytes_uncompressed(int64_t n_tokens) const {
+    size_t n = 0;
+    for (const CacheShape& shape : shapes) n += shape.bytes_uncompressed(n_tokens);
+    return n;
+  }
   const Model::Impl& m() const { return model.impl(); }
   ggml_backend_dev_t device(int64_t il) const { return m().weights.layer_device[static_cast<size_t>(il)]; }
   bool on_cpu(int64_t il) const {
@@ -35,8 +40,11 @@ struct Executor::Impl {
 
   Result<void> check_sequence(const SequenceState& sequence) const;
   Result<void> check_tokens(const SequenceState& sequence, std::span<const Token> tokens) const;
-  Result<void> check_read(const SequenceState& sequence, std::span<const Token> tokens, const Press& press,
-                          const ReadOptions& options) const;
+  Result<void> check_read(const SequenceState& sequence, std::span<const Token> tokens,
+                          int64_t n_question) const;
+  // What is repeated of tokens to be read, before a question, for presses that read it twice.
+  Result<std::vector<Repeat>> make_repeats(const SequenceState& sequence, std::span<const Token> tokens,
+                                           int64_t n_question) const;
 
   Result<void> step(std::span<const StepPart> parts);
   Result<void> check_compress(const SequenceState& sequence, const Press& press, int64_t budget) const;

@@ -16,8 +16,8 @@ namespace {
 // One generation under way.
 class Writer {
  public:
-  Writer(const Tokenizer& tokenizer, Sampler& sampler, const GenerateOptions& options)
-      : tokenizer_(tokenizer), sampler_(sampler), options_(options) {}
+  Writer(const Tokenizer& tokenizer, Sampler sampler, const GenerateOptions& options)
+      : tokenizer_(tokenizer), sampler_(std::move(sampler)), options_(options) {}
 
   // Takes the next token; nothing when the generation is over.
   std::optional<Token> next(std::span<const float> logits) {
@@ -54,7 +54,7 @@ class Writer {
   }
 
   const Tokenizer& tokenizer_;
-  Sampler& sampler_;
+  Sampler sampler_;
   const GenerateOptions& options_;
   Generation g_;
   Utf8Stream utf8_;
@@ -139,7 +139,7 @@ Result<void> write_by_drafts(Executor& executor, Sequence& sequence, Writer& wri
 }  // namespace
 
 Result<Generation> generate(Executor& executor, Sequence& sequence, const Tokenizer& tokenizer,
-                            Sampler& sampler, const GenerateOptions& options) {
+                            const GenerateOptions& options) {
   return guarded([&]() -> Result<Generation> {
     if (sequence.logits().empty()) return nothing_to_start_from();
     const DecodeBudget& bound = options.decode_budget;
@@ -147,7 +147,8 @@ Result<Generation> generate(Executor& executor, Sequence& sequence, const Tokeni
       return Error{ErrorCode::bad_argument,
                    "a budget of tokens while generating cannot be negative, nor its interval less than 1"};
     }
-    Writer writer(tokenizer, sampler, options);
+    CURDKV_TRY(Sampler sampler, Sampler::create(options.sampling));
+    Writer writer(tokenizer, std::move(sampler), options);
     if (options.draft == Draft::lookup && bound.budget == 0 && executor.decodes_drafts()) {
       CURDKV_CHECK(write_by_drafts(executor, sequence, writer, options.history));
       return writer.finish();
@@ -169,18 +170,15 @@ Result<Generation> generate(Executor& executor, Sequence& sequence, const Tokeni
 }
 
 Result<std::vector<Generation>> generate_together(Executor& executor, std::span<Sequence* const> sequences,
-                                                  const Tokenizer& tokenizer, std::span<Sampler> samplers,
-                                                  int64_t n_predict) {
+                                                  const Tokenizer& tokenizer, int64_t n_predict,
+                                                  const SamplingParams& sampling) {
   return guarded([&]() -> Result<std::vector<Generation>> {
-    if (samplers.size() != sequences.size()) {
-      return Error{ErrorCode::bad_argument, "generating together takes a sampler for each sequence"};
-    }
-    GenerateOptions options;
-    options.n_predict = n_predict;
+    const GenerateOptions options = {.sampling = sampling, .n_predict = n_predict};
     std::vector<Writer> writers;
-    for (size_t i = 0; i < sequences.size(); ++i) {
-      if (sequences[i]->logits().empty()) return nothing_to_start_from();
-      writers.emplace_back(tokenizer, samplers[i], options);
+    for (const Sequence* sequence : sequences) {
+      if (sequence->logits().empty()) return nothing_to_start_from();
+      CURDKV_TRY(Sampler sampler, Sampler::create(sampling));
+      writers.emplace_back(tokenizer, std::move(sampler), options);
     }
     std::vector<size_t> going(sequences.size());
     std::iota(going.begin(), going.end(), size_t{0});

@@ -16,7 +16,7 @@ bool all_numbers(std::span<const float> x) {
 }
 
 Error not_numbers() {
-  return {ErrorCode::bad_input,
+  return {ErrorCode::corrupt,
           "the model's outputs are not numbers (NaN or infinite): its file is damaged, or its weights "
           "overflow; fetch or convert it anew"};
 }

@@ -22,7 +22,7 @@ bool all_numbers(std::span<const float> x);
 
 Error not_numbers();  // what is wrong if not
 
-// Row `row` into `out`. Errors: bad_input if there is anything but numbers in it, or in what it was made
+// Row `row` into `out`. Errors: corrupt if there is anything but numbers in it, or in what it was made
 // from: products with quantised matrices may turn what is no number into one. `out` is then empty.
 Result<void> read_logits(const LogitsNodes& nodes, int64_t row, std::vector<float>& out);
 

@@ -9,7 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "curdkv/sequence.h"
+#include "curdkv/token.h"
 
 namespace curdkv {
 

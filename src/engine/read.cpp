@@ -26,10 +26,11 @@ bool same_length_everywhere(const SequenceCache& cache, int64_t length) {
 }  // namespace
 
 ReadJob::ReadJob(Executor::Impl& executor, std::vector<ReadInto> into, std::span<const Token> tokens,
-                 const ReadOptions& options)
+                 std::vector<Repeat> repeats, const ReadOptions& options)
     : Impl(executor, options.stop),
       into_(std::move(into)),
       tokens_(tokens.begin(), tokens.end()),
+      repeats_(std::move(repeats)),
       options_(options),
       n_tokens_(std::ssize(tokens_)),
       products_(
@@ -53,7 +54,7 @@ ReadJob::ReadJob(Executor::Impl& executor, std::vector<ReadInto> into, std::span
   n_chunk_ = std::min(round_up(e_.params.n_batch, kTileTokens), n_padded_);
   n_rows_ = n_held_ - n_front_ + n_padded_;
   if (needs_.reconstruction) {
-    second_.emplace(e_, options_.repeats, n_held_, n_tokens_, first_position_, n_chunk_);
+    second_.emplace(e_, repeats_, n_held_, n_tokens_, first_position_, n_chunk_);
     n_rows_ = std::max(n_rows_, n_held_ + n_tokens_ + second_->n_rows());
   }
 }
@@ -142,6 +143,8 @@ Result<void> ReadJob::commit() {
     to.next_position += n_tokens_;
     ++to.n_compressed;
     reports[i].n_tokens = n_tokens_;
+    reports[i].kv_bytes = to.cache.n_bytes();
+    reports[i].kv_bytes_full = e_.bytes_uncompressed(to.n_tokens);
   }
   for (size_t i = 0; i < into_.size(); ++i) std::swap(*into_[i].sequence, read[i]);
   return {};

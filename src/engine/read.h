@@ -23,9 +23,9 @@ struct ReadInto {
 
 class ReadJob : public Job::Impl {
  public:
-  // Several of `into` hold nothing yet.
+  // Several of `into` hold nothing yet. repeats: what is repeated where a press or the observer needs it.
   ReadJob(Executor::Impl& executor, std::vector<ReadInto> into, std::span<const Token> tokens,
-          const ReadOptions& options);
+          std::vector<Repeat> repeats, const ReadOptions& options);
   Result<bool> advance() override;  // a chunk of a layer, or what the end of a layer takes
 
  private:
@@ -47,6 +47,7 @@ class ReadJob : public Job::Impl {
 
   std::vector<ReadInto> into_;
   std::vector<Token> tokens_;
+  std::vector<Repeat> repeats_;
   ReadOptions options_;
   ScorerNeeds needs_;
   int64_t n_tokens_, first_position_;

@@ -11,8 +11,8 @@ namespace curdkv::eval {
 //   context, question, answer_prefix, answer or outputs      kvpress's datasets
 //   input, outputs and perhaps answer_prefix                 RULER: input is split where the question starts
 //   input, context, answers, all_classes                     LongBench: put into kvpress's templates
-// Rows that name another task (task, dataset) are passed over. Errors: bad_input naming file, line and field,
-// or if no row is of the task.
+// Rows that name another task (task, dataset) are passed over. Errors: as of read_text(); corrupt naming
+// file, line and field; bad_input if no row is of the task.
 Result<std::vector<Sample>> read_samples(const std::string& path, const TaskInfo& task, int64_t n_samples);
 
 }  // namespace curdkv::eval

@@ -166,7 +166,7 @@ Result<void> export_predictions(std::span<const Prediction> predictions, ExportF
     std::error_code failed;
     std::filesystem::create_directories(folder, failed);
     if (failed) {
-      return Error{ErrorCode::bad_input, "cannot make folder " + folder.string() + ": " + failed.message()};
+      return Error{ErrorCode::io, "cannot make folder " + folder.string() + ": " + failed.message()};
     }
     CURDKV_CHECK(write_file(f.path, f.text));
   }

@@ -14,8 +14,8 @@ enum class ExportFormat {
             // (lm-evaluation-harness)
 };
 
-// `out` is a file for jsonl, otherwise a folder, made if need be. Errors: bad_input with the system's reason,
-// or if one of `inputs` would be overwritten; then nothing is.
+// `out` is a file for jsonl, otherwise a folder, made if need be. Errors: io with the system's reason;
+// bad_input if one of `inputs` would be overwritten; then nothing is.
 Result<void> export_predictions(std::span<const Prediction> predictions, ExportFormat as,
                                 const std::string& out, std::span<const std::string> inputs);
 

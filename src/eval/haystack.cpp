@@ -26,7 +26,7 @@ Result<Haystack> Haystack::from_table(std::string_view tsv) {
     ++number;
     if (line.empty()) continue;
     if (line.size() < 3 || (line[0] != '0' && line[0] != '1') || line[1] != '\t') {
-      return Error{ErrorCode::bad_input,
+      return Error{ErrorCode::corrupt,
                    "line " + std::to_string(number) + ": expected 0 or 1, a tabulator and a sentence"};
     }
     out.add(std::string(line.substr(2)), joined);
@@ -62,7 +62,7 @@ Result<Haystack> Haystack::from_text(std::string_view text) {
 Result<Haystack> Haystack::read(const std::string& path) {
   CURDKV_TRY(const std::string text, read_text(path));
   if (find_invalid_utf8(text) != std::string_view::npos) {
-    return Error{ErrorCode::bad_input, path + " is not UTF-8 text"};
+    return Error{ErrorCode::corrupt, path + " is not UTF-8 text"};
   }
   auto out = path.ends_with(".tsv") ? from_table(text) : from_text(text);
   if (!out) return Error{out.error().code, path + ": " + out.error().message};

@@ -13,11 +13,13 @@ namespace curdkv::eval {
 class Haystack {
  public:
   // "1<tab>sentence" a line, or "0<tab>sentence" for one that no blank follows: sentences as another program
-  // split them. Errors: bad_input naming the line.
+  // split them. Errors: corrupt naming the line; bad_input if there is none.
   static Result<Haystack> from_table(std::string_view tsv);
   // Plain text; a sentence ends at . ! or ?, closing quotes and brackets included, before white space.
+  // Errors: bad_input if there is none.
   static Result<Haystack> from_text(std::string_view text);
-  // Of a file: a table if its name ends in .tsv. Errors: bad_input if it cannot be read or has no words.
+  // Of a file: a table if its name ends in .tsv. Errors: as of read_text() and the above; corrupt if it
+  // is not UTF-8.
   static Result<Haystack> read(const std::string& path);
 
   int64_t n_words() const { return n_words_; }

@@ -45,14 +45,14 @@ Error differs(const std::string& path, const Json& a, const Json& b) {
 Result<void> check_kind(const std::string& path, const struct stat& status) {
   if (S_ISREG(status.st_mode)) return {};
   const char* what = S_ISDIR(status.st_mode) ? "a folder" : S_ISFIFO(status.st_mode) ? "a pipe" : "a device";
-  return Error{ErrorCode::bad_input, "cannot write " + path + ": it is " + what +
-                                         ", and results are kept in a file, to which a run can come back"};
+  return Error{ErrorCode::io, "cannot write " + path + ": it is " + what +
+                                  ", and results are kept in a file, to which a run can come back"};
 }
 
 }  // namespace
 
 Error ResultFile::failed(const char* doing) const {
-  return {ErrorCode::bad_input, std::string("cannot ") + doing + " " + path_ + ": " + std::strerror(errno)};
+  return {ErrorCode::io, std::string("cannot ") + doing + " " + path_ + ": " + std::strerror(errno)};
 }
 
 Result<void> ResultFile::check(const std::string& path, std::span<const std::string> inputs) {
@@ -70,7 +70,7 @@ Result<ResultFile> ResultFile::open(const std::string& path, const Json& run) {
   if (!out.file_ || fstat(out.file_.get(), &status) != 0) return out.failed("write");
   CURDKV_CHECK(check_kind(path, status));
   if (flock(out.file_.get(), LOCK_EX | LOCK_NB) != 0) {
-    return Error{ErrorCode::bad_input, path + " is being written by another process"};
+    return Error{ErrorCode::io, path + " is being written by another process"};
   }
   CURDKV_CHECK(out.load(run));
   return out;
@@ -88,7 +88,7 @@ Result<void> ResultFile::load(const Json& run) {
   std::string_view torn = std::string_view(text).substr(end);
   torn = torn.substr(0, torn.find_last_not_of('\0') + 1);  // what a crash of the machine may leave
   if (!torn.starts_with(kLineStart.substr(0, torn.size()))) {
-    return Error{ErrorCode::bad_input, path_ + " is no file of results; name another"};
+    return Error{ErrorCode::corrupt, path_ + " is no file of results; name another"};
   }
   if (ftruncate(file_.get(), static_cast<off_t>(end)) != 0) return failed("write");
   return {};
@@ -137,9 +137,9 @@ Result<std::vector<Prediction>> merge_predictions(std::span<const std::string> p
         return differs(path, added ? it->second.run : p.run, *run);
       }
       if (!added && it->second.prediction != p.prediction) {
-        return Error{ErrorCode::bad_input, path + " and a file before it answer sample " +
-                                               std::to_string(key.sample) + " of " + key.task +
-                                               " differently for " + key.press};
+        return Error{ErrorCode::corrupt, path + " and a file before it answer sample " +
+                                             std::to_string(key.sample) + " of " + key.task +
+                                             " differently for " + key.press};
       }
     }
   }

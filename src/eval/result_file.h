@@ -12,17 +12,17 @@ namespace curdkv::eval {
 
 class ResultFile {
  public:
-  // Whether open() may make or go on with this file, for who does long work first. Errors: bad_input if it is
-  // no regular file, or one of `inputs`.
+  // Whether open() may make or go on with this file, for who does long work first. Errors: io if it is no
+  // regular file or cannot be made; bad_input if it is one of `inputs`.
   static Result<void> check(const std::string& path, std::span<const std::string> inputs);
   // Opens or creates the file and locks it against other processes. What a killed run left of a line is cut
-  // off. Errors: bad_input if it cannot be read or written, is in use, or holds anything but predictions of
-  // runs that agree with `run`.
+  // off. Errors: io if it cannot be read or written, or is in use; corrupt if it holds anything but
+  // predictions; bad_input if they are of a run that does not agree with `run`.
   static Result<ResultFile> open(const std::string& path, const Json& run);
 
   bool has(const PredictionKey& key) const { return done_.contains(key); }
   const std::vector<Prediction>& predictions() const { return predictions_; }
-  // Errors: bad_input if the disk is full, say; the file then ends with the line before.
+  // Errors: io if the disk is full, say; the file then ends with the line before.
   Result<void> append(const Prediction& prediction);
 
  private:
@@ -36,11 +36,12 @@ class ResultFile {
   std::set<PredictionKey> done_;
 };
 
+// Errors: as of read_text(); corrupt for a line that is no prediction; bad_input if there is none.
 Result<std::vector<Prediction>> read_predictions(const std::string& path);
 
 // Puts the results of shards together: by task (in the benchmarks' order), sample, press and ratio (in the
-// order of the first file that has them), as one process would have written them. Errors: bad_input if runs
-// differ, or two files answer the same sample differently.
+// order of the first file that has them), as one process would have written them. Errors: as of
+// read_predictions(); bad_input if runs differ; corrupt if two files answer the same sample differently.
 Result<std::vector<Prediction>> merge_predictions(std::span<const std::string> paths);
 
 }  // namespace curdkv::eval

@@ -15,21 +15,21 @@ int64_t Runner::n_predict(const TaskInfo& task) const {
 
 // LongBench's pred.py: the first and the last half of the tokens that fit.
 Result<std::string> Runner::without_middle(const std::string& text) const {
-  CURDKV_TRY(const std::vector<Token> tokens, tokenizer_.tokenize(text, false, false));
+  CURDKV_TRY(const std::vector<Token> tokens, engine_.tokenizer().tokenize(text, false, false));
   if (settings_.max_context == 0 || std::ssize(tokens) <= settings_.max_context) return text;
   const auto half = static_cast<size_t>(settings_.max_context / 2);
   const auto whole_characters = [&](std::span<const Token> part) {
     Utf8Stream stream;
-    const std::string whole = stream.push(tokenizer_.text(part));
+    const std::string whole = stream.push(engine_.tokenizer().text(part));
     return whole + stream.flush();
   };
   return whole_characters(std::span(tokens).first(half)) + whole_characters(std::span(tokens).last(half));
 }
 
 Result<std::vector<Token>> Runner::context_of(const TaskInfo& task, const Sample& sample) const {
-  if (task.benchmark == Benchmark::ruler) return prompt_.context(sample.context);
+  if (task.benchmark == Benchmark::ruler) return engine_.prompt().context(sample.context);
   CURDKV_TRY(const std::string text, without_middle(sample.context));
-  return prompt_.context(text);
+  return engine_.prompt().context(text);
 }
 
 // Every side reads the question by itself; then they are decoded in step, so that weights are read once for
@@ -37,14 +37,11 @@ Result<std::vector<Token>> Runner::context_of(const TaskInfo& task, const Sample
 Result<std::vector<Generation>> Runner::answer(const TaskInfo& task, std::span<Side> sides,
                                                std::span<const Token> question) {
   std::vector<Sequence*> sequences;
-  std::vector<Sampler> samplers;
   for (Side& side : sides) {
     CURDKV_CHECK(executor_.extend(side.sequence, question));
     sequences.push_back(&side.sequence);
-    CURDKV_TRY(Sampler greedy, Sampler::create({}));
-    samplers.push_back(std::move(greedy));
   }
-  return generate_together(executor_, sequences, tokenizer_, samplers, n_predict(task));
+  return generate_together(executor_, sequences, engine_.tokenizer(), n_predict(task));
 }
 
 Prediction Runner::prediction_of(const TaskInfo& task, const Sample& sample, const Side& side,
@@ -58,7 +55,7 @@ Prediction Runner::prediction_of(const TaskInfo& task, const Sample& sample, con
   out.prediction = generation.text;
   out.references = sample.references;
   out.score = score_of(task, out.prediction, sample.references, sample.classes, settings_.scoring);
-  out.kv_bytes = static_cast<int64_t>(side.kv_bytes);
+  out.kv_bytes = static_cast<int64_t>(side.report.kv_bytes);
   out.timings = Timings{side.report.prefill_ms, side.report.compress_ms};
   out.press_params = side.press.settings();
   return out;
@@ -67,7 +64,8 @@ Prediction Runner::prediction_of(const TaskInfo& task, const Sample& sample, con
 Result<void> Runner::run(const TaskInfo& task, const Sample& sample, std::span<const Press> presses,
                          const Progress& progress, const PredictionSink& sink) {
   CURDKV_TRY(const std::vector<Token> context, context_of(task, sample));
-  CURDKV_TRY(const std::vector<Token> question, prompt_.question(sample.question, sample.answer_prefix));
+  CURDKV_TRY(const std::vector<Token> question,
+             engine_.prompt().question(sample.question, sample.answer_prefix));
   const int64_t n_all = std::ssize(context) + std::ssize(question) + n_predict(task);
   const int64_t limit = executor_.n_ctx();
   if (n_all > limit) {
@@ -75,25 +73,17 @@ Result<void> Runner::run(const TaskInfo& task, const Sample& sample, std::span<c
         ErrorCode::bad_input,
         sample.origin + ": field 'context' is too long: " + std::to_string(context.size()) +
             " tokens, with question and answer " + std::to_string(n_all) +
-            (limit != model_.info().n_ctx_train ? ", and -c allows " : ", and the model's context holds ") +
+            (limit != engine_.info().n_ctx_train ? ", and -c allows " : ", and the model's context holds ") +
             std::to_string(limit) + " (see --context-tokens)"};
   }
   std::vector<Side> sides;
   std::vector<ReadTarget> targets;
   ReadOptions options;
   options.progress = progress;
-  for (const Press& press : presses) {
-    sides.push_back({executor_.sequence(), press});
-    if (press.needs_repeats() && options.repeats.empty()) {
-      CURDKV_TRY(options.repeats, prompt_.repeats(context));
-    }
-  }
+  for (const Press& press : presses) sides.push_back({executor_.sequence(), press});
   for (Side& side : sides) targets.push_back({&side.sequence, side.press});
   CURDKV_TRY(const auto reports, executor_.read_together(targets, context, options));
-  for (size_t i = 0; i < sides.size(); ++i) {
-    sides[i].report = reports[i];
-    sides[i].kv_bytes = sides[i].sequence.kv_bytes();
-  }
+  for (size_t i = 0; i < sides.size(); ++i) sides[i].report = reports[i];
   CURDKV_TRY(const std::vector<Generation> answers, answer(task, sides, question));
   for (size_t i = 0; i < sides.size(); ++i) {
     CURDKV_CHECK(sink(prediction_of(task, sample, sides[i], answers[i])));

@@ -3,8 +3,7 @@
 
 #include <functional>
 
-#include "curdkv/generate.h"
-#include "curdkv/text.h"
+#include "curdkv/engine.h"
 #include "eval/metrics.h"
 #include "eval/prediction.h"
 #include "eval/sample.h"
@@ -25,9 +24,8 @@ class Runner {
  public:
   // The arguments must outlive the runner.
   // For answers that do not depend on which presses answer together, the executor decodes `in_company`.
-  Runner(const Model& model, Executor& executor, const Tokenizer& tokenizer, const Prompt& prompt,
-         const RunnerSettings& settings)
-      : model_(model), executor_(executor), tokenizer_(tokenizer), prompt_(prompt), settings_(settings) {}
+  Runner(const Engine& engine, Executor& executor, const RunnerSettings& settings)
+      : engine_(engine), executor_(executor), settings_(settings) {}
 
   // Question-agnostic, as kvpress's pipeline: the context is compressed, then the question comes, then the
   // answer is decoded greedily. Errors: bad_input if the context is too long for the model; as Executor's.
@@ -39,7 +37,6 @@ class Runner {
     Sequence sequence;
     Press press;
     ReadReport report = {};
-    size_t kv_bytes = 0;  // of the compressed context
   };
   Result<std::vector<Token>> context_of(const TaskInfo& task, const Sample& sample) const;
   Result<std::string> without_middle(const std::string& text) const;
@@ -49,10 +46,8 @@ class Runner {
                            const Generation& generation) const;
   int64_t n_predict(const TaskInfo& task) const;
 
-  const Model& model_;
+  const Engine& engine_;
   Executor& executor_;
-  const Tokenizer& tokenizer_;
-  const Prompt& prompt_;
   RunnerSettings settings_;
 };
 

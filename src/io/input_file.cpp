@@ -16,12 +16,13 @@
 namespace curdkv {
 namespace {
 
-Error failed(const std::string& name, const std::string& why) {
-  return {ErrorCode::bad_input, name + ": " + why};
+Error failed(const std::string& name, const std::string& why, ErrorCode code = ErrorCode::io) {
+  return {code, name + ": " + why};
 }
 
 Error too_large(const std::string& name, size_t max_bytes) {
-  return failed(name, "is too large: more than " + std::to_string(max_bytes >> 20) + " MiB");
+  return failed(name, "is too large: more than " + std::to_string(max_bytes >> 20) + " MiB",
+                ErrorCode::bad_input);
 }
 
 }  // namespace
@@ -68,7 +69,7 @@ Result<std::string> read_file(const std::string& path, size_t max_bytes) {
 }
 
 Result<std::string> as_text(std::string bytes, const std::string& name) {
-  if (const auto kind = what_is(bytes)) return failed(name, *kind);
+  if (const auto kind = what_is(bytes)) return failed(name, *kind, ErrorCode::unsupported);
   if (bytes.starts_with("\xEF\xBB\xBF")) bytes.erase(0, 3);
   return bytes;
 }

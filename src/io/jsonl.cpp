@@ -42,7 +42,7 @@ std::string JsonLine::place() const {
 }
 
 Error JsonLine::error(const std::string& what) const {
-  return {ErrorCode::bad_input, place() + ": " + what};
+  return {ErrorCode::corrupt, place() + ": " + what};
 }
 
 bool JsonLine::has(const char* field) const {

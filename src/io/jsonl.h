@@ -15,6 +15,7 @@ using Json = nlohmann::ordered_json;
 // copying and comparing values takes stack for every level.
 Json parse_json(std::string_view text);
 
+// Errors of all that reads a field: corrupt, naming it.
 class JsonLine {
  public:
   JsonLine(std::string path, int64_t number, Json object)
@@ -39,8 +40,8 @@ class JsonLine {
   Json object_;
 };
 
-// Every line of a file that is not blank. Errors: bad_input for a file that cannot be read, or a line that is
-// no JSON object.
+// Every line of a file that is not blank. Errors: as of read_text(); corrupt for a line that is no JSON
+// object.
 Result<std::vector<JsonLine>> read_jsonl(const std::string& path);
 // The same of text that came from `path`.
 Result<std::vector<JsonLine>> parse_jsonl(const std::string& path, std::string_view text);

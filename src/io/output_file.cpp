@@ -21,8 +21,8 @@
 namespace curdkv {
 namespace {
 
-Error failed(const std::string& path, const std::string& why) {
-  return {ErrorCode::bad_input, "cannot write " + path + ": " + why};
+Error failed(const std::string& path, const std::string& why, ErrorCode code = ErrorCode::io) {
+  return {code, "cannot write " + path + ": " + why};
 }
 
 // Files that remove_unfinished_files() would have to remove. A signal handler reads this, so it is plain
@@ -235,7 +235,8 @@ Result<void> check_is_no_input(const std::string& path, std::span<const std::str
   if (::stat(path.c_str(), &out) != 0 || S_ISCHR(out.st_mode)) return {};  // a terminal may be both
   for (const std::string& input : inputs) {
     if (::stat(input.c_str(), &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino) {
-      return failed(path, "it is an input too, as " + input + "; name another file for the output");
+      return failed(path, "it is an input too, as " + input + "; name another file for the output",
+                    ErrorCode::bad_input);
     }
   }
   return {};

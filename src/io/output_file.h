@@ -11,7 +11,7 @@
 
 namespace curdkv {
 
-// Errors: bad_input with the system's reason; the file is then as it was before.
+// Errors: io with the system's reason; the file is then as it was before.
 Result<void> write_file(const std::string& path, std::string_view text);
 
 // Whether write_file() may make this file, for who does long work first. Leaves no trace. Errors: as there,

@@ -102,7 +102,7 @@ Result<std::unique_ptr<Engine>> make_llama_cpp(const Model& model, const Executo
   }
   auto llama = LlamaCpp::load(model.info().path, params.n_threads, params.n_ctx, to_ggml(params.type_k),
                               params.stop, model.impl().params.n_gpu_layers);
-  if (llama == nullptr) return Error{ErrorCode::bad_input, model.info().path + ": libllama cannot load it"};
+  if (llama == nullptr) return Error{ErrorCode::unsupported, model.info().path + ": libllama cannot load it"};
   return std::unique_ptr<Engine>(new Libllama(std::move(llama), model, params));
 }
 

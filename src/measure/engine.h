@@ -37,7 +37,7 @@ class Engine {
 
 // One sequence of ours with a press of its own; the executor must outlive it.
 std::unique_ptr<Engine> make_curdkv(Executor& executor, const Press& press);
-// libllama with the same file, threads and cache types. Errors: bad_input when it does not load the model.
+// libllama with the same file, threads and cache types. Errors: unsupported if it does not load the model.
 Result<std::unique_ptr<Engine>> make_llama_cpp(const Model& model, const ExecutorParams& params);
 
 // Reads one context into all of them; engines of ours share one reading, as nothing is timed here.

@@ -12,8 +12,11 @@
 
 namespace curdkv {
 
-Error GgufFile::error(const std::string& what) const {
-  return {ErrorCode::bad_input, path_ + ": " + what};
+Error GgufFile::corrupt(const std::string& what) const {
+  return {ErrorCode::corrupt, path_ + ": " + what};
+}
+Error GgufFile::unsupported(const std::string& what) const {
+  return {ErrorCode::unsupported, path_ + ": " + what};
 }
 
 namespace {
@@ -59,8 +62,8 @@ Result<GgufFile> GgufFile::open(const std::string& path) {
   CURDKV_CHECK(file.bytes_.read(start.data(), 0, start.size()));
   if (!start.starts_with("GGUF")) {
     const auto kind = what_is(start);
-    return file.error("is not a GGUF file (it does not begin with 'GGUF')" +
-                      (kind ? "; it " + *kind : std::string()));
+    return file.corrupt("is not a GGUF file (it does not begin with 'GGUF')" +
+                        (kind ? "; it " + *kind : std::string()));
   }
   Window window(file.bytes_);
   take_log_error();
@@ -68,7 +71,7 @@ Result<GgufFile> GgufFile::open(const std::string& path) {
   CURDKV_CHECK(file.bytes_.check());
   if (!file.gguf_ && is_about_memory(take_log_error()))
     return Error{ErrorCode::out_of_memory, path + ": there is not enough memory to read its header"};
-  if (!file.gguf_) return file.error("is a truncated or malformed GGUF file: its header cannot be read");
+  if (!file.gguf_) return file.corrupt("is a truncated or malformed GGUF file: its header cannot be read");
   CURDKV_CHECK(file.read_tensors());
   return file;
 }
@@ -85,7 +88,7 @@ Result<void> GgufFile::read_tensors() {
     const size_t offset = gguf_get_tensor_offset(gguf_.get(), i);
     const size_t size = bytes_.size();
     if (data > size || offset > size - data || t.n_bytes > size - data - offset) {
-      return error(
+      return corrupt(
           format("is truncated: tensor '%s' ends beyond the file's %zu bytes", t.name.c_str(), size));
     }
     t.offset = data + offset;
@@ -134,7 +137,7 @@ std::optional<int64_t> integer_at(gguf_type type, const void* data, size_t i) {
 Result<std::optional<uint64_t>> GgufFile::integer(const std::string& key) const {
   const int64_t id = gguf_find_key(gguf_.get(), key.c_str());
   if (id >= 0 && gguf_get_kv_type(gguf_.get(), id) == GGUF_TYPE_ARRAY)
-    return error(key + " is an array where a single number is expected");
+    return corrupt(key + " is an array where a single number is expected");
   CURDKV_TRY(const auto all, integers(key, 1));
   return all ? std::optional<uint64_t>(all->front()) : std::nullopt;
 }
@@ -145,17 +148,18 @@ Result<std::optional<std::vector<uint64_t>>> GgufFile::integers(const std::strin
   if (id < 0) return std::optional<std::vector<uint64_t>>();
   const bool is_array = gguf_get_kv_type(g, id) == GGUF_TYPE_ARRAY;
   const gguf_type type = is_array ? gguf_get_arr_type(g, id) : gguf_get_kv_type(g, id);
-  if (!integer_at(type, &id, 0)) return error(key + (is_array ? " holds no integers" : " is not an integer"));
+  if (!integer_at(type, &id, 0))
+    return corrupt(key + (is_array ? " holds no integers" : " is not an integer"));
   if (is_array && gguf_get_arr_n(g, id) != static_cast<size_t>(n)) {
-    return error(format("%s holds %zu values, not one for each of %lld layers", key.c_str(),
-                        gguf_get_arr_n(g, id), static_cast<long long>(n)));
+    return corrupt(format("%s holds %zu values, not one for each of %lld layers", key.c_str(),
+                          gguf_get_arr_n(g, id), static_cast<long long>(n)));
   }
   const void* data = is_array ? gguf_get_arr_data(g, id) : gguf_get_val_data(g, id);
   std::vector<uint64_t> values;
   for (int64_t i = 0; i < n; ++i) {
     const int64_t value = *integer_at(type, data, is_array ? static_cast<size_t>(i) : 0);
     if (value < 0)
-      return error(format("%s = %lld is out of range", key.c_str(), static_cast<long long>(value)));
+      return corrupt(format("%s = %lld is out of range", key.c_str(), static_cast<long long>(value)));
     values.push_back(static_cast<uint64_t>(value));
   }
   return std::optional(std::move(values));
@@ -177,21 +181,21 @@ Result<std::optional<double>> GgufFile::real(const std::string& key) const {
       value = static_cast<double>(*whole);
     }
   }
-  if (!std::isfinite(value)) return error(key + " is not a finite number");
+  if (!std::isfinite(value)) return corrupt(key + " is not a finite number");
   return std::optional<double>(value);
 }
 
 Result<std::optional<bool>> GgufFile::boolean(const std::string& key) const {
   const int64_t id = gguf_find_key(gguf_.get(), key.c_str());
   if (id < 0) return std::optional<bool>();
-  if (gguf_get_kv_type(gguf_.get(), id) != GGUF_TYPE_BOOL) return error(key + " is not a boolean");
+  if (gguf_get_kv_type(gguf_.get(), id) != GGUF_TYPE_BOOL) return corrupt(key + " is not a boolean");
   return std::optional<bool>(gguf_get_val_bool(gguf_.get(), id));
 }
 
 Result<std::optional<std::string>> GgufFile::string(const std::string& key) const {
   const int64_t id = gguf_find_key(gguf_.get(), key.c_str());
   if (id < 0) return std::optional<std::string>();
-  if (gguf_get_kv_type(gguf_.get(), id) != GGUF_TYPE_STRING) return error(key + " is not a string");
+  if (gguf_get_kv_type(gguf_.get(), id) != GGUF_TYPE_STRING) return corrupt(key + " is not a string");
   return std::optional<std::string>(gguf_get_val_str(gguf_.get(), id));
 }
 

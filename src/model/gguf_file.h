@@ -26,6 +26,7 @@ struct GgufTensor {
 
 class GgufFile {
  public:
+  // Errors: io for a file that cannot be read, corrupt for one that is no GGUF file, malformed or truncated.
   static Result<GgufFile> open(const std::string& path);
 
   const std::string& path() const { return path_; }
@@ -36,7 +37,8 @@ class GgufFile {
 
   bool has(const std::string& key) const { return gguf_find_key(gguf_.get(), key.c_str()) >= 0; }
 
-  // Metadata by key. Missing: nullopt. Of another type, or outside the type asked for: an error.
+  // Metadata by key. Missing: nullopt. Errors: corrupt if it is of another type, or outside the type asked
+  // for; unsupported for a list where one value for all layers is expected.
   Result<std::optional<uint64_t>> integer(const std::string& key) const;  // any integer type, >= 0
   // One integer for each of n layers: an array of n of them, or one that is all of theirs.
   Result<std::optional<std::vector<uint64_t>>> integers(const std::string& key, int64_t n) const;
@@ -44,7 +46,8 @@ class GgufFile {
   Result<std::optional<bool>> boolean(const std::string& key) const;
   Result<std::optional<std::string>> string(const std::string& key) const;
 
-  Error error(const std::string& what) const;  // "PATH: what"
+  Error corrupt(const std::string& what) const;  // "PATH: what"
+  Error unsupported(const std::string& what) const;
 
  private:
   Result<void> read_tensors();

@@ -43,20 +43,23 @@ class Keys {
     return r->value_or(fallback);
   }
   void require(bool ok, const std::string& what) {
-    if (!ok) fail(file_.error(what));
+    if (!ok) fail(file_.corrupt(what));
+  }
+  void require_supported(bool ok, const std::string& what) {
+    if (!ok) fail(file_.unsupported(what));
   }
   // A key that must be absent or zero, as it marks something this engine does not do.
   void refuse(const char* key, const char* what) {
     auto r = file_.integer(prefix_ + key);
     if (!r) return fail(r.error());
     if (*r && **r != 0)
-      fail(file_.error(
+      fail(file_.unsupported(
           format("%s are not supported (%s%s = %llu)", what, prefix_.c_str(), key, (unsigned long long)**r)));
   }
   void refuse_encoder() {
     auto r = file_.boolean(prefix_ + "attention.causal");
     if (!r) return fail(r.error());
-    if (*r && !**r) fail(file_.error("encoder models are not supported (attention.causal is false)"));
+    if (*r && !**r) fail(file_.unsupported("encoder models are not supported (attention.causal is false)"));
   }
   const std::optional<Error>& error() const { return error_; }
 
@@ -64,8 +67,8 @@ class Keys {
   int64_t checked(const char* key, int64_t value, bool given, int64_t max) {
     if (value >= 1 && value <= max) return value;
     fail(given || value >= 1
-             ? file_.error(format("%s%s = %lld is out of range", prefix_.c_str(), key, (long long)value))
-             : file_.error("lacks the metadata key " + prefix_ + key));
+             ? file_.corrupt(format("%s%s = %lld is out of range", prefix_.c_str(), key, (long long)value))
+             : file_.corrupt("lacks the metadata key " + prefix_ + key));
     return 1;
   }
   void fail(const Error& e) {
@@ -98,8 +101,9 @@ void read_rope(Keys& keys, const FamilyRope& family, HParams& hp, int64_t d_head
                                                  : keys.real("rope.scale_linear", 0.0);
   if (factor == 0 || type == "none") factor = 1;
   keys.require(factor > 0, "rope.scaling.factor must be positive");
-  keys.require(type == "none" || type == "linear" || type == "yarn",
-               "RoPE scaling of type '" + type + "' is not supported (supported: none, linear, yarn)");
+  keys.require_supported(
+      type == "none" || type == "linear" || type == "yarn",
+      "RoPE scaling of type '" + type + "' is not supported (supported: none, linear, yarn)");
   rope.freq_scale = 1.0f / factor;
   if (type == "yarn") {
     rope.ext_factor = 1;
@@ -151,15 +155,15 @@ Result<HParams> read_hparams(const GgufFile& file, const FamilyRope& rope) {
   hp.rms_eps = keys.real("attention.layer_norm_rms_epsilon", -1);
   keys.require(hp.rms_eps >= 0, "lacks attention.layer_norm_rms_epsilon, or it is negative");
   // ggml's RoPE writes the dimensions it does not rotate two at a time.
-  keys.require(d_head_k % 2 == 0 && d_head_v % 2 == 0,
-               format("heads of an odd size are not supported (attention.key_length = %lld, "
-                      "attention.value_length = %lld)",
-                      (long long)d_head_k, (long long)d_head_v));
+  keys.require_supported(d_head_k % 2 == 0 && d_head_v % 2 == 0,
+                         format("heads of an odd size are not supported (attention.key_length = %lld, "
+                                "attention.value_length = %lld)",
+                                (long long)d_head_k, (long long)d_head_v));
   read_rope(keys, rope, hp, d_head_k);
   if (keys.error()) return *keys.error();
 
   const GgufTensor* embeddings = file.find("token_embd.weight");
-  if (embeddings == nullptr) return file.error("lacks the tensor token_embd.weight");
+  if (embeddings == nullptr) return file.corrupt("lacks the tensor token_embd.weight");
   hp.n_vocab = embeddings->ne[1];
   return hp;
 }

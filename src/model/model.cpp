@@ -53,15 +53,16 @@ Result<Model::Impl> read(const std::string& path) {
   Model::Impl impl;
   CURDKV_TRY(impl.file, GgufFile::open(path));
   CURDKV_TRY(const auto name, impl.file.string("general.architecture"));
-  if (!name) return impl.file.error("does not say which architecture it is (no general.architecture)");
+  if (!name) return impl.file.corrupt("does not say which architecture it is (no general.architecture)");
   CURDKV_TRY(const auto n_split, impl.file.integer("split.count"));
   if (n_split.value_or(0) > 1) {
-    return impl.file.error("is one part of a split model; join the parts with llama-gguf-split --merge");
+    return impl.file.unsupported(
+        "is one part of a split model; join the parts with llama-gguf-split --merge");
   }
   impl.arch = find_architecture(*name);
   if (impl.arch == nullptr) {
-    return impl.file.error("architecture '" + *name +
-                           "' is not supported (supported: " + list_architectures() + ")");
+    return impl.file.unsupported("architecture '" + *name +
+                                 "' is not supported (supported: " + list_architectures() + ")");
   }
   CURDKV_TRY(impl.hp, impl.arch->read_hparams(impl.file));
   CURDKV_CHECK(check_tensors(impl.file, impl.hp, *impl.arch));

@@ -12,22 +12,23 @@ namespace {
 
 Result<void> check_shape(const GgufFile& file, const GgufTensor& t, int64_t ne0, int64_t ne1) {
   if (t.ne[0] != ne0 || t.ne[1] != ne1 || t.ne[2] != 1 || t.ne[3] != 1) {
-    return file.error(format("tensor '%s' has shape [%lld, %lld, %lld, %lld], expected [%lld, %lld]",
-                             t.name.c_str(), (long long)t.ne[0], (long long)t.ne[1], (long long)t.ne[2],
-                             (long long)t.ne[3], (long long)ne0, (long long)ne1));
+    return file.corrupt(format("tensor '%s' has shape [%lld, %lld, %lld, %lld], expected [%lld, %lld]",
+                               t.name.c_str(), (long long)t.ne[0], (long long)t.ne[1], (long long)t.ne[2],
+                               (long long)t.ne[3], (long long)ne0, (long long)ne1));
   }
   return {};
 }
 
 Result<void> check_type(const GgufFile& file, const GgufTensor& t, bool is_vector) {
   if (is_vector && t.type != GGML_TYPE_F32) {
-    return file.error(format("tensor '%s' is %s, expected f32", t.name.c_str(), ggml_type_name(t.type)));
+    return file.unsupported(
+        format("tensor '%s' is %s, expected f32", t.name.c_str(), ggml_type_name(t.type)));
   }
   const bool multiplies = ggml_get_type_traits_cpu(t.type)->vec_dot != nullptr;
   const bool reads = t.type == GGML_TYPE_F32 || ggml_get_type_traits(t.type)->to_float != nullptr;
   if (!multiplies || !reads) {
-    return file.error(format("tensor '%s' has type %s, which cannot be multiplied", t.name.c_str(),
-                             ggml_type_name(t.type)));
+    return file.unsupported(format("tensor '%s' has type %s, which cannot be multiplied", t.name.c_str(),
+                                   ggml_type_name(t.type)));
   }
   return {};
 }
@@ -38,7 +39,7 @@ Result<void> check_one(const GgufFile& file, std::set<std::string>& known, const
   known.insert(name);
   const GgufTensor* t = file.find(name);
   if (t == nullptr) {
-    if (required) return file.error("lacks the tensor '" + name + "'");
+    if (required) return file.corrupt("lacks the tensor '" + name + "'");
     return {};
   }
   CURDKV_CHECK(check_type(file, *t, ne1 == 1));
@@ -62,8 +63,8 @@ Result<void> check_tensors(const GgufFile& file, const HParams& hp, const Archit
   }
   for (const GgufTensor& t : file.tensors()) {
     if (!known.contains(t.name)) {
-      return file.error(format("holds the tensor '%s', which architecture '%s' has no use for here",
-                               t.name.c_str(), arch.name));
+      return file.unsupported(format("holds the tensor '%s', which architecture '%s' has no use for here",
+                                     t.name.c_str(), arch.name));
     }
   }
   return {};

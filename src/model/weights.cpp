@@ -128,16 +128,18 @@ class Loader {
                        [](const GgufTensor& t) { return t.offset % 32 == 0; });
   }
 
+  Error unmapped(const std::string& what) const { return {ErrorCode::internal, file_.path() + ": " + what}; }
+
   Result<void> map(ggml_context* ctx) {
     size_t largest = 0;
     for (const GgufTensor& t : file_.tensors()) largest = std::max(largest, t.n_bytes);
     GgmlBuffer buffer(
         ggml_backend_dev_buffer_from_host_ptr(cpu_, file_.bytes().data(), file_.bytes().size(), largest));
-    if (!buffer) return file_.error("cannot be used as mapped memory");
+    if (!buffer) return unmapped("cannot be used as mapped memory");
     ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
     for (ggml_tensor* t = ggml_get_first_tensor(ctx); t; t = ggml_get_next_tensor(ctx, t)) {
       if (ggml_backend_tensor_alloc(buffer.get(), t, const_cast<char*>(data(t))) != GGML_STATUS_SUCCESS) {
-        return file_.error(format("tensor '%s' cannot be mapped", t->name));
+        return unmapped(format("tensor '%s' cannot be mapped", t->name));
       }
     }
     weights_.buffers.push_back(std::move(buffer));

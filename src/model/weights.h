@@ -34,12 +34,13 @@ struct Weights {
 // The GPUs that this build of ggml can use.
 std::vector<ggml_backend_dev_t> gpu_devices();
 
-// Checks every tensor's presence and shape and that none is left over. Errors: bad_input naming the tensor.
+// Checks every tensor's presence and shape and that none is left over. Errors, naming the tensor: corrupt if
+// it is missing or of another shape, unsupported for its type or if there is no use for it.
 Result<void> check_tensors(const GgufFile& file, const HParams& hp, const Architecture& arch);
 
 // The weights lie in the file's mapping, if it is mapped and that will do, and the mapping must outlive them;
-// else they are read. Errors: out_of_memory; bad_input if the file cannot be read; bad_argument if there is
-// no GPU for layers that are to lie on one.
+// else they are read. Errors: out_of_memory; as of MappedFile::read; bad_argument if there is no GPU for
+// layers that are to lie on one.
 Result<Weights> load_weights(const GgufFile& file, const HParams& hp, const Architecture& arch,
                              const ModelParams& params);
 

@@ -8,8 +8,8 @@
 
 namespace curdkv::report {
 
-// Inputs: files of predictions ('curdkv eval') and figures ('curdkv analyze'), in any order. Errors:
-// bad_input naming the file that is neither.
+// Inputs: files of predictions ('curdkv eval') and figures ('curdkv analyze'), in any order. Errors: as of
+// read_text(); corrupt naming the file that is neither; bad_input for one that holds nothing.
 Result<std::string> make_report(std::span<const std::string> paths);
 
 }  // namespace curdkv::report

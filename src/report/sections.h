@@ -19,7 +19,7 @@ std::string rank_diagrams(const eval::Summary& summary);
 // Fidelity, memory and, where times were recorded, speed.
 std::string cost_table(const eval::Summary& summary);
 // A document with each token shaded by how many heads kept it. The argument is what 'curdkv analyze --figure
-// document' writes; errors: bad_input naming the field.
+// document' writes; errors: corrupt naming the field.
 Result<std::string> document_view(const JsonLine& figure);
 
 // Figures of 'curdkv analyze'; what they say of their fields is in src/analysis. Errors as of
@@ -47,7 +47,7 @@ struct SpeedRun {
   std::vector<SpeedRow> rows;
   std::vector<std::string> names() const;  // in the order in which they first come
 };
-// Errors: bad_input naming the field.
+// Errors: corrupt naming the field.
 Result<SpeedRow> speed_row(const JsonLine& line);
 // Tables against depth, and how time and memory grow with it.
 std::string speed_section(const SpeedRun& run);

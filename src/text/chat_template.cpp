@@ -61,8 +61,8 @@ struct ChatTemplate::Impl {
   common_chat_templates_ptr templates = nullptr;
   UserTurn own_turn = {};  // without a system turn of the caller's
 
-  Error fail(const std::string& why) const {
-    return Error{ErrorCode::bad_input,
+  Error fail(const std::string& why, ErrorCode code = ErrorCode::unsupported) const {
+    return Error{code,
                  whose + " " + why + " (--chat-template chatml, or another one, instead of it; --raw: none)"};
   }
   Result<void> load(const std::string& source);
@@ -74,16 +74,20 @@ struct ChatTemplate::Impl {
 
 Result<void> ChatTemplate::Impl::load(const std::string& source) {
   common_log_set_verbosity_thold(-1);  // the engine prints; what is wrong is told by exceptions
+  bool parsed = false;
   const auto done = guarded([&] {
     const jinja::work_limit limit(kMostWork);
     // Once by hand, as common_chat_templates_init() loses the message.
     if (jinja && source != "chatml") const common_chat_template check(source, "", "");
+    parsed = true;
     templates = common_chat_templates_init(tokenizer.impl().model.get(), source);
     parallel_tool_calls = common_chat_templates_get_caps(templates.get())["supports_parallel_tool_calls"];
     if (jinja) thinking = common_chat_templates_support_enable_thinking(templates.get());
   });
   if (!done && done.error().code == ErrorCode::out_of_memory) return done.error();
-  return done ? Result<void>() : fail("cannot be used: " + in_one_line(done.error().message));
+  if (done) return {};
+  return fail("cannot be used: " + in_one_line(done.error().message),
+              parsed ? ErrorCode::bad_input : ErrorCode::corrupt);
 }
 
 Result<std::string> ChatTemplate::Impl::render(std::span<const Message> messages,
@@ -109,7 +113,7 @@ Result<std::string> ChatTemplate::Impl::render(std::span<const Message> messages
   });
   if (done) return text;
   if (done.error().code == ErrorCode::out_of_memory) return done.error();
-  return fail("fails: " + in_one_line(done.error().message));
+  return fail("fails: " + in_one_line(done.error().message), ErrorCode::bad_input);
 }
 
 // What the template writes before, between and behind the messages that are shown as placeholders.
@@ -142,7 +146,7 @@ Result<ChatTemplate> ChatTemplate::create(const Tokenizer& tokenizer, const Chat
   return guarded([&]() -> Result<ChatTemplate> {
     const std::string own = tokenizer.chat_template();
     if (options.source.empty() && own.empty()) {
-      return Error{ErrorCode::bad_input,
+      return Error{ErrorCode::unsupported,
                    "the model has no chat template; give one with --chat-template (chatml), or use --raw"};
     }
     const std::vector<std::string> known = names();

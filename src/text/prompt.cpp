@@ -15,21 +15,17 @@ constexpr const char* kBetween = "\n\n";  // the document and the question
 
 Result<Prompt> Prompt::create(const Tokenizer& tokenizer, const PromptOptions& options) {
   return guarded([&]() -> Result<Prompt> {
-    if (!options.chat) {
+    const ChatTemplateOptions& chosen = options.chat_template;
+    const bool asked = !options.system.empty() || !chosen.source.empty();
+    if (!options.chat.value_or(asked || !tokenizer.chat_template().empty())) {
       if (!options.system.empty()) {
         return Error{ErrorCode::bad_argument, "without a chat template there is no system turn to fill"};
       }
       return Prompt(tokenizer, {}, false);
     }
-    CURDKV_TRY(const ChatTemplate chat_template, ChatTemplate::create(tokenizer, options.chat_template));
+    CURDKV_TRY(const ChatTemplate chat_template, ChatTemplate::create(tokenizer, chosen));
     CURDKV_TRY(UserTurn turn, chat_template.user_turn(options.system));
     return Prompt(tokenizer, std::move(turn), true);
-  });
-}
-
-Result<Prompt> Prompt::create(const Tokenizer& tokenizer, bool chat) {
-  return guarded([&]() -> Result<Prompt> {
-    return create(tokenizer, PromptOptions{.chat = chat, .system = "", .chat_template = {}});
   });
 }
 

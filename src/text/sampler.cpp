@@ -24,7 +24,11 @@ Result<Sampler> Sampler::create(const SamplingParams& p) {
     }
     auto impl = std::make_unique<Impl>();
     impl->chain.reset(llama_sampler_chain_init(llama_sampler_chain_default_params()));
-    const auto add = [&](llama_sampler* s) { llama_sampler_chain_add(impl->chain.get(), s); };
+    const auto add = [&](llama_sampler* s) {
+      llama_sampler_ptr owned(s);  // until the chain has taken it, for which it needs memory
+      llama_sampler_chain_add(impl->chain.get(), s);
+      owned.release();
+    };
     if (p.temperature == 0) {
       add(llama_sampler_init_greedy());
     } else {
@@ -47,10 +51,6 @@ Token Sampler::sample(std::span<const float> logits) {
   const Token token = array.data[array.selected < 0 ? 0 : array.selected].id;
   llama_sampler_accept(impl_->chain.get(), token);
   return token;
-}
-
-void Sampler::reset() {
-  llama_sampler_reset(impl_->chain.get());
 }
 
 Sampler::Sampler(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

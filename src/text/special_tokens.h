@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "curdkv/sequence.h"
+#include "curdkv/token.h"
 
 namespace curdkv {
 

@@ -6,6 +6,7 @@
 
 #include "base/guard.h"
 #include "base/log_capture.h"
+#include "base/mapped_file.h"
 #include "base/try.h"
 #include "curdkv/text.h"
 #include "text/tokenizer_impl.h"
@@ -14,6 +15,7 @@ namespace curdkv {
 
 Result<Tokenizer> Tokenizer::load(const std::string& path) {
   return guarded([&]() -> Result<Tokenizer> {
+    CURDKV_TRY([[maybe_unused]] const MappedFile readable, MappedFile::open(path));
     capture_logs();
     take_log_error();
     llama_model_params params = llama_model_default_params();
@@ -24,11 +26,14 @@ Result<Tokenizer> Tokenizer::load(const std::string& path) {
       const std::string why = loaded ? take_log_error() : loaded.error().message;
       if (is_about_memory(why))
         return Error{ErrorCode::out_of_memory, path + ": there is not enough memory to read its vocabulary"};
-      return Error{ErrorCode::bad_input, path + ": the vocabulary cannot be read: " + why};
+      // "unknown tokenizer: ...", "unknown pre-tokenizer type: ...", "unknown model architecture: ..."
+      const bool unknown = why.find("unknown ") != std::string::npos;
+      return Error{unknown ? ErrorCode::unsupported : ErrorCode::corrupt,
+                   path + ": the vocabulary cannot be read: " + why};
     }
     impl->vocab = llama_model_get_vocab(impl->model.get());
     if (llama_vocab_type(impl->vocab) == LLAMA_VOCAB_TYPE_NONE) {
-      return Error{ErrorCode::bad_input, path + ": the vocabulary cannot be read: there is none"};
+      return Error{ErrorCode::unsupported, path + ": the vocabulary cannot be read: there is none"};
     }
     impl->special.emplace(impl->vocab);
     CURDKV_CHECK(impl->find_lead());

@@ -6,7 +6,7 @@
 #include <map>
 
 #include "cache/cache_type.h"
-#include "curdkv/text.h"
+#include "curdkv/engine.h"
 #include "engine/determinism_checks.h"
 #include "engine/limits.h"
 #include "support/tiny_model.h"
@@ -46,7 +46,8 @@ Press budget_press(const std::string& name, int64_t budget, int64_t protect_last
   return must(Press::make(request));
 }
 
-void expect_refused(const Result<void>& r, const std::string& words) {
+template <typename R>
+void expect_refused(const R& r, const std::string& words) {
   ASSERT_FALSE(r);
   EXPECT_EQ(r.error().code, ErrorCode::bad_argument);
   EXPECT_NE(r.error().message.find(words), std::string::npos) << r.error().message;
@@ -220,17 +221,15 @@ const Tokenizer& tokenizer() {
 // The tiny model's own ends of turns must not stop it.
 Result<Generation> generate_long(OneSequence& session, const DecodeBudget& bound, int64_t n,
                                  const std::function<void()>& each_token) {
-  SamplingParams sampling;
-  sampling.temperature = 2;
-  Sampler sampler = must(Sampler::create(sampling));
   GenerateOptions options;
-  options.n_predict = n;
+  options.sampling.temperature = 2;
   options.decode_budget = bound;
   options.on_text = [&](const std::string&) { each_token(); };
   Generation all;
   while (static_cast<int64_t>(all.tokens.size()) < n) {
     options.n_predict = n - static_cast<int64_t>(all.tokens.size());
-    auto g = generate(session.executor, session.sequence, tokenizer(), sampler, options);
+    ++options.sampling.seed;
+    auto g = generate(session.executor, session.sequence, tokenizer(), options);
     if (!g) return g;
     all.tokens.insert(all.tokens.end(), g->tokens.begin(), g->tokens.end());
     const Token some = 5;
@@ -371,12 +370,13 @@ TEST(KvZip, KeepsWhatTheReferenceKeeps) {
     return std::vector<int32_t>(data, data + ggml_nelements(t));
   };
   const std::vector<Token> context = ints("context");
-  ReadOptions options;
+  std::vector<Repeat> repeats;
   for (int i = 0; i < 3; ++i) {
     const auto stretch = ints("repeat" + std::to_string(i) + ".stretch");
-    options.repeats.push_back({stretch[0], stretch[1], ints("repeat" + std::to_string(i) + ".tokens")});
+    repeats.push_back({stretch[0], stretch[1], ints("repeat" + std::to_string(i) + ".tokens")});
   }
   ExecutorParams params;
+  params.repeats = [&](std::span<const Token>) { return Result(repeats); };
   params.n_threads = 2;
   params.n_batch = 64;
   params.type_k = params.type_v = CacheType::f32;
@@ -384,7 +384,7 @@ TEST(KvZip, KeepsWhatTheReferenceKeeps) {
   int n_compared = 0;
   for (const int percent : {30, 50, 70, 90}) {
     session.clear();
-    must(session.read(context, make_press("kvzip", percent / 100.0), options));
+    must(session.read(context, make_press("kvzip", percent / 100.0)));
     const auto kept = session.kept_tokens();
     for (size_t il = 0; il < 2; ++il) {
       const std::string name = "kept.r" + std::to_string(percent) + "." + std::to_string(il);
@@ -401,26 +401,25 @@ TEST(KvZip, KeepsWhatTheReferenceKeeps) {
   gguf_free(file);
   ggml_free(ctx);
 
-  options.repeats.clear();
+  repeats.clear();
   session.clear();
-  const auto r = session.read(context, make_press("kvzip", 0.5), options);
-  ASSERT_FALSE(r);
-  EXPECT_NE(r.error().message.find("given nothing to repeat"), std::string::npos);
+  expect_refused(session.read(context, make_press("kvzip", 0.5)), "given nothing to repeat");
+  OneSequence without = must(OneSequence::create(model, {}));
+  expect_refused(without.read(context, make_press("kvzip", 0.5)), "ExecutorParams::repeats");
 }
 
 TEST(KvZip, SameBitsForAnyThreadsAndChunks) {
-  const Prompt prompt = must(Prompt::create(tokenizer(), true));
+  const Engine engine = must(Engine::open(temp_path("bounded")));
   const std::vector<Token> context = tokens(500);
-  ReadOptions options;
-  options.repeats = must(prompt.repeats(context));
   for (const Model* model : {&tiny(), &unequal()}) {
     std::optional<Outcome> first;
     for (const auto& [n_threads, n_batch] : {std::pair{1, 512}, {2, 64}, {2, 192}}) {
       ExecutorParams params;
       params.n_threads = n_threads;
       params.n_batch = n_batch;
+      params.repeats = [&](std::span<const Token> text) { return engine.prompt().repeats(text); };
       OneSequence session = must(OneSequence::create(*model, params));
-      const Outcome o = answer(session, context, tokens(20, 2), make_press("kvzip", 0.6), options);
+      const Outcome o = answer(session, context, tokens(20, 2), make_press("kvzip", 0.6));
       if (!first) first = o;
       EXPECT_EQ(o, *first) << n_threads << " threads, chunks of " << n_batch;
     }

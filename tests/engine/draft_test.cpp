@@ -80,15 +80,13 @@ TEST_P(Drafts, ChangeNoAnswer) {
       Sequence alone = executor.sequence();
       must(executor.read(alone, context, make_press(press, 0.5)));
       Sequence drafted = alone.fork();
-      SamplingParams sampling;
-      sampling.temperature = temperature;
-      Sampler first = must(Sampler::create(sampling)), second = must(Sampler::create(sampling));
       GenerateOptions options;
+      options.sampling.temperature = temperature;
       options.n_predict = 150;
-      const Generation expected = must(generate(executor, alone, tokenizer, first, options));
+      const Generation expected = must(generate(executor, alone, tokenizer, options));
       options.draft = Draft::lookup;
       options.history = context;
-      const Generation got = must(generate(executor, drafted, tokenizer, second, options));
+      const Generation got = must(generate(executor, drafted, tokenizer, options));
       EXPECT_EQ(got.tokens, expected.tokens) << press << " " << temperature;
       EXPECT_EQ(got.text, expected.text);
       EXPECT_EQ(drafted.n_tokens(), alone.n_tokens());

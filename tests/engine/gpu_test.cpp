@@ -109,16 +109,18 @@ TEST_P(GpuPress, KeepsWhatItKeepsOnTheCpu) {
   const std::string path = write(shape("llama"));
   const auto context = random_tokens(330, 256, 1), question = random_tokens(20, 256, 2);
   const Press press = make_press(GetParam(), 0.6);
-  ReadOptions options;
-  if (press.needs_repeats()) {
+  ExecutorParams params;
+  params.repeats = [](std::span<const Token> of) {
+    std::vector<Repeat> out;
     for (int64_t first = 0; first < 330; first += 110)
-      options.repeats.push_back({first, 110, {context.begin() + first, context.begin() + first + 110}});
-  }
+      out.push_back({first, 110, {of.begin() + first, of.begin() + first + 110}});
+    return Result(out);
+  };
   std::vector<Outcome> outcomes;
   for (const int n_gpu_layers : {0, kAllLayers}) {
     const Model model = load(path, n_gpu_layers);
-    OneSequence session = must(OneSequence::create(model, {}));
-    outcomes.push_back(answer(session, context, question, press, options));
+    OneSequence session = must(OneSequence::create(model, params));
+    outcomes.push_back(answer(session, context, question, press));
   }
   const Outcome &expected = outcomes[0], &got = outcomes[1];
   size_t n_kept = 0, n_same = 0;

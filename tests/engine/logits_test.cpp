@@ -30,7 +30,7 @@ Model spoiled_model(ggml_type type, const std::string& tensor, float with) {
 template <typename R>
 void expect_no_numbers(const R& result) {
   ASSERT_FALSE(result);
-  EXPECT_EQ(result.error().code, ErrorCode::bad_input);
+  EXPECT_EQ(result.error().code, ErrorCode::corrupt);
   EXPECT_NE(result.error().message.find("not numbers"), std::string::npos) << result.error().message;
 }
 

@@ -86,13 +86,10 @@ ExecutorParams params_of(const Case& c) {
   p.n_batch = 64;
   p.prefill_kernel = c.kernel;
   p.portable_attention = c.portable;
+  p.repeats = [](std::span<const Token> context) -> Result<std::vector<Repeat>> {
+    return std::vector<Repeat>{{0, 100, {context.begin(), context.begin() + 110}}};
+  };
   return p;
-}
-
-ReadOptions options_for(const Press& press, const std::vector<Token>& context) {
-  ReadOptions options;
-  if (press.needs_repeats()) options.repeats = {{0, 100, {context.begin(), context.begin() + 110}}};
-  return options;
 }
 
 TEST(OutOfMemory, LoadingAModel) {
@@ -115,20 +112,19 @@ TEST_P(Presses, Prefill) {
   const Case& c = GetParam();
   const Press press = make_press(c.press, 0.5);
   const auto context = tokens(200);
-  const ReadOptions options = options_for(press, context);
   OneSequence fresh = must(OneSequence::create(model(), params_of(c)));
-  must(fresh.read(context, press, options));
+  must(fresh.read(context, press));
   const Logits expected = logits_of(fresh);
   std::optional<OneSequence> session;
   const auto start = [&] { session = must(OneSequence::create(model(), params_of(c))); };
   start();
-  with_each_failing([&] { return session->read(context, press, options); },
+  with_each_failing([&] { return session->read(context, press); },
                     [&](const auto& outcome) {
                       const bool failed = !outcome;
                       if (failed) {
                         EXPECT_EQ(session->n_tokens(), 0);
                         EXPECT_TRUE(session->logits().empty());
-                        must(session->read(context, press, options));
+                        must(session->read(context, press));
                       }
                       EXPECT_EQ(logits_of(*session), expected);
                       start();
@@ -141,7 +137,7 @@ TEST_P(Presses, Extend) {
   const auto context = tokens(140), question = tokens(70, 5), one = tokens(1, 6);
   OneSequence session = must(OneSequence::create(model(), params_of(c)));
   const Press press = make_press(c.press, 0.5);
-  must(session.read(context, press, options_for(press, context)));
+  must(session.read(context, press));
   const auto ask = [&]() -> Result<void> {
     if (auto done = session.extend(question); !done) return done;
     for (int i = 0; i < 3; ++i) {
@@ -220,7 +216,6 @@ TEST(OutOfMemory, Compress) {
 
 TEST(OutOfMemory, Generate) {
   const Tokenizer tokenizer = must(Tokenizer::load(path()));
-  Sampler sampler = must(Sampler::create({}));
   GenerateOptions options;
   options.n_predict = 6;
   options.decode_budget = {make_press("streamingllm", 0.5), 40, 3};
@@ -230,10 +225,9 @@ TEST(OutOfMemory, Generate) {
     must(session.read(tokens(41), Press()));
   };
   start();
-  const std::string expected =
-      must(generate(session.executor, session.sequence, tokenizer, sampler, options)).text;
+  const std::string expected = must(generate(session.executor, session.sequence, tokenizer, options)).text;
   start();
-  with_each_failing([&] { return generate(session.executor, session.sequence, tokenizer, sampler, options); },
+  with_each_failing([&] { return generate(session.executor, session.sequence, tokenizer, options); },
                     [&](const auto& outcome) {
                       if (outcome) {
                         EXPECT_EQ(outcome->text, expected);

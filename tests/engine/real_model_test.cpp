@@ -29,8 +29,7 @@ class RealModel : public ::testing::Test {
   }
   static std::vector<Token> document(size_t n) { return document_tokens(*tokenizer_, n); }
   static std::vector<Token> question() {
-    return must(
-        must(Prompt::create(*tokenizer_, true)).question("What is this text about, and who wrote it?"));
+    return must(must(Prompt::create(*tokenizer_)).question("What is this text about, and who wrote it?"));
   }
   static Model* model_;
   static Tokenizer* tokenizer_;

@@ -65,8 +65,10 @@ TEST(Haystack, CutsWordsAndRepeats) {
   EXPECT_EQ(table.sentences(6), (std::vector<std::string>{"One two.", "Three four.", "Five six.", "One"}));
   const Haystack text = must(Haystack::from_text("A b.\n\nC \"d!\" E?f g"));
   EXPECT_EQ(text.sentences(6), (std::vector<std::string>{"A b.", "C \"d!\"", "E?f g"}));
-  EXPECT_FALSE(Haystack::from_table("One two."));
-  EXPECT_FALSE(Haystack::from_text(" \n"));
+  const auto code = [](const Result<Haystack>& r) { return r ? std::optional<ErrorCode>() : r.error().code; };
+  EXPECT_EQ(code(Haystack::from_table("One two.")), ErrorCode::corrupt);
+  EXPECT_EQ(code(Haystack::from_text(" \n")), ErrorCode::bad_input);
+  EXPECT_EQ(code(Haystack::read("/nowhere")), ErrorCode::io);
 }
 
 TEST(Ruler, EqualsTheOriginal) {

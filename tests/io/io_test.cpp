@@ -54,8 +54,9 @@ class Files : public ::testing::Test {
 };
 
 template <typename T>
-void expect_error(const Result<T>& result, const std::string& words) {
+void expect_error(const Result<T>& result, const std::string& words, ErrorCode code = ErrorCode::io) {
   ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, code) << result.error().message;
   EXPECT_NE(result.error().message.find(words), std::string::npos) << result.error().message;
 }
 
@@ -132,7 +133,7 @@ TEST_F(Files, NoInputIsOverwrittenByWhateverName) {
   ASSERT_EQ(::symlink("input", at("soft").c_str()), 0);
   ASSERT_EQ(::link(at("input").c_str(), at("hard").c_str()), 0);
   for (const char* name : {"input", "soft", "hard", "./input"}) {
-    expect_error(check_output(at(name), inputs), at("input"));
+    expect_error(check_output(at(name), inputs), at("input"), ErrorCode::bad_input);
   }
   must(check_output(at("new"), inputs));
   must(check_output("/dev/null", std::vector<std::string>{"/dev/null"}));
@@ -182,7 +183,8 @@ TEST_F(Files, ReadsWhatHasAnEnd) {
   expect_error(read_file(folder), "Is a directory");
   expect_error(read_file("/dev/zero"), "is a device");
   expect_error(read_file("/dev/urandom"), "is a device");
-  expect_error(read_file(make("large", std::string(3 << 20, 'x')), 2 << 20), "more than 2 MiB");
+  expect_error(read_file(make("large", std::string(3 << 20, 'x')), 2 << 20), "more than 2 MiB",
+               ErrorCode::bad_input);
   ASSERT_EQ(::mkfifo(at("pipe").c_str(), 0600), 0);
   std::jthread writer([&] { std::ofstream(at("pipe")) << "late"; });
   EXPECT_EQ(must(read_file(at("pipe"))), "late");
@@ -192,7 +194,7 @@ TEST_F(Files, ReadsWhatHasAnEnd) {
     while (out << std::string(1 << 16, 'x')) continue;
   });
   ::signal(SIGPIPE, SIG_IGN);
-  expect_error(read_file(at("pipe"), 4 << 20), "more than 4 MiB");
+  expect_error(read_file(at("pipe"), 4 << 20), "more than 4 MiB", ErrorCode::bad_input);
 }
 
 TEST_F(Files, MapsOnlyRegularFilesAndNoticesWhenTheyAreCut) {
@@ -203,13 +205,13 @@ TEST_F(Files, MapsOnlyRegularFilesAndNoticesWhenTheyAreCut) {
   must(file.map());
   must(file.check());
   fs::resize_file(at("file"), 10);
-  expect_error(file.check(), "cut short");
+  expect_error(file.check(), "cut short", ErrorCode::corrupt);
   const MappedFile other = must(MappedFile::open(make("other", "some text")));
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   make("other", "same size");
-  expect_error(other.check(), "replaced while in use");
+  expect_error(other.check(), "replaced while in use", ErrorCode::corrupt);
   char byte = 0;
-  expect_error(file.read(&byte, 15000, 1), "cut short");
+  expect_error(file.read(&byte, 15000, 1), "cut short", ErrorCode::corrupt);
   // What a handler of SIGBUS does: zeros from there on.
   EXPECT_TRUE(repair_mapped_file(file.data() + 15000));
   EXPECT_EQ(file.data()[15000], 0);
@@ -255,6 +257,7 @@ TEST(FileKind, SaysWhatItIsAndTheMend) {
     EXPECT_FALSE(what_is(text)) << text;
   }
   EXPECT_EQ(must(as_text("\xEF\xBB\xBFtext", "name")), "text");
+  expect_error(as_text("%PDF-1.4", "name"), "pdftotext", ErrorCode::unsupported);
 }
 
 TEST(ParseJson, BoundedDepth) {
@@ -269,9 +272,11 @@ TEST(ParseJson, BoundedDepth) {
   std::string text = "\"";
   text.append(nested(100)).append("\\\"[\"");
   EXPECT_EQ(parse_json(text).get<std::string>().size(), 202u) << "no brackets";
-  expect_error(parse_jsonl("file", "{}\n{\"x\":" + nested(70) + "}\n"), "file, line 2: nested more than 64");
-  expect_error(must(parse_jsonl("file", "{\"n\": 18446744073709551615}"))[0].integer("n"), "2^63");
-  expect_error(parse_jsonl("file", "{\"n\": 1e999}"), "not a JSON object");
+  expect_error(parse_jsonl("file", "{}\n{\"x\":" + nested(70) + "}\n"), "file, line 2: nested more than 64",
+               ErrorCode::corrupt);
+  expect_error(must(parse_jsonl("file", "{\"n\": 18446744073709551615}"))[0].integer("n"), "2^63",
+               ErrorCode::corrupt);
+  expect_error(parse_jsonl("file", "{\"n\": 1e999}"), "not a JSON object", ErrorCode::corrupt);
 }
 
 }  // namespace

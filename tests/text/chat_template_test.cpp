@@ -148,6 +148,7 @@ TEST(ChatTemplates, SystemTurns) {
 
 struct Unfit {
   std::string source, words;
+  std::optional<ErrorCode> code = {};
 };
 
 TEST(ChatTemplates, ThatCannotBeUsedSaySo) {
@@ -159,15 +160,15 @@ TEST(ChatTemplates, ThatCannotBeUsedSaySo) {
   for (int i = 0; i < 20000; ++i) nested += "{% if 1 %}";
   const std::string user = "{{ messages[-1].content }}";
   const std::vector<Unfit> cases = {
-      {"nothing of it {{ 1 }}", "leaves out or changes"},
-      {user + user, "repeats"},
+      {"nothing of it {{ 1 }}", "leaves out or changes", ErrorCode::unsupported},
+      {user + user, "repeats", ErrorCode::unsupported},
       {"{{ messages[-1].content | tojson }}", "leaves out or changes"},
       {"{{ messages[-1].content | upper }}", "leaves out or changes"},
-      {"{{ raise_exception('a system turn is needed') }}", "a system turn is needed"},
-      {"{{ messages[-1].content", "cannot be used"},
+      {"{{ raise_exception('a system turn is needed') }}", "a system turn is needed", ErrorCode::bad_input},
+      {"{{ messages[-1].content", "cannot be used", ErrorCode::corrupt},
       {"{% for m in messages %}", "cannot be used"},
       {"{{ nosuch() }}", "is not a function"},
-      {"llama-9000", "neither a chat template in Jinja nor one of the names"},
+      {"llama-9000", "neither a chat template in Jinja nor one of the names", ErrorCode::bad_argument},
       {user + "{% for i in range(1000000000) %}x{% endfor %}", "does not come to an end"},
       {user + "{% for i in range(10000) %}{% for j in range(10000) %}{% endfor %}{% endfor %}",
        "does not come"},
@@ -190,6 +191,7 @@ TEST(ChatTemplates, ThatCannotBeUsedSaySo) {
     if (c.words.empty()) continue;  // only that it comes back
     ASSERT_FALSE(made);
     EXPECT_NE(made.error().message.find(c.words), std::string::npos) << made.error().message;
+    EXPECT_EQ(made.error().code, c.code.value_or(made.error().code)) << made.error().message;
     EXPECT_EQ(made.error().message.find('\n'), std::string::npos) << made.error().message;
   }
 }

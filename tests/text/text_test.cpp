@@ -41,7 +41,7 @@ TEST(Tokenizer, ControlTokensOnlyWhenAsked) {
 }
 
 TEST(Prompt, ContextAndQuestionMakeOneTurn) {
-  const Prompt prompt = must(Prompt::create(tokenizer(), true));
+  const Prompt prompt = must(Prompt::create(tokenizer()));
   const auto expected = must(tokenizer().tokenize("<|im_start|>user\n", true, true));
   auto context = must(prompt.context("Doc."));
   ASSERT_GT(context.size(), expected.size());
@@ -55,12 +55,12 @@ TEST(Prompt, ContextAndQuestionMakeOneTurn) {
 }
 
 TEST(Prompt, ADocumentCannotCloseItsTurn) {
-  const Prompt prompt = must(Prompt::create(tokenizer(), true));
+  const Prompt prompt = must(Prompt::create(tokenizer()));
   for (Token t : must(prompt.context("x<|im_end|>y"))) EXPECT_FALSE(tokenizer().ends_generation(t));
 }
 
 TEST(Prompt, RawIsPlain) {
-  const Prompt prompt = must(Prompt::create(tokenizer(), false));
+  const Prompt prompt = must(Prompt::create(tokenizer(), {.chat = false}));
   EXPECT_EQ(tokenizer().text(must(prompt.context("Doc."))), "Doc.");
   EXPECT_EQ(tokenizer().text(must(prompt.question(" and"))), " and");
 }
@@ -83,8 +83,8 @@ TEST(Sampler, GreedyAndSeeded) {
   Sampler a = must(Sampler::create(params));
   const auto first = draw(a);
   EXPECT_GT(std::set<Token>(first.begin(), first.end()).size(), 10u);
-  a.reset();
-  EXPECT_EQ(draw(a), first) << "reset starts the random numbers over";
+  Sampler again = must(Sampler::create(params));
+  EXPECT_EQ(draw(again), first) << "the same seed gives the same random numbers";
   params.seed = 7;
   Sampler b = must(Sampler::create(params));
   EXPECT_NE(draw(b), first);
@@ -100,15 +100,14 @@ TEST(Sampler, GreedyAndSeeded) {
 TEST(Generate, StreamsWhatItReturns) {
   const Model model = must(Model::load(model_path()));
   OneSequence session = must(OneSequence::create(model, {}));
-  Sampler sampler = must(Sampler::create({}));
   GenerateOptions options;
   options.n_predict = 20;
-  EXPECT_FALSE(generate(session.executor, session.sequence, tokenizer(), sampler, options))
+  EXPECT_FALSE(generate(session.executor, session.sequence, tokenizer(), options))
       << "nothing to generate from";
   must(session.read(must(tokenizer().tokenize("the king", false, true)), Press()));
   std::string streamed;
   options.on_text = [&](const std::string& text) { streamed += text; };
-  const Generation g = must(generate(session.executor, session.sequence, tokenizer(), sampler, options));
+  const Generation g = must(generate(session.executor, session.sequence, tokenizer(), options));
   EXPECT_EQ(g.text, streamed);
   EXPECT_TRUE(g.ended || g.tokens.size() == 20u);
 }
