@@ -175,6 +175,7 @@ struct DecodeBlocks {
   }
 
   void operator()(ggml_tensor* dst, const OpThread& thread) const {
+    if (!s.decoding) return;
     const Slice mine = slice_of(n_attention_blocks(s, layer.il), thread);
     int64_t first = 0;  // the head's first block, among all
     for (const AttentionSpan& span : s.spans) {
@@ -196,44 +197,11 @@ struct DecodeBlocks {
   }
 };
 
-// Decoding, second op. src[0]: the blocks; dst: F32 [d_v * n_head, n_padded].
-struct DecodeFold {
-  const StepAttention& s;
-  AttentionLayer layer;
-
-  static size_t scratch_bytes(int64_t d_v) { return static_cast<size_t>(d_v + 2) * sizeof(float); }
-
-  void operator()(ggml_tensor* dst, const OpThread& thread) const {
-    const ggml_tensor* blocks = dst->src[0];
-    const int64_t d_v = blocks->ne[0] - 2, n_head = dst->ne[0] / d_v;
-    const Slice mine = slice_of(n_head * std::ssize(s.spans), thread);
-    auto* acc = reinterpret_cast<float*>(thread.scratch);
-    int64_t first = 0, i = 0;  // the head's first block and its number, among all
-    for (const AttentionSpan& span : s.spans) {
-      for (int64_t head = 0; head < n_head; ++head, ++i) {
-        const int64_t n = n_blocks(span.cache->length(layer.il, head / layer.n_group) + 1);
-        if (i >= mine.begin && i < mine.end) {
-          start_fold(acc, 1, d_v + 2);
-          for (int64_t b = first; b < first + n; ++b) {
-            const char* part = static_cast<const char*>(blocks->data) +
-                               static_cast<size_t>(b) * blocks->nb[2] +
-                               static_cast<size_t>(head % layer.n_group) * blocks->nb[1];
-            fold_block(acc, reinterpret_cast<const float*>(part), d_v);
-          }
-          finish_blocks(acc, column(dst, span.column) + head * d_v, d_v);
-        }
-        if ((head + 1) % layer.n_group == 0) first += n;
-      }
-    }
-    if (thread.ith == 0) clear_padding(s, dst);
-  }
-
-  static void clear_padding(const StepAttention& s, ggml_tensor* dst) {
-    const AttentionSpan& last = s.spans.back();
-    for (int64_t t = last.column + last.n_new; t < dst->ne[1]; ++t)
-      std::fill_n(column(dst, t), dst->ne[0], 0.0f);
-  }
-};
+void clear_padding(const StepAttention& s, ggml_tensor* dst) {
+  const AttentionSpan& last = s.spans.back();
+  for (int64_t t = last.column + last.n_new; t < dst->ne[1]; ++t)
+    std::fill_n(column(dst, t), dst->ne[0], 0.0f);
+}
 
 // Several new tokens: a few of them and one KV head at a time, over all blocks in order. src: q, the stored
 // rows.
@@ -267,7 +235,7 @@ struct ExtendGroups {
         attend(dst, span, unit % n_head_kv, unit / n_head_kv * kTokens, thread);
       first += n_units;
     }
-    if (thread.ith == 0) DecodeFold::clear_padding(s, dst);
+    if (thread.ith == 0) clear_padding(s, dst);
   }
 
   void attend(ggml_tensor* dst, const AttentionSpan& span, int64_t head, int64_t first_token,
@@ -290,6 +258,44 @@ struct ExtendGroups {
   }
 };
 
+// Decoding, second op. src: q, the stored rows, the blocks; dst: F32 [d_v * n_head, n_padded]. Whether the
+// spans are of one token each is seen when it runs, so that one graph serves drafts and single tokens.
+struct DecodeFold {
+  const StepAttention& s;
+  AttentionLayer layer;
+
+  static size_t scratch_bytes(const CacheShape& shape, int64_t n_group) {
+    return std::max(ExtendGroups::scratch_bytes(shape, n_group),
+                    static_cast<size_t>(shape.d_head_v + 2) * sizeof(float));
+  }
+
+  void operator()(ggml_tensor* dst, const OpThread& thread) const {
+    if (!s.decoding) return ExtendGroups{s, layer}(dst, thread);
+    const ggml_tensor* blocks = dst->src[2];
+    const int64_t d_v = blocks->ne[0] - 2, n_head = dst->ne[0] / d_v;
+    const Slice mine = slice_of(n_head * std::ssize(s.spans), thread);
+    auto* acc = reinterpret_cast<float*>(thread.scratch);
+    int64_t first = 0, i = 0;  // the head's first block and its number, among all
+    for (const AttentionSpan& span : s.spans) {
+      for (int64_t head = 0; head < n_head; ++head, ++i) {
+        const int64_t n = n_blocks(span.cache->length(layer.il, head / layer.n_group) + 1);
+        if (i >= mine.begin && i < mine.end) {
+          start_fold(acc, 1, d_v + 2);
+          for (int64_t b = first; b < first + n; ++b) {
+            const char* part = static_cast<const char*>(blocks->data) +
+                               static_cast<size_t>(b) * blocks->nb[2] +
+                               static_cast<size_t>(head % layer.n_group) * blocks->nb[1];
+            fold_block(acc, reinterpret_cast<const float*>(part), d_v);
+          }
+          finish_blocks(acc, column(dst, span.column) + head * d_v, d_v);
+        }
+        if ((head + 1) % layer.n_group == 0) first += n;
+      }
+    }
+    if (thread.ith == 0) clear_padding(s, dst);
+  }
+};
+
 }  // namespace
 
 int64_t n_attention_blocks(const StepAttention& step, int64_t il) {
@@ -309,15 +315,16 @@ ggml_tensor* ragged_attention_cpu(Compute& compute, const StepAttention* step, c
   ggml_tensor* fresh[] = {k, v};
   ggml_tensor* stored = compute.custom<StoreRows>(GGML_TYPE_F32, {1, 1, 1, 1}, fresh, 0, s, layer.il);
   ggml_tensor* args[] = {q, stored};
-  if (!s.decoding) {
+  if (most_blocks == 0) {
     return compute.custom<ExtendGroups>(GGML_TYPE_F32, {n_out, q->ne[2], 1, 1}, args,
                                         ExtendGroups::scratch_bytes(shape, layer.n_group), s, layer);
   }
-  ggml_tensor* blocks[] = {
+  ggml_tensor* blocks =
       compute.custom<DecodeBlocks>(GGML_TYPE_F32, {shape.d_head_v + 2, layer.n_group, most_blocks, 1}, args,
-                                   DecodeBlocks::scratch_bytes(shape, layer.n_group), s, layer)};
-  return compute.custom<DecodeFold>(GGML_TYPE_F32, {n_out, q->ne[2], 1, 1}, blocks,
-                                    DecodeFold::scratch_bytes(shape.d_head_v), s, layer);
+                                   DecodeBlocks::scratch_bytes(shape, layer.n_group), s, layer);
+  ggml_tensor* all[] = {q, stored, blocks};
+  return compute.custom<DecodeFold>(GGML_TYPE_F32, {n_out, q->ne[2], 1, 1}, all,
+                                    DecodeFold::scratch_bytes(shape, layer.n_group), s, layer);
 }
 
 }  // namespace curdkv

@@ -45,8 +45,8 @@ int64_t n_attention_blocks(const StepAttention& step, int64_t il);
 
 // Stores the new rows of the layer behind those that the sequences hold, and attends. q: F32 [d_head_k,
 // n_head, n_padded], contiguous; k, v: F32 [d_head, n_head_kv, n_padded], rows contiguous. most_blocks: those
-// that the graph is to serve for, at least n_attention_blocks(); unused for spans of several tokens. Returns
-// F32 [d_head_v * n_head, n_padded]; columns of padding are zero.
+// that a graph which decodes is to serve for, at least n_attention_blocks(); 0 for a question's, whose spans
+// are of several tokens. Returns F32 [d_head_v * n_head, n_padded]; columns of padding are zero.
 ggml_tensor* ragged_attention_cpu(Compute& compute, const StepAttention* step, const AttentionLayer& layer,
                                   int64_t most_blocks, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v);
 

@@ -33,7 +33,7 @@ std::vector<Token> PromptLookup::draft(size_t n) const {
 }
 
 size_t DraftPace::length() const {
-  constexpr int kFirst = 3;  // tokens alone, to compare with
+  constexpr int kFirst = 1;  // tokens alone, to compare with
   if (n_alone_ < kFirst) return 0;
   return saved_ms_ < -0.01 * total_ms_ - alone_ms_ / 2 ? 0 : length_;
 }
@@ -51,7 +51,9 @@ void DraftPace::note_alone(double ms) {
 void DraftPace::note_drafted(size_t n_drafted, size_t n_accepted, double ms) {
   total_ms_ += ms;
   saved_ms_ += alone_ms_ * static_cast<double>(n_accepted + 1) - ms;
-  length_ = n_accepted == n_drafted ? kLong : kShort;
+  // Eight columns cost more for each than four do, so that they pay where the text goes on being quoted.
+  n_all_right_ = n_accepted == n_drafted ? n_all_right_ + 1 : 0;
+  length_ = n_all_right_ >= 2 ? kLong : kShort;
 }
 
 }  // namespace curdkv

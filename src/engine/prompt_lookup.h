@@ -45,6 +45,7 @@ class DraftPace {
   double alone_ms_ = 0;  // a token without drafts, averaged over the last few
   int n_alone_ = 0;
   double saved_ms_ = 0, total_ms_ = 0;
+  int n_all_right_ = 0;  // drafts in a row
   size_t length_ = kShort;
 };
 

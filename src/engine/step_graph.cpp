@@ -63,7 +63,7 @@ Result<void> StepGraph::build(const StepBatch& batch) {
   CURDKV_TRY(ggml_context * ctx, compute_.begin());
   inputs_.clear();
   queries_.clear();
-  const auto& tokens = add<TokensInput>(batch);
+  const auto& tokens = add<TokensInput>(batch, decodes_drafts());
   ggml_tensor* out_rows = batch.last_only ? add<OutRowsInput>(batch).columns : nullptr;
   const auto& sequences = add<SequencesInput>(batch, hp.layers);
   const RaggedMask mask = {widest, batch.n_columns};

@@ -26,7 +26,7 @@ struct StepBatch {
       n_queries = std::max(n_queries, p.n_recent());
     }
     n_padded = decoding && n_columns == 1 && !pad_alone ? 1 : round_up(n_columns, kExtendPad);
-    if (n_queries > 0 && decoding) n_queries = n_padded;
+    if (n_queries > 0 && decoding) n_queries = n_padded;  // a graph for more columns keeps as many
     query_column = decoding ? 0 : n_columns - n_queries;
   }
 
@@ -54,11 +54,17 @@ class StepInput {
 };
 
 struct TokensInput : StepInput {
-  ggml_tensor *ids, *positions;  // I32 [n_padded]
+  // A graph of up to so many columns serves for fewer: switching between drafts and single tokens builds
+  // none.
+  static constexpr int64_t kDraftColumns = 8;
+  int64_t n_most;
+  ggml_tensor *ids, *positions;  // I32 [n_padded of the batch that it was built for]
   int64_t n_row_columns = 0;     // that RowProducts computes; of a question its last token's alone
 
-  TokensInput(ggml_context* ctx, const StepBatch& batch)
-      : ids(tensor(ctx, GGML_TYPE_I32, batch.n_padded)),
+  // by_rows: all products are RowProducts', which give a column its bits whatever is beside it.
+  TokensInput(ggml_context* ctx, const StepBatch& batch, bool by_rows)
+      : n_most(by_rows ? kDraftColumns : 0),
+        ids(tensor(ctx, GGML_TYPE_I32, batch.n_padded)),
         positions(tensor(ctx, GGML_TYPE_I32, batch.n_padded)) {}
 
   void set_input(const StepBatch& batch) override {
@@ -69,13 +75,15 @@ struct TokensInput : StepInput {
         where.push_back(static_cast<int32_t>(p.sequence->next_position + t));
     }
     const int32_t of_padding = where.back();
-    all.resize(static_cast<size_t>(batch.n_padded), 0);
-    where.resize(static_cast<size_t>(batch.n_padded), of_padding);
+    all.resize(static_cast<size_t>(ids->ne[0]), 0);
+    where.resize(static_cast<size_t>(ids->ne[0]), of_padding);
     Compute::set(ids, all);
     Compute::set(positions, where);
     n_row_columns = batch.decoding ? batch.n_columns : 1;
   }
-  bool can_reuse(const StepBatch& batch) const override { return ids->ne[0] == batch.n_padded; }
+  bool can_reuse(const StepBatch& batch) const override {
+    return ids->ne[0] == batch.n_padded || (ids->ne[0] > batch.n_padded && ids->ne[0] <= n_most);
+  }
 };
 
 struct OutRowsInput : StepInput {
@@ -102,13 +110,15 @@ struct SequencesInput : StepInput {
       : attention(batch.attention), decoding(batch.decoding) {
     // The next 128 tokens of each sequence find room, a block more for each head.
     const int64_t n_more = round_up(std::ssize(batch.parts), kExtendPad);
-    for (const LayerShape& l : layers)
-      most_blocks.push_back(n_attention_blocks(attention, std::ssize(most_blocks)) + n_more * l.n_head_kv);
+    for (const LayerShape& l : layers) {
+      const int64_t n = n_attention_blocks(attention, std::ssize(most_blocks)) + n_more * l.n_head_kv;
+      most_blocks.push_back(decoding ? n : 0);
+    }
   }
 
   void set_input(const StepBatch& batch) override { attention = batch.attention; }
   bool can_reuse(const StepBatch& batch) const override {
-    if (!decoding || !batch.decoding || attention.decoding != batch.attention.decoding) return false;
+    if (!decoding || !batch.decoding) return false;
     for (size_t il = 0; il < most_blocks.size(); ++il) {
       if (n_attention_blocks(batch.attention, static_cast<int64_t>(il)) > most_blocks[il]) return false;
     }

@@ -1,6 +1,6 @@
 // A block of 32 weights is unpacked to unsigned bytes, 8 dot products of 4 with the signed inputs are
 // gathered in integers, and added up in F32 with the block's scale. Four rows at a time hide each other's
-// latencies; up to four columns of inputs share the unpacking.
+// latencies; up to eight columns of inputs share the unpacking.
 //
 // Inputs: for each block of 32, its values (int8), the negated sum of every 4 of them (int32), its scale and
 // its sum (F32).
@@ -96,10 +96,24 @@ struct Q5_1 {
   }
 };
 
-// Columns of inputs lie one behind the other, those of outputs out_stride floats apart.
-template <typename Type, int kColumns>
-CURDKV_VNNI void multiply(const char* rows, int64_t n_rows, int64_t n_in, const char* inputs, float* out,
-                          int64_t out_stride) {
+// Adds up 8 lanes in the order that all sums of a row have.
+CURDKV_VNNI inline float sum_of(__m256 x) {
+  const __m128 half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  const __m128 pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
+}
+
+// Asks memory for what comes kAhead behind block b of kRows rows, which lie one behind the other.
+template <typename Type>
+CURDKV_VNNI inline void prefetch(const char* rows, int64_t b) {
+  const char* soon = rows + kAhead + static_cast<size_t>(b) * Type::kBytes * kRows;
+  for (size_t i = 0; i < kRows * Type::kBytes; i += 64) _mm_prefetch(soon + i, _MM_HINT_T0);
+}
+
+// One column of inputs.
+template <typename Type>
+CURDKV_VNNI void multiply_column(const char* rows, int64_t n_rows, int64_t n_in, const char* inputs,
+                                 float* out, int64_t) {
   const int64_t n_blocks = n_in / kBlock;
   const size_t stride = static_cast<size_t>(n_blocks) * Type::kBytes;
   const auto* in = reinterpret_cast<const Input*>(inputs);
@@ -107,62 +121,115 @@ CURDKV_VNNI void multiply(const char* rows, int64_t n_rows, int64_t n_in, const 
     const char* row[kRows];  // beyond the last: the last again
     for (int64_t i = 0; i < kRows; ++i)
       row[i] = rows + static_cast<size_t>(std::min(r + i, n_rows - 1)) * stride;
-    __m256 sum[kColumns][kRows];
-    CURDKV_UNROLL for (int c = 0; c < kColumns; ++c) {
-      CURDKV_UNROLL for (int i = 0; i < kRows; ++i) sum[c][i] = _mm256_setzero_ps();
-    }
+    __m256 sum[kRows];
+    CURDKV_UNROLL for (int i = 0; i < kRows; ++i) sum[i] = _mm256_setzero_ps();
     for (int64_t b = 0; b < n_blocks; ++b) {
-      // The rows lie one behind the other; a step through all of them covers so many lines.
-      const char* soon = row[0] + kAhead + static_cast<size_t>(b) * Type::kBytes * kRows;
-      for (size_t i = 0; i < kRows * Type::kBytes; i += 64) _mm_prefetch(soon + i, _MM_HINT_T0);
-      __m256i bytes[kRows];
-      __m256 scale[kRows];
+      prefetch<Type>(row[0], b);
+      const Input& x = in[b];
+      const __m256i q = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x.q));
+      __m256i excess = _mm256_setzero_si256();
+      if constexpr (Type::kExcess > 0) {
+        excess = _mm256_slli_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x.minus_sums)),
+                                   Type::kExcess);
+      }
       CURDKV_UNROLL for (int i = 0; i < kRows; ++i) {
         const char* block = row[i] + static_cast<size_t>(b) * Type::kBytes;
-        bytes[i] = Type::bytes(block);
-        scale[i] = _mm256_cvtph_ps(_mm_set1_epi16(static_cast<short>(half_at(block))));
+        const __m256 scale = _mm256_cvtph_ps(_mm_set1_epi16(static_cast<short>(half_at(block))));
+        const __m256i dot = _mm256_dpbusd_epi32(excess, Type::bytes(block), q);
+        sum[i] =
+            _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(scale, _mm256_set1_ps(x.scale)), sum[i]);
+        if constexpr (Type::kHasMinimum) {
+          const __m128 minimum = _mm_cvtph_ps(_mm_cvtsi32_si128(half_at(block + 2)));
+          sum[i] = _mm256_add_ps(sum[i], _mm256_zextps128_ps256(_mm_mul_ss(minimum, _mm_set_ss(x.sum))));
+        }
+      }
+    }
+    for (int64_t i = 0; i < std::min<int64_t>(kRows, n_rows - r); ++i) out[r + i] = sum_of(sum[i]);
+  }
+}
+
+CURDKV_VNNI inline __m512i pair_of(__m256i low, __m256i high) {
+  return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+CURDKV_VNNI inline __m512i in_both_halves(const void* half) {
+  return _mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i*>(half)));
+}
+// Two numbers, one in all lanes of each half.
+CURDKV_VNNI inline __m512 halves(float low, float high) {
+  return _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(low), _mm512_set1_ps(high));
+}
+CURDKV_VNNI inline float as_float(uint16_t half) {
+  return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half)));
+}
+
+// Several columns of inputs, which lie one behind the other; those of outputs out_stride floats apart. Two
+// rows share a register, each half of which takes the steps of multiply_column().
+template <typename Type, int kColumns>
+CURDKV_VNNI void multiply_columns(const char* rows, int64_t n_rows, int64_t n_in, const char* inputs,
+                                  float* out, int64_t out_stride) {
+  constexpr int kPairs = kRows / 2;
+  const int64_t n_blocks = n_in / kBlock;
+  const size_t stride = static_cast<size_t>(n_blocks) * Type::kBytes;
+  const auto* in = reinterpret_cast<const Input*>(inputs);
+  for (int64_t r = 0; r < n_rows; r += kRows) {
+    const char* row[kRows];  // beyond the last: the last again
+    for (int64_t i = 0; i < kRows; ++i)
+      row[i] = rows + static_cast<size_t>(std::min(r + i, n_rows - 1)) * stride;
+    __m512 sum[kColumns][kPairs];
+    CURDKV_UNROLL for (int c = 0; c < kColumns; ++c) {
+      CURDKV_UNROLL for (int i = 0; i < kPairs; ++i) sum[c][i] = _mm512_setzero_ps();
+    }
+    for (int64_t b = 0; b < n_blocks; ++b) {
+      prefetch<Type>(row[0], b);
+      __m512i bytes[kPairs];
+      __m512 scale[kPairs], minimum[kPairs];
+      CURDKV_UNROLL for (int i = 0; i < kPairs; ++i) {
+        const size_t at = static_cast<size_t>(b) * Type::kBytes;
+        const char *low = row[2 * i] + at, *high = row[2 * i + 1] + at;
+        bytes[i] = pair_of(Type::bytes(low), Type::bytes(high));
+        scale[i] = halves(as_float(half_at(low)), as_float(half_at(high)));
+        if constexpr (Type::kHasMinimum)
+          minimum[i] = halves(as_float(half_at(low + 2)), as_float(half_at(high + 2)));
       }
       CURDKV_UNROLL for (int c = 0; c < kColumns; ++c) {
         const Input& x = in[c * n_blocks + b];
-        const __m256i q = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x.q));
-        __m256i excess = _mm256_setzero_si256();
-        if constexpr (Type::kExcess > 0) {
-          excess = _mm256_slli_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x.minus_sums)),
-                                     Type::kExcess);
-        }
-        const __m256 input_scale = _mm256_set1_ps(x.scale);
-        CURDKV_UNROLL for (int i = 0; i < kRows; ++i) {
-          const __m256i dot = _mm256_dpbusd_epi32(excess, bytes[i], q);
+        const __m512i q = in_both_halves(x.q);
+        __m512i excess = _mm512_setzero_si512();
+        if constexpr (Type::kExcess > 0)
+          excess = _mm512_slli_epi32(in_both_halves(x.minus_sums), Type::kExcess);
+        const __m512 input_scale = _mm512_set1_ps(x.scale);
+        CURDKV_UNROLL for (int i = 0; i < kPairs; ++i) {
+          const __m512i dot = _mm512_dpbusd_epi32(excess, bytes[i], q);
           sum[c][i] =
-              _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(scale[i], input_scale), sum[c][i]);
-          if constexpr (Type::kHasMinimum) {
-            const char* block = row[i] + static_cast<size_t>(b) * Type::kBytes;
-            const __m128 minimum = _mm_cvtph_ps(_mm_cvtsi32_si128(half_at(block + 2)));
-            sum[c][i] =
-                _mm256_add_ps(sum[c][i], _mm256_zextps128_ps256(_mm_mul_ss(minimum, _mm_set_ss(x.sum))));
+              _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(scale[i], input_scale), sum[c][i]);
+          if constexpr (Type::kHasMinimum) {  // in the first lane of each half
+            const __m512 least = _mm512_maskz_mul_ps(0x0101, minimum[i], _mm512_set1_ps(x.sum));
+            sum[c][i] = _mm512_add_ps(sum[c][i], least);
           }
         }
       }
     }
     for (int c = 0; c < kColumns; ++c) {
       for (int64_t i = 0; i < std::min<int64_t>(kRows, n_rows - r); ++i) {
-        const __m128 half =
-            _mm_add_ps(_mm256_castps256_ps128(sum[c][i]), _mm256_extractf128_ps(sum[c][i], 1));
-        const __m128 pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
-        out[c * out_stride + r + i] = _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
+        const __m512 pair = sum[c][i / 2];
+        const __m512 mine = i % 2 == 0 ? pair : _mm512_shuffle_f32x4(pair, pair, 0xee);
+        out[c * out_stride + r + i] = sum_of(_mm512_castps512_ps256(mine));
       }
     }
   }
 }
 
-constexpr int kMostColumns = 4;
+constexpr int kMostColumns = 8;
 using Multiply = void (*)(const char* rows, int64_t n_rows, int64_t n_in, const char* inputs, float* out,
                           int64_t out_stride);
 
 // n: 1 to kMostColumns.
 template <typename Type>
 Multiply for_columns(int64_t n) {
-  constexpr Multiply kBy[] = {multiply<Type, 1>, multiply<Type, 2>, multiply<Type, 3>, multiply<Type, 4>};
+  constexpr Multiply kBy[kMostColumns] = {multiply_column<Type>,     multiply_columns<Type, 2>,
+                                          multiply_columns<Type, 3>, multiply_columns<Type, 4>,
+                                          multiply_columns<Type, 5>, multiply_columns<Type, 6>,
+                                          multiply_columns<Type, 7>, multiply_columns<Type, 8>};
   return kBy[n - 1];
 }
 
