@@ -54,10 +54,12 @@ class StepInput {
 };
 
 struct TokensInput : StepInput {
-  // A graph of up to so many columns serves for fewer: switching between drafts and single tokens builds
-  // none.
+  // A graph of up to so many columns serves for fewer, so that switching between drafts and single tokens
+  // builds none; but not for long, as columns of padding take their time too.
   static constexpr int64_t kDraftColumns = 8;
+  static constexpr int kMostNarrow = 6;  // batches in a row
   int64_t n_most;
+  int n_narrow = 0;              // batches in a row that it was too wide for
   ggml_tensor *ids, *positions;  // I32 [n_padded of the batch that it was built for]
   int64_t n_row_columns = 0;     // that RowProducts computes; of a question its last token's alone
 
@@ -80,9 +82,11 @@ struct TokensInput : StepInput {
     Compute::set(ids, all);
     Compute::set(positions, where);
     n_row_columns = batch.decoding ? batch.n_columns : 1;
+    n_narrow = batch.n_padded < ids->ne[0] ? n_narrow + 1 : 0;
   }
   bool can_reuse(const StepBatch& batch) const override {
-    return ids->ne[0] == batch.n_padded || (ids->ne[0] > batch.n_padded && ids->ne[0] <= n_most);
+    return ids->ne[0] == batch.n_padded ||
+           (ids->ne[0] > batch.n_padded && ids->ne[0] <= n_most && n_narrow < kMostNarrow);
   }
 };
 
