@@ -30,13 +30,6 @@ std::vector<float> logits_of(const OneSequence& s) {
   return {s.logits().begin(), s.logits().end()};
 }
 
-Press budget_press(const std::string& name, int64_t budget) {
-  PressRequest request;
-  request.name = name;
-  request.budget = budget;
-  return must(Press::make(request));
-}
-
 // With nothing evicted, a context read in parts is the context read at once, to the last bit, wherever it is
 // cut and whatever computes it.
 TEST(Read, InPartsIsReadingAtOnce) {

@@ -5,6 +5,7 @@
 #include "curdkv/text.h"
 #include "engine/determinism_checks.h"
 #include "engine/limits.h"
+#include "support/expect_error.h"
 #include "support/one_sequence.h"
 #include "support/tiny_model.h"
 
@@ -247,13 +248,6 @@ TEST(Sequence, ReportsItsPeak) {
   session.clear();
   const ReadReport full = must(session.read(context(), make_press("curdkv", 0.8), late));
   EXPECT_GT(full.kv_bytes_peak, 3 * one_layer);
-}
-
-template <typename R>
-void expect_error(const R& r, ErrorCode code, const std::string& words) {
-  ASSERT_FALSE(r);
-  EXPECT_EQ(r.error().code, code) << r.error().message;
-  EXPECT_NE(r.error().message.find(words), std::string::npos) << r.error().message;
 }
 
 TEST(Sequence, RefusesWhatDoesNotFit) {

@@ -40,6 +40,14 @@ inline Press make_press(const std::string& name, double ratio) {
   return must(Press::make(request));
 }
 
+inline Press budget_press(const std::string& name, int64_t budget, int64_t protect_last = 0) {
+  PressRequest request;
+  request.name = name;
+  request.budget = budget;
+  request.protect_last = protect_last;
+  return must(Press::make(request));
+}
+
 inline double largest_difference(std::span<const float> a, std::span<const float> b) {
   double worst = 0;
   for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
