@@ -121,21 +121,6 @@ class Drafting {
   DraftPace pace_;
 };
 
-// Tokens from the first on, each looked at before it is appended; `context_full` where no more fit.
-Result<void> write_by_drafts(Executor& executor, Sequence& sequence, Writer& writer,
-                             std::span<const Token> history) {
-  Drafting drafting(executor, sequence, writer, history);
-  std::optional<Token> token = writer.next(sequence.logits());
-  while (token) {
-    if (is_full(executor, sequence)) {
-      writer.note_full();
-      break;
-    }
-    CURDKV_TRY(token, drafting.advance(*token));
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<Generation> generate(Executor& executor, Sequence& sequence, const Tokenizer& tokenizer,
@@ -149,11 +134,11 @@ Result<Generation> generate(Executor& executor, Sequence& sequence, const Tokeni
     }
     CURDKV_TRY(Sampler sampler, Sampler::create(options.sampling));
     Writer writer(tokenizer, std::move(sampler), options);
-    if (options.draft == Draft::lookup && bound.budget == 0 && executor.decodes_drafts()) {
-      CURDKV_CHECK(write_by_drafts(executor, sequence, writer, options.history));
-      return writer.finish();
-    }
-    while (const auto token = writer.next(sequence.logits())) {
+    std::optional<Drafting> drafting;
+    if (options.draft == Draft::lookup && bound.budget == 0 && executor.decodes_drafts())
+      drafting.emplace(executor, sequence, writer, options.history);
+    std::optional<Token> token = writer.next(sequence.logits());
+    while (token) {
       const Stopwatch watch;
       if (bound.budget > 0 && sequence.longest_head() - bound.budget >= bound.interval) {
         CURDKV_CHECK(executor.compress(sequence, bound.press, bound.budget));
@@ -162,8 +147,13 @@ Result<Generation> generate(Executor& executor, Sequence& sequence, const Tokeni
         writer.note_full();
         break;
       }
+      if (drafting) {
+        CURDKV_TRY(token, drafting->advance(*token));
+        continue;
+      }
       CURDKV_CHECK(executor.extend(sequence, {&*token, 1}));
       writer.note_decoded(watch.ms());
+      token = writer.next(sequence.logits());
     }
     return writer.finish();
   });
