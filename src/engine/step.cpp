@@ -1,5 +1,6 @@
 // A step over several sequences: questions in chunks, one after another, then all decoded tokens together.
 #include <algorithm>
+#include <optional>
 
 #include "base/guard.h"
 #include "base/try.h"
@@ -34,22 +35,28 @@ Result<void> Executor::Impl::decode_in_turn(const StepPart& part) {
 }
 
 Result<void> Executor::Impl::step(std::span<const StepPart> parts) {
-  std::vector<StepPart> at_once;
-  std::vector<std::pair<SequenceState*, Sequence::Mark>> before;
   // What one graph decodes changes nothing if it fails; the rest is taken back.
-  const auto fits_in = [&](const StepPart& p) {
-    return p.decoded && (p.tokens.size() == 1 ? graph->decodes_together() : graph->decodes_drafts());
+  struct InTurn {
+    const StepPart& part;
+    std::optional<Sequence::Mark> before;  // none: a single token, which changes nothing if it fails
+    void take_back() {
+      if (before) part.sequence->rewind(std::move(*before));
+    }
   };
+  std::vector<InTurn> in_turn;
+  std::vector<StepPart> at_once;
   for (const StepPart& p : parts) {
-    if (!fits_in(p) && (parts.size() > 1 || p.tokens.size() > 1))
-      before.emplace_back(p.sequence, p.sequence->mark());
+    if (p.decoded && (p.tokens.size() == 1 ? graph->decodes_together() : graph->decodes_drafts())) {
+      at_once.push_back(p);
+    } else {
+      in_turn.push_back({p, {}});
+      if (parts.size() > 1 || p.tokens.size() > 1) in_turn.back().before = p.sequence->mark();
+    }
   }
   size_t n_stopped = 0;
   auto done = guarded([&]() -> Result<void> {
-    size_t taken_back = 0;
-    for (const StepPart& p : parts) {
-      if (fits_in(p)) continue;
-      const size_t mark = taken_back++;
+    for (InTurn& turn : in_turn) {
+      const StepPart& p = turn.part;
       compute->set_stop(p.stop);
       const auto one = is_stopped(p) ? Error{ErrorCode::cancelled, "stopped"}
                        : p.decoded   ? decode_in_turn(p)
@@ -57,21 +64,15 @@ Result<void> Executor::Impl::step(std::span<const StepPart> parts) {
       compute->set_stop(nullptr);
       if (one) continue;
       if (!is_stopped(p) || compute->cancelled()) return one;
+      turn.take_back();
+      turn.before.reset();
       ++n_stopped;
-      if (mark < before.size()) p.sequence->rewind(before[mark].second);
     }
-    for (const StepPart& p : parts) {
-      if (!fits_in(p)) continue;
-      if (is_stopped(p)) {
-        ++n_stopped;
-      } else {
-        at_once.push_back(p);
-      }
-    }
+    n_stopped += std::erase_if(at_once, is_stopped);
     return at_once.empty() ? Result<void>() : graph->run(at_once);
   });
   if (!done) {
-    for (auto& [sequence, mark] : before) sequence->rewind(std::move(mark));
+    for (InTurn& turn : in_turn) turn.take_back();
   }
   if (done && n_stopped == parts.size()) return Error{ErrorCode::cancelled, "stopped"};
   return done;

@@ -63,8 +63,8 @@ struct HParams {
 };
 
 // What all families read alike; a family checks what is its own. Counts of heads and n_ff may be one number
-// or one for each layer. Errors, naming the key: corrupt if it is missing or out of
-// range, unsupported for what cannot be run.
+// or one for each layer. Errors, naming the key: corrupt if it is missing or out of range,
+// unsupported for what cannot be run.
 Result<HParams> read_hparams(const GgufFile& file, const FamilyRope& rope);
 
 }  // namespace curdkv

@@ -55,9 +55,9 @@ const SelectionEntry* const kSelections[] = {CURDKV_SELECTIONS(CURDKV_POINTER)};
 #undef CURDKV_POINTER
 const LayerBudgetEntry* const kLayerBudgets[] = {&pyramid_layer_budget};
 
-template <typename Table>
-auto find_in(const Table& entries, const std::string& name) -> decltype(entries[0] + 0) {
-  for (const auto* e : entries) {
+template <typename Made, size_t n>
+const Entry<Made>* find_in(const Entry<Made>* const (&entries)[n], const std::string& name) {
+  for (const Entry<Made>* e : entries) {
     if (name == e->name) return e;
   }
   return nullptr;

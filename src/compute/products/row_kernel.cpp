@@ -13,6 +13,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -103,6 +104,14 @@ CURDKV_VNNI inline float sum_of(__m256 x) {
   return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
 }
 
+// kRows rows from row r on; beyond the last the last again.
+inline std::array<const char*, kRows> rows_from(const char* rows, int64_t r, int64_t n_rows, size_t stride) {
+  std::array<const char*, kRows> row;
+  for (size_t i = 0; i < kRows; ++i)
+    row[i] = rows + static_cast<size_t>(std::min(r + static_cast<int64_t>(i), n_rows - 1)) * stride;
+  return row;
+}
+
 // Asks memory for what comes kAhead behind block b of kRows rows, which lie one behind the other.
 template <typename Type>
 CURDKV_VNNI inline void prefetch(const char* rows, int64_t b) {
@@ -118,9 +127,7 @@ CURDKV_VNNI void multiply_column(const char* rows, int64_t n_rows, int64_t n_in,
   const size_t stride = static_cast<size_t>(n_blocks) * Type::kBytes;
   const auto* in = reinterpret_cast<const Input*>(inputs);
   for (int64_t r = 0; r < n_rows; r += kRows) {
-    const char* row[kRows];  // beyond the last: the last again
-    for (int64_t i = 0; i < kRows; ++i)
-      row[i] = rows + static_cast<size_t>(std::min(r + i, n_rows - 1)) * stride;
+    const std::array<const char*, kRows> row = rows_from(rows, r, n_rows, stride);
     __m256 sum[kRows];
     CURDKV_UNROLL for (int i = 0; i < kRows; ++i) sum[i] = _mm256_setzero_ps();
     for (int64_t b = 0; b < n_blocks; ++b) {
@@ -172,9 +179,7 @@ CURDKV_VNNI void multiply_columns(const char* rows, int64_t n_rows, int64_t n_in
   const size_t stride = static_cast<size_t>(n_blocks) * Type::kBytes;
   const auto* in = reinterpret_cast<const Input*>(inputs);
   for (int64_t r = 0; r < n_rows; r += kRows) {
-    const char* row[kRows];  // beyond the last: the last again
-    for (int64_t i = 0; i < kRows; ++i)
-      row[i] = rows + static_cast<size_t>(std::min(r + i, n_rows - 1)) * stride;
+    const std::array<const char*, kRows> row = rows_from(rows, r, n_rows, stride);
     __m512 sum[kColumns][kPairs];
     CURDKV_UNROLL for (int c = 0; c < kColumns; ++c) {
       CURDKV_UNROLL for (int i = 0; i < kPairs; ++i) sum[c][i] = _mm512_setzero_ps();
