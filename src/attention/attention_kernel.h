@@ -11,6 +11,7 @@
 namespace curdkv {
 
 inline constexpr int64_t kBlockRows = 128;  // cache rows in a block; results are folded block by block
+inline constexpr int kMostQueries = 8;      // that share the loads of a row
 
 struct AttentionBlock {
   const float* q;            // F32 [d_k, n_q], already scaled

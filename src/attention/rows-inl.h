@@ -19,6 +19,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using Floats = hn::ScalableTag<float>;
 using Vec = hn::Vec<Floats>;
+constexpr int64_t kLanes = hn::MaxLanes(Floats());
 
 struct F32Rows {
   static HWY_INLINE Vec load(const char* row, int64_t d) {

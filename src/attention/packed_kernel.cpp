@@ -1,0 +1,168 @@
+#include "attention/packed_kernel.h"
+
+#include <algorithm>
+#include <cmath>
+
+// Arrays of vectors below need vectors of a fixed size.
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "attention/packed_kernel.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "attention/packed_rows-inl.h"
+#include "attention/plain_rows-inl.h"
+#include "attention/softmax-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace curdkv {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Queries at once: two sums each, and the codes.
+constexpr int kAtOnce = kRegisters == 32 ? 8 : 4;
+
+void SetPackedQueries(const PackedQueries& q) {
+  const Floats df;
+  const hn::Rebind<int8_t, Floats> d8;
+  constexpr float kMost = 32512;
+  for (int64_t i = 0; i < q.n; ++i) {
+    const float* from = q.turned + i * q.width;
+    auto most = hn::Zero(df);
+    for (int64_t d = 0; d < q.width; d += kLanes) most = hn::Max(most, hn::Abs(hn::LoadU(df, from + d)));
+    const float highest = hn::GetLane(hn::MaxOfLanes(df, most));
+    const auto inverse = hn::Set(df, highest > 0 ? kMost / highest : 0.0f);
+    auto sum = hn::Zero(Ints());
+    for (int64_t d = 0; d < q.width; d += kLanes) {
+      const auto x = hn::NearestInt(hn::Mul(hn::LoadU(df, from + d), inverse));
+      const auto high = hn::ShiftRight<8>(hn::Add(x, hn::Set(Ints(), 128)));
+      hn::StoreU(hn::DemoteTo(d8, high), d8, q.high + i * q.width + d);
+      hn::StoreU(hn::DemoteTo(d8, hn::Sub(x, hn::ShiftLeft<8>(high))), d8, q.low + i * q.width + d);
+      sum = hn::Add(sum, x);
+    }
+    q.scale[i] = highest / kMost;
+    q.sum[i] = hn::GetLane(hn::ConvertTo(df, hn::SumOfLanes(Ints(), sum)));
+  }
+}
+
+void multiply_by_mean(const PackedQueries& q, const ggml_fp16_t* mean) {
+  const Floats df;
+  for (int64_t i = 0; i < q.n; ++i) {
+    auto sum = hn::Zero(df);
+    for (int64_t d = 0; d < q.width; d += kLanes)
+      sum = hn::MulAdd(hn::LoadU(df, q.turned + i * q.width + d),
+                       load_halves(reinterpret_cast<const char*>(mean + d)), sum);
+    q.of_mean[i] = hn::GetLane(hn::SumOfLanes(df, sum));
+  }
+}
+
+// out += mass * mean.
+void add_mean(float* out, int64_t width, float mass, const ggml_fp16_t* mean) {
+  const Floats df;
+  for (int64_t d = 0; d < width; d += kLanes) {
+    const auto m = load_halves(reinterpret_cast<const char*>(mean + d));
+    hn::StoreU(hn::MulAdd(hn::Set(df, mass), m, hn::LoadU(df, out + d)), df, out + d);
+  }
+}
+
+void score_packed(const PackedBlock& b, int64_t first_q, int64_t n, float* scores) {
+  with_count<kAtOnce>(n, [&](auto count) {
+    if (b.k.type == RowType::f16) {
+      const size_t stride = static_cast<size_t>(encoded_row_bytes(RowType::f16, b.k.d));
+      const char* k = b.k.data + static_cast<size_t>(b.first) * stride;
+      const KeysAhead ahead(k, stride, 0);
+      dot_rows<F16Rows, count>(b.q.turned + first_q * b.q.width, k, stride, b.n, b.q.width, scores, k, 0,
+                               ahead);
+      for (int64_t i = 0; i < n; ++i) {
+        for (int64_t r = 0; r < b.n; ++r) scores[i * kBlockRows + r] += b.q.of_mean[first_q + i];
+      }
+      return;
+    }
+    with_codes(b.k.type, [&](auto codes) {
+      dot_packed<decltype(codes), count>(b.q, first_q, b.k, b.first, b.n, scores);
+    });
+  });
+}
+
+void mix_block(const PackedBlock& b, int64_t n, const float* p, const PackedWeights& w, float* out,
+               size_t out_stride) {
+  if (b.v.type != RowType::f16) {
+    const PackedPiece piece = value_block(b.v, b.first);
+    pack_weights(p, n, b.v.data + piece.scales, piece.m, w);
+  }
+  with_count<kAtOnce>(n, [&](auto count) {
+    if (b.v.type == RowType::f16) {
+      const size_t stride = static_cast<size_t>(encoded_row_bytes(RowType::f16, b.v.d));
+      const char* v = b.v.data + static_cast<size_t>(b.first) * stride;
+      return mix_rows<F16Rows, count>(p, v, stride, b.n, padded_row(b.v.d), out, out_stride,
+                                      KeysAhead(v, stride, 0));
+    }
+    with_codes(b.v.type,
+               [&](auto codes) { mix_packed<decltype(codes), count>(w, b.v, b.first, out, out_stride); });
+  });
+}
+
+void AttendPackedBlock(const PackedBlock& b, float* out, size_t out_stride, float* scratch) {
+  float* scores = scratch;
+  auto* bytes = reinterpret_cast<int8_t*>(scores + kMostQueries * kBlockRows);
+  float* floats = scores + kMostQueries * (kBlockRows + kValueBlock / 2);
+  const PackedWeights w = {bytes, bytes + kMostQueries * kValueBlock, floats, floats + kMostQueries};
+  multiply_by_mean(b.q, b.k.mean);
+  for (int64_t first = 0; first < b.q.n; first += kAtOnce) {
+    const int64_t n = std::min<int64_t>(kAtOnce, b.q.n - first);
+    float* to = out + static_cast<size_t>(first) * out_stride;
+    score_packed(b, first, n, scores);
+    for (int64_t i = 0; i < n; ++i)
+      to[static_cast<size_t>(i) * out_stride] = max_of_visible(scores + i * kBlockRows, b.n);
+    for (int64_t i = 0; i < n; ++i) {
+      float* o = to + static_cast<size_t>(i) * out_stride;
+      o[1] = exp_of_visible(scores + i * kBlockRows, b.n, o[0]);
+    }
+    mix_block(b, n, scores, w, to + 2, out_stride);
+    for (int64_t i = 0; i < n; ++i) {
+      float* o = to + static_cast<size_t>(i) * out_stride;
+      add_mean(o + 2, padded_row(b.v.d), o[1], b.v.mean);
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace curdkv
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace curdkv {
+
+HWY_EXPORT(SetPackedQueries);
+HWY_EXPORT(AttendPackedBlock);
+
+PackedQueries PackedQueries::lay_out(Scratch& scratch, int64_t n, int64_t d_k) {
+  const int64_t width = padded_row(d_k);
+  PackedQueries q = {};
+  q.n = n;
+  q.width = width;
+  q.turned = scratch.take<float>(n * width);
+  q.high = scratch.take<int8_t>(n * width);
+  q.low = scratch.take<int8_t>(n * width);
+  q.scale = scratch.take<float>(n);
+  q.sum = scratch.take<float>(n);
+  q.of_mean = scratch.take<float>(n);
+  return q;
+}
+
+void PackedQueries::set(const float* q, int64_t d_k) const {
+  for (int64_t i = 0; i < n; ++i) {
+    float* to = turned + i * width;
+    std::copy_n(q + i * d_k, d_k, to);
+    std::fill(to + d_k, to + width, 0.0f);
+    turn_row(to, d_k);
+  }
+  HWY_DYNAMIC_DISPATCH(SetPackedQueries)(*this);
+}
+
+void attend_packed_block(const PackedBlock& block, float* out, size_t out_stride, float* scratch) {
+  HWY_DYNAMIC_DISPATCH(AttendPackedBlock)(block, out, out_stride, scratch);
+}
+
+}  // namespace curdkv
+#endif  // HWY_ONCE

@@ -1,0 +1,43 @@
+// The inner loops of ragged attention over packed rows on the CPU; see attention_kernel.h for those over
+// rows as they lie. Results are in the rows' own basis: sums of values are to be turned back (turn_row()).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "attention/attention_kernel.h"
+#include "base/scratch.h"
+#include "cache/packed_rows.h"
+
+namespace curdkv {
+
+// A few queries of one KV head's group, turned, and as whole numbers in two bytes each.
+struct PackedQueries {
+  int64_t n;
+  int64_t width;       // padded_row(d_k)
+  float* turned;       // F32 [width, n], already scaled
+  int8_t *high, *low;  // [width, n]: turned = scale * (256 high + low)
+  float* scale;        // [n]
+  float* sum;          // [n], of the whole numbers
+  float* of_mean;      // [n], the product with the mean key of the rows at hand
+
+  static PackedQueries lay_out(Scratch& scratch, int64_t n, int64_t d_k);
+  // From q, F32 [d_k, n], scaled.
+  void set(const float* q, int64_t d_k) const;
+};
+
+struct PackedBlock {
+  const PackedQueries& q;
+  const PackedRows& k;
+  const PackedRows& v;
+  int64_t first;  // row, a multiple of kBlockRows
+  int64_t n;      // rows, to kBlockRows; every query sees all
+};
+
+// Floats of scratch that attend_packed_block() needs: scores, and weights as whole numbers.
+inline constexpr int64_t kPackedScratchFloats = kMostQueries * (kBlockRows + kValueBlock / 2 + 2);
+
+// As attend_block(); `out` has room for padded_row(d_v) + 2 floats a query.
+void attend_packed_block(const PackedBlock& block, float* out, size_t out_stride, float* scratch);
+
+}  // namespace curdkv

@@ -1,0 +1,298 @@
+// A block of packed rows (cache/packed_rows.h) in whole numbers: products with a few queries, and mixes of
+// rows by weights. Queries and weights are 16-bit numbers in two bytes each, so that what is lost is what the
+// rows' codes lost; sums are exact, whatever the instruction set. Included once for each of them.
+#if defined(CURDKV_ATTENTION_PACKED_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CURDKV_ATTENTION_PACKED_ROWS_INL_H_
+#undef CURDKV_ATTENTION_PACKED_ROWS_INL_H_
+#else
+#define CURDKV_ATTENTION_PACKED_ROWS_INL_H_
+#endif
+
+#include <hwy/cache_control.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "attention/packed_kernel.h"
+#include "attention/rows-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace curdkv {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Ints = hn::RebindToSigned<Floats>;
+using IntVec = hn::Vec<Ints>;
+
+HWY_INLINE Vec load_halves(const char* from) {
+  const hn::Rebind<hwy::float16_t, Floats> dh;
+  return hn::PromoteTo(Floats(), hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(from)));
+}
+
+// Weights of a block as whole numbers in two bytes, with the rows' scales in them.
+struct PackedWeights {
+  int8_t *high, *low;  // [queries][kValueBlock]
+  float *scale, *sum;  // [queries]
+};
+
+// p: F32 [kBlockRows, n_q], not negative. scales: F16 [m].
+HWY_INLINE void pack_weights(const float* p, int64_t n_q, const char* scales, int64_t m,
+                             const PackedWeights& w) {
+  const Floats df;
+  const hn::Rebind<int8_t, Floats> d8;
+  constexpr float kMost = 32512;
+  float scaled[kBlockRows];
+  for (int64_t i = 0; i < n_q; ++i) {
+    auto most = hn::Zero(df);
+    for (int64_t r = 0; r < m; r += kLanes) {
+      auto x = hn::Mul(hn::LoadU(df, p + i * kBlockRows + r), load_halves(scales + 2 * r));
+      // What lies beyond the scales is anything; the weights there are 0.
+      x = hn::IfThenElseZero(hn::Gt(hn::LoadU(df, p + i * kBlockRows + r), hn::Zero(df)), x);
+      hn::StoreU(x, df, scaled + r);
+      most = hn::Max(most, x);
+    }
+    const float highest = hn::GetLane(hn::MaxOfLanes(df, most));
+    const auto inverse = hn::Set(df, highest > 0 ? kMost / highest : 0.0f);
+    auto sum = hn::Zero(Ints());
+    for (int64_t r = 0; r < m; r += kLanes) {
+      const auto x = hn::NearestInt(hn::Mul(hn::LoadU(df, scaled + r), inverse));
+      const auto high = hn::ShiftRight<8>(hn::Add(x, hn::Set(Ints(), 128)));
+      hn::StoreU(hn::DemoteTo(d8, high), d8, w.high + i * kValueBlock + r);
+      hn::StoreU(hn::DemoteTo(d8, hn::Sub(x, hn::ShiftLeft<8>(high))), d8, w.low + i * kValueBlock + r);
+      sum = hn::Add(sum, x);
+    }
+    w.scale[i] = highest / kMost;
+    w.sum[i] = hn::GetLane(hn::ConvertTo(df, hn::SumOfLanes(Ints(), sum)));
+  }
+}
+
+#if HWY_TARGET == HWY_SCALAR
+
+// Slow, and for nobody: any processor in use has vectors of bytes.
+struct AnyCodes {};
+using Codes8 = AnyCodes;
+using Codes5 = AnyCodes;
+using Codes4 = AnyCodes;
+using Codes3 = AnyCodes;
+
+template <typename Codes, int kQ>
+HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const PackedRows& k, int64_t first,
+                           int64_t n, float* scores) {
+  const RowFormat& f = row_format(k.type);
+  for (int64_t i = 0; i < kQ; ++i) {
+    const int64_t j = first_q + i;
+    for (int64_t r = 0; r < n; ++r) {
+      int64_t sum = 0;
+      for (int64_t d = 0; d < q.width; ++d)
+        sum += key_level(k, first + r, d) * (256 * q.high[j * q.width + d] + q.low[j * q.width + d]);
+      const float scale = key_scale(k, first + r) * f.unit * q.scale[j];
+      scores[i * kBlockRows + r] = (static_cast<float>(sum) - f.offset * q.sum[j]) * scale + q.of_mean[j];
+    }
+  }
+}
+
+template <typename Codes, int kQ>
+HWY_INLINE void mix_packed(const PackedWeights& w, const PackedRows& v, int64_t first, float* out,
+                           size_t out_stride) {
+  const RowFormat& f = row_format(v.type);
+  const int64_t n = std::min(kValueBlock, v.n - first);
+  for (int64_t i = 0; i < kQ; ++i) {
+    for (int64_t d = 0; d < padded_row(v.d); ++d) {
+      int64_t sum = 0;
+      for (int64_t r = 0; r < n; ++r)
+        sum +=
+            value_level(v, first + r, d) * (256 * w.high[i * kValueBlock + r] + w.low[i * kValueBlock + r]);
+      out[static_cast<size_t>(i) * out_stride + static_cast<size_t>(d)] =
+          (static_cast<float>(sum) - f.offset * w.sum[i]) * w.scale[i] * f.unit;
+    }
+  }
+}
+
+#else
+
+using Bytes = hn::Repartition<uint8_t, Floats>;
+using ByteVec = hn::Vec<Bytes>;
+
+// sum += the four bytes of each lane times the same four signed bytes.
+HWY_INLINE IntVec add_products(IntVec sum, ByteVec bytes, const int8_t* four) {
+  const Ints di;
+#if HWY_TARGET <= HWY_AVX3_DL && HWY_ARCH_X86
+  using Four = const int32_t __attribute__((may_alias));
+  // Written out, as Highway's list of features for this target lacks the one of this instruction.
+  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.raw) : "v"(bytes.raw), "m"(*reinterpret_cast<Four*>(four)));
+  return sum;
+#elif HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128
+  // Pairs of 16-bit products: the even bytes', then the odd ones'.
+  const hn::Repartition<int16_t, Ints> d16;
+  const hn::Repartition<uint16_t, Ints> du16;
+  const auto pair = [&](int a, int b) {
+    return hn::BitCast(d16,
+                       hn::Set(di, static_cast<int32_t>((a & 0xffff) | (static_cast<uint32_t>(b) << 16))));
+  };
+  const auto words = hn::BitCast(du16, bytes);
+  const auto even = hn::BitCast(d16, hn::And(words, hn::Set(du16, 0xff)));
+  const auto odd = hn::BitCast(d16, hn::ShiftRight<8>(words));
+  auto unused = hn::Zero(di);
+  sum = hn::ReorderWidenMulAccumulate(di, even, pair(four[0], four[2]), sum, unused);
+  return hn::ReorderWidenMulAccumulate(di, odd, pair(four[1], four[3]), sum, unused);
+#else
+  const auto words = hn::BitCast(di, bytes);
+  const auto byte = hn::Set(di, 0xff);
+  sum = hn::Add(sum, hn::Mul(hn::And(words, byte), hn::Set(di, four[0])));
+  sum = hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<8>(words), byte), hn::Set(di, four[1])));
+  sum = hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<16>(words), byte), hn::Set(di, four[2])));
+  return hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<24>(words), byte), hn::Set(di, four[3])));
+#endif
+}
+
+// kBits wide fields of bytes: the p-th.
+template <int kBits, int kField>
+HWY_INLINE ByteVec field(ByteVec bytes) {
+  if constexpr (kBits == 8) {
+    return bytes;
+  } else {
+    const hn::Repartition<uint16_t, Bytes> d16;
+    const auto shifted = hn::BitCast(Bytes(), hn::ShiftRight<kBits * kField>(hn::BitCast(d16, bytes)));
+    return hn::And(shifted, hn::Set(Bytes(), (1 << kBits) - 1));
+  }
+}
+
+// Bits of memory, one for each byte of a vector, as 0 or `bit` in it.
+HWY_INLINE ByteVec spread(const char* bits, uint8_t bit) {
+  const Bytes d;
+  return hn::IfThenElseZero(hn::LoadMaskBits(d, reinterpret_cast<const uint8_t*>(bits)), hn::Set(d, bit));
+}
+
+struct Codes8 {
+  static constexpr int kBits = 8;
+  static constexpr bool kExtra = false;
+  static HWY_INLINE ByteVec levels(ByteVec low, const char*) { return low; }
+};
+struct Codes5 {
+  static constexpr int kBits = 4;
+  static constexpr bool kExtra = true;
+  static HWY_INLINE ByteVec levels(ByteVec low, const char* bits) { return hn::Or(low, spread(bits, 16)); }
+};
+struct Codes4 {
+  static constexpr int kBits = 4;
+  static constexpr bool kExtra = false;
+  static HWY_INLINE ByteVec levels(ByteVec low, const char*) { return low; }
+};
+struct Codes3 {
+  static constexpr int kBits = 2;
+  static constexpr bool kExtra = true;
+  static HWY_INLINE ByteVec levels(ByteVec low, const char* bits) {
+    // row_level() of the eight codes.
+    alignas(16) static constexpr uint8_t kTable[16] = {128 + 13, 128 + 40, 128 + 71, 128 + 114,
+                                                       128 - 13, 128 - 40, 128 - 71, 128 - 114};
+    return hn::TableLookupBytes(hn::LoadDup128(Bytes(), kTable), hn::Or(low, spread(bits, 4)));
+  }
+};
+
+HWY_INLINE Vec whole(IntVec high, IntVec low) {
+  const Floats df;
+  return hn::MulAdd(hn::ConvertTo(df, high), hn::Set(df, 256.0f), hn::ConvertTo(df, low));
+}
+
+// sums[i] += products of kFields fields of a unit with query i's bytes from `at` on; `bits`: the first
+// field's extra bits, `step` bytes before the next one's.
+template <typename Codes, int kQ, int kField = 0>
+HWY_INLINE void add_unit(ByteVec unit, const char* bits, int64_t step, const int8_t* high, const int8_t* low,
+                         int64_t stride, IntVec* sum_high, IntVec* sum_low) {
+  const ByteVec levels = Codes::levels(field<Codes::kBits, kField>(unit), bits);
+  for (int i = 0; i < kQ; ++i) {
+    sum_high[i] = add_products(sum_high[i], levels, high + i * stride);
+    sum_low[i] = add_products(sum_low[i], levels, low + i * stride);
+  }
+  if constexpr ((kField + 1) * Codes::kBits < 8) {
+    add_unit<Codes, kQ, kField + 1>(unit, bits + step, step, high + 4, low + 4, stride, sum_high, sum_low);
+  }
+}
+
+// scores[i][r] = query i . row r for rows [first, first + n) of k, first a multiple of kKeyGroup.
+template <typename Codes, int kQ>
+HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const PackedRows& k, int64_t first,
+                           int64_t n, float* scores) {
+  const Floats df;
+  const RowFormat& f = row_format(k.type);
+  constexpr int64_t kPerUnit = 8 / Codes::kBits;
+  const int64_t width = q.width, n_units = width / (4 * kPerUnit);
+  const int8_t *high = q.high + first_q * width, *low = q.low + first_q * width;
+  for (int64_t at = 0; at < n; at += kKeyGroup) {
+    const PackedPiece p = key_group(k, first + at);
+    for (int64_t r = 0; r < p.m; r += kLanes) {
+      IntVec sum_high[kQ], sum_low[kQ];
+      for (int i = 0; i < kQ; ++i) sum_high[i] = sum_low[i] = hn::Zero(Ints());
+      const char *unit = k.data + p.plane + 4 * r, *bits = k.data + p.extra + r / 2;
+      for (int64_t u = 0; u < n_units; ++u) {
+        const auto bytes = hn::LoadU(Bytes(), reinterpret_cast<const uint8_t*>(unit));
+        add_unit<Codes, kQ>(bytes, bits, p.m / 2, high + u * 4 * kPerUnit, low + u * 4 * kPerUnit, width,
+                            sum_high, sum_low);
+        unit += 4 * p.m;
+        if (Codes::kExtra) bits += kPerUnit * p.m / 2;
+      }
+      const auto scale = hn::Mul(load_halves(k.data + p.scales + 2 * r), hn::Set(df, f.unit));
+      for (int i = 0; i < kQ; ++i) {
+        const int64_t j = first_q + i;
+        const auto sum = hn::Sub(whole(sum_high[i], sum_low[i]), hn::Set(df, f.offset * q.sum[j]));
+        const auto score =
+            hn::MulAdd(sum, hn::Mul(scale, hn::Set(df, q.scale[j])), hn::Set(df, q.of_mean[j]));
+        hn::StoreU(score, df, scores + i * kBlockRows + at + r);
+      }
+    }
+  }
+}
+
+// out[i][...] = sum over r of weight i of row r times the row, of the block of values from `first` on.
+template <typename Codes, int kQ>
+HWY_INLINE void mix_packed(const PackedWeights& w, const PackedRows& v, int64_t first, float* out,
+                           size_t out_stride) {
+  const Floats df;
+  const RowFormat& f = row_format(v.type);
+  constexpr int64_t kPerUnit = 8 / Codes::kBits;
+  const PackedPiece p = value_block(v, first);
+  const int64_t width = padded_row(v.d), n_units = p.m / (4 * kPerUnit);
+  for (int64_t c = 0; c < width; c += 16) {
+    for (int64_t lane = 0; lane < 16; lane += kLanes) {
+      IntVec sum_high[kQ], sum_low[kQ];
+      for (int i = 0; i < kQ; ++i) sum_high[i] = sum_low[i] = hn::Zero(Ints());
+      const char* unit = v.data + p.plane + c / 16 * n_units * 64 + 4 * lane;
+      const char* bits = v.data + p.extra + c / 16 * (p.m / 4) * 8 + lane / 2;
+      for (int64_t u = 0; u < n_units; ++u) {
+        const auto bytes = hn::LoadU(Bytes(), reinterpret_cast<const uint8_t*>(unit + u * 64));
+        add_unit<Codes, kQ>(bytes, bits + u * kPerUnit * 8, 8, w.high + u * 4 * kPerUnit,
+                            w.low + u * 4 * kPerUnit, kValueBlock, sum_high, sum_low);
+      }
+      for (int i = 0; i < kQ; ++i) {
+        const auto sum = hn::Sub(whole(sum_high[i], sum_low[i]), hn::Set(df, f.offset * w.sum[i]));
+        const auto x = hn::Mul(sum, hn::Set(df, w.scale[i] * f.unit));
+        hn::StoreU(x, df, out + static_cast<size_t>(i) * out_stride + c + lane);
+      }
+    }
+  }
+}
+
+#endif
+
+// Calls f with the codes of a type, not f16.
+template <typename F>
+HWY_INLINE void with_codes(RowType type, const F& f) {
+  switch (type) {
+    case RowType::q8:
+      return f(Codes8());
+    case RowType::q5:
+      return f(Codes5());
+    case RowType::q4:
+      return f(Codes4());
+    default:
+      return f(Codes3());
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace curdkv
+HWY_AFTER_NAMESPACE();
+
+#endif

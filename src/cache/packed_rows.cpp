@@ -1,0 +1,170 @@
+#include "cache/packed_rows.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace curdkv {
+namespace {
+
+int64_t round_up_to(int64_t n, int64_t m) {
+  return (n + m - 1) / m * m;
+}
+
+int64_t rows_per_unit(const RowFormat& f) {  // of values
+  return 4 * (8 / f.bits);
+}
+
+// Of m rows, with their scales.
+int64_t piece_bytes(const RowFormat& f, int64_t d, int64_t m) {
+  return padded_row(d) * m * (f.bits + (f.extra ? 1 : 0)) / 8 + 2 * m;
+}
+
+PackedPiece piece(const RowFormat& f, int64_t d, int64_t at, int64_t m) {
+  const int64_t plane = padded_row(d) * m * f.bits / 8, extra = f.extra ? padded_row(d) * m / 8 : 0;
+  return {m, at, at + plane, at + plane + extra};
+}
+
+// Where an element's code lies: a byte and a shift in the plane, a bit in the extra bits.
+struct Place {
+  int64_t byte;
+  int shift;
+  int64_t bit;
+};
+
+Place key_place(const RowFormat& f, int64_t m, int64_t r, int64_t i) {
+  const int64_t per_byte = 8 / f.bits, four = i / 4;
+  return {four / per_byte * 4 * m + 4 * r + i % 4, static_cast<int>(four % per_byte) * f.bits,
+          four * 4 * m + 4 * r + i % 4};
+}
+
+Place value_place(const RowFormat& f, int64_t m, int64_t r, int64_t i) {
+  const int64_t per_byte = 8 / f.bits, four = r / 4, of_16 = i / 16, lane = i % 16 * 4 + r % 4;
+  return {(of_16 * (m / (4 * per_byte)) + four / per_byte) * 64 + lane,
+          static_cast<int>(four % per_byte) * f.bits, (of_16 * (m / 4) + four) * 64 + lane};
+}
+
+using PlaceOf = Place (*)(const RowFormat&, int64_t m, int64_t r, int64_t i);
+
+void put(const PackedRows& rows, const PackedPiece& p, int64_t r, const char* encoded, PlaceOf place_of) {
+  const RowFormat& f = row_format(rows.type);
+  uint8_t code[kMostRowSize];
+  RowCodes codes = {0, std::span(code).first(static_cast<size_t>(padded_row(rows.d)))};
+  take_apart(rows.type, encoded, rows.d, codes);
+  for (int64_t i = 0; i < padded_row(rows.d); ++i) {
+    const Place at = place_of(f, p.m, r, i);
+    const int low = code[i] & ((1 << f.bits) - 1);
+    auto& byte = reinterpret_cast<uint8_t&>(rows.data[p.plane + at.byte]);
+    byte = static_cast<uint8_t>(byte | low << at.shift);
+    if (!f.extra) continue;
+    auto& bits = reinterpret_cast<uint8_t&>(rows.data[p.extra + at.bit / 8]);
+    bits = static_cast<uint8_t>(bits | (code[i] >> f.bits) << (at.bit % 8));
+  }
+  std::memcpy(rows.data + p.scales + 2 * r, &codes.scale, 2);
+}
+
+uint8_t level(const PackedRows& rows, const PackedPiece& p, const Place& at) {
+  const RowFormat& f = row_format(rows.type);
+  int code = static_cast<uint8_t>(rows.data[p.plane + at.byte]) >> at.shift & ((1 << f.bits) - 1);
+  if (f.extra) code |= (static_cast<uint8_t>(rows.data[p.extra + at.bit / 8]) >> (at.bit % 8) & 1) << f.bits;
+  return row_level(rows.type, code);
+}
+
+float scale_of(const PackedRows& rows, const PackedPiece& p, int64_t r) {
+  ggml_fp16_t half;
+  std::memcpy(&half, rows.data + p.scales + 2 * r, 2);
+  return ggml_fp16_to_fp32(half);
+}
+
+void take(const PackedRows& rows, const PackedPiece& p, int64_t r, float* x, PlaceOf place_of) {
+  const RowFormat& f = row_format(rows.type);
+  const float scale = scale_of(rows, p, r) * f.unit;
+  for (int64_t i = 0; i < rows.d; ++i)
+    x[i] = scale * (static_cast<float>(level(rows, p, place_of(f, p.m, r, i))) - f.offset);
+}
+
+char* f16_row(const PackedRows& rows, int64_t i) {
+  return rows.data + i * encoded_row_bytes(RowType::f16, rows.d);
+}
+
+void put_f16(const PackedRows& rows, int64_t i, const char* encoded) {
+  std::memcpy(f16_row(rows, i), encoded, static_cast<size_t>(encoded_row_bytes(RowType::f16, rows.d)));
+}
+
+// Adds the mean and turns it back.
+void finish(const PackedRows& rows, float* x) {
+  for (int64_t i = 0; i < rows.d; ++i) x[i] += ggml_fp16_to_fp32(rows.mean[i]);
+  turn_row(x, rows.d);
+}
+
+}  // namespace
+
+int64_t packed_key_bytes(RowType type, int64_t d, int64_t n) {
+  if (type == RowType::f16) return n * encoded_row_bytes(type, d);
+  const RowFormat& f = row_format(type);
+  return piece_bytes(f, d, n / kKeyGroup * kKeyGroup + round_up_to(n % kKeyGroup, 2));
+}
+
+int64_t packed_value_bytes(RowType type, int64_t d, int64_t n) {
+  if (type == RowType::f16) return n * encoded_row_bytes(type, d);
+  return piece_bytes(row_format(type), d, round_up_to(n, rows_per_unit(row_format(type))));
+}
+
+PackedPiece key_group(const PackedRows& rows, int64_t first_row) {
+  const RowFormat& f = row_format(rows.type);
+  const int64_t m = std::min(kKeyGroup, round_up_to(rows.n - first_row, 2));
+  return piece(f, rows.d, piece_bytes(f, rows.d, first_row), m);
+}
+
+PackedPiece value_block(const PackedRows& rows, int64_t first_row) {
+  const RowFormat& f = row_format(rows.type);
+  const int64_t m = std::min(kValueBlock, round_up_to(rows.n - first_row, rows_per_unit(f)));
+  return piece(f, rows.d, piece_bytes(f, rows.d, first_row), m);
+}
+
+void put_key(const PackedRows& rows, int64_t i, const char* encoded) {
+  if (rows.type == RowType::f16) return put_f16(rows, i, encoded);
+  const int64_t r = i % kKeyGroup;
+  put(rows, key_group(rows, i - r), r, encoded, key_place);
+}
+
+void put_value(const PackedRows& rows, int64_t i, const char* encoded) {
+  if (rows.type == RowType::f16) return put_f16(rows, i, encoded);
+  const int64_t r = i % kValueBlock;
+  put(rows, value_block(rows, i - r), r, encoded, value_place);
+}
+
+uint8_t key_level(const PackedRows& rows, int64_t i, int64_t j) {
+  const PackedPiece p = key_group(rows, i / kKeyGroup * kKeyGroup);
+  return level(rows, p, key_place(row_format(rows.type), p.m, i % kKeyGroup, j));
+}
+
+uint8_t value_level(const PackedRows& rows, int64_t i, int64_t j) {
+  const PackedPiece p = value_block(rows, i / kValueBlock * kValueBlock);
+  return level(rows, p, value_place(row_format(rows.type), p.m, i % kValueBlock, j));
+}
+
+float key_scale(const PackedRows& rows, int64_t i) {
+  return scale_of(rows, key_group(rows, i / kKeyGroup * kKeyGroup), i % kKeyGroup);
+}
+
+void unpack_key(const PackedRows& rows, int64_t i, float* x) {
+  if (rows.type == RowType::f16) {
+    decode_row(rows.type, f16_row(rows, i), rows.d, x);
+  } else {
+    const int64_t r = i % kKeyGroup;
+    take(rows, key_group(rows, i - r), r, x, key_place);
+  }
+  finish(rows, x);
+}
+
+void unpack_value(const PackedRows& rows, int64_t i, float* x) {
+  if (rows.type == RowType::f16) {
+    decode_row(rows.type, f16_row(rows, i), rows.d, x);
+  } else {
+    const int64_t r = i % kValueBlock;
+    take(rows, value_block(rows, i - r), r, x, value_place);
+  }
+  finish(rows, x);
+}
+
+}  // namespace curdkv
