@@ -57,7 +57,7 @@ std::string check_figure(const std::string& name) {
 }
 
 Result<void> run(const AnalyzeOptions& o) {
-  CURDKV_TRY(std::vector<Press> presses, o.press.resolve_all());
+  CURDKV_TRY(std::vector<Press> presses, o.press.resolve_all(o.executor));
   std::erase_if(presses, [](const Press& p) { return p.is_none(); });
   for (const auto& f : analysis::list_figures()) {
     const bool asked = std::find(o.figures.begin(), o.figures.end(), f.name) != o.figures.end();

@@ -21,7 +21,7 @@ struct BenchCommand {
   std::string against, output = "md";
 
   Result<void> run() {
-    CURDKV_TRY(bench.presses, press.resolve_all());
+    CURDKV_TRY(bench.presses, press.resolve_all(executor));
     CURDKV_TRY(const std::string path, model.resolve());
     CURDKV_TRY(const Model loaded, Model::load(path, model.params));
     for (const std::string& t : tests) bench.tests.insert(*measure::test_named(t));

@@ -53,6 +53,17 @@ std::map<std::string, CacheType> cache_types_by_name() {
   return names;
 }
 
+// Types of rows that presses pack; others in the cache are F16 then.
+constexpr const char* kRowTypes[] = {"auto", "q8", "q5", "q4", "q3"};
+
+bool is_row_type(const std::string& name) {
+  return std::find(std::begin(kRowTypes), std::end(kRowTypes), name) != std::end(kRowTypes);
+}
+
+CacheType cache_type(const std::string& name) {
+  return is_row_type(name) ? CacheType::f16 : cache_types_by_name().at(name);
+}
+
 std::string cache_type_list() {
   std::string list;
   for (const CacheTypeName& t : cache_types()) list += (list.empty() ? "" : ", ") + std::string(t.name);
@@ -154,22 +165,34 @@ void ExecutorOptions::add_to(CLI::App& app) {
       ->check(CLI::IsMember(kPrefillKernels))
       ->type_name("NAME")
       ->capture_default_str();
-  const auto types = cache_types_by_name();
-  app.add_option("--cache-type-k", type_k, "type of cached keys: " + cache_type_list() + " (-ctk TYPE)")
-      ->check(CLI::IsMember(types).description(""))
-      ->type_name("TYPE")
-      ->capture_default_str();
-  app.add_option("--cache-type-v", type_v, "type of cached values, likewise (-ctv TYPE)")
-      ->check(CLI::IsMember(types).description(""))
-      ->type_name("TYPE")
-      ->capture_default_str();
+  std::vector<std::string> types(std::begin(kRowTypes), std::end(kRowTypes));
+  for (const CacheTypeName& t : cache_types()) types.emplace_back(t.name);
+  const auto add = [&](const char* name, std::string& type, const std::string& help) {
+    return app.add_option(name, type, help)
+        ->check(CLI::IsMember(types).description(""))
+        ->type_name("TYPE")
+        ->capture_default_str();
+  };
+  asked_k_ = add("--cache-type-k", type_k,
+                 "type of cached keys: " + cache_type_list() +
+                     "; or of those that a press keeps: q8, q5, q4, q3, auto (-ctk TYPE)");
+  asked_v_ = add("--cache-type-v", type_v, "type of cached values, likewise (-ctv TYPE)");
+}
+
+std::map<std::string, std::string> ExecutorOptions::row_params() const {
+  std::map<std::string, std::string> asked;
+  const auto ask = [&](const CLI::Option* option, const std::string& type, const char* name) {
+    if (option != nullptr && option->count() > 0) asked[name] = is_row_type(type) ? type : "cache";
+  };
+  ask(asked_k_, type_k, "keys");
+  ask(asked_v_, type_v, "values");
+  return asked;
 }
 
 ExecutorParams ExecutorOptions::resolve() const {
   ExecutorParams p = params;
-  const auto types = cache_types_by_name();
-  p.type_k = types.at(type_k);
-  p.type_v = types.at(type_v);
+  p.type_k = cache_type(type_k);
+  p.type_v = cache_type(type_v);
   p.prefill_kernel = kPrefillKernels.at(prefill_kernel);
   p.stop = &interrupted();
   if (const Cpus cpus = usable_cpus(); p.n_threads > cpus.usable()) {
@@ -185,12 +208,12 @@ std::string press_option(const PressParam& param) {
   return param.name.find('.') == std::string::npos ? "--" + param.name : "";
 }
 
-Result<Press> PressOptions::resolve() const {
-  CURDKV_TRY(const std::vector<Press> all, resolve_all());
+Result<Press> PressOptions::resolve(const ExecutorOptions& rows) const {
+  CURDKV_TRY(const std::vector<Press> all, resolve_all(rows));
   return all[0];
 }
 
-Result<std::vector<Press>> PressOptions::resolve_all() const {
+Result<std::vector<Press>> PressOptions::resolve_all(const ExecutorOptions& rows) const {
   std::vector<Press> all;
   std::set<std::pair<std::string, double>> seen;
   std::vector<std::string> asked_for;
@@ -202,13 +225,17 @@ Result<std::vector<Press>> PressOptions::resolve_all() const {
     for (const AblationVariant& v : ablation_variants()) asked_for.push_back(v.press);
   }
   for (const std::string& name : asked_for) {
-    for (const double ratio : ratios) {
+    for (const double ratio : byte_ratios.empty() ? ratios : byte_ratios) {
       PressRequest asked = request;
       asked.name = name;
       asked.compression_ratio = ratio;
+      // What a press's own text says goes first.
+      for (const auto& [param, value] : rows.row_params()) asked.params.emplace(param, value);
+      if (!byte_ratios.empty() && name.substr(0, name.find(':')) != "none")
+        asked.params.emplace("ratio_of", "bytes");
       CURDKV_TRY(Press press, Press::make(asked));
       if (seen.emplace(press.spec(), press.compression_ratio()).second) all.push_back(std::move(press));
-      if (request.budget) break;  // instead of a ratio
+      if (request.budget || request.budget_bytes) break;  // instead of a ratio
     }
   }
   return all;
@@ -234,19 +261,34 @@ void PressOptions::add_to(CLI::App& app, const char* default_press, double defau
           ->type_name("R")
           ->transform(real_number("a number in [0, 1)"))
           ->capture_default_str();
-  for (CLI::Option* o : {press_name, ratio_option}) {
+  auto* byte_ratio =
+      app.add_option("--byte-ratio", byte_ratios,
+                     std::string("fraction of an F16 cache's bytes that is removed, instead of rows") + list)
+          ->type_name("R")
+          ->transform(real_number("a number in [0, 1)"))
+          ->excludes(ratio_option);
+  for (CLI::Option* o : {press_name, ratio_option, byte_ratio}) {
     if (several) {
       o->delimiter(',')->allow_extra_args(false);
     } else {
       o->expected(1);
     }
   }
-  about_compression_ = {press_name, ratio_option};
-  about_compression_.push_back(
+  about_compression_ = {press_name, ratio_option, byte_ratio};
+  auto* budget =
       app.add_option("--budget", request.budget, "tokens kept per KV head (on average), instead of a ratio")
           ->type_name("TOKENS")
           ->transform(whole_number(1, kMostTokens))
-          ->excludes(ratio_option));
+          ->excludes(ratio_option)
+          ->excludes(byte_ratio);
+  about_compression_.push_back(budget);
+  about_compression_.push_back(
+      app.add_option("--budget-bytes", request.budget_bytes, "bytes of the cache, instead of a ratio")
+          ->type_name("N")
+          ->transform(whole_number(1, int64_t{1} << 50))
+          ->excludes(ratio_option)
+          ->excludes(byte_ratio)
+          ->excludes(budget));
   about_compression_.push_back(app.add_option("--protect-last", request.protect_last,
                                               "last tokens of the context that are kept in any case")
                                    ->type_name("N")
@@ -279,6 +321,8 @@ std::string press_label(const Press& press) {
   char number[32];
   if (press.budget()) {
     std::snprintf(number, sizeof number, " budget %lld", static_cast<long long>(*press.budget()));
+  } else if (press.budget_bytes()) {
+    std::snprintf(number, sizeof number, " budget %lld bytes", static_cast<long long>(*press.budget_bytes()));
   } else {
     std::snprintf(number, sizeof number, " %.2f", press.compression_ratio());
   }

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -54,24 +55,30 @@ struct ExecutorOptions {
   std::string type_k = "f16", type_v = "f16", prefill_kernel = "auto";
   void add_to(CLI::App& app);
   ExecutorParams resolve() const;
+  // What -ctk and -ctv ask of presses, where they were given: their parameters "keys" and "values".
+  std::map<std::string, std::string> row_params() const;
+
+ private:
+  const CLI::Option *asked_k_ = nullptr, *asked_v_ = nullptr;
 };
 
 // The option that sets a press's parameter: "--sinks". "" for one of a scorer within a scorer, which goes by
 // the press's name alone: --press mix+uniform:first.ridge=3.
 std::string press_option(const PressParam& param);
 
-// --press, --compression-ratio, --budget, --protect-last, --seed; and every press parameter by its own
-// option, which 'curdkv presses NAME' tells and --help does not.
+// --press, --compression-ratio, --byte-ratio, --budget, --budget-bytes, --protect-last, --seed; and every
+// press parameter by its own option, which 'curdkv presses NAME' tells and --help does not.
 struct PressOptions {
   PressRequest request;
   std::vector<std::string> names;
-  std::vector<double> ratios;
+  std::vector<double> ratios, byte_ratios;
   bool takes_several = false;
   // several: lists of presses and ratios are taken, separated by commas; "ablation" stands for all of
   // ablation_variants().
   void add_to(CLI::App& app, const char* default_press, double default_ratio, bool several = false);
-  Result<Press> resolve() const;
-  Result<std::vector<Press>> resolve_all() const;  // every press at every ratio, each once
+  // rows: its -ctk and -ctv say how presses hold what they keep, unless a press says so itself.
+  Result<Press> resolve(const ExecutorOptions& rows) const;
+  Result<std::vector<Press>> resolve_all(const ExecutorOptions& rows) const;  // each at every ratio, once
   // Whether any of these options was given but the seed.
   bool asked_for_compression() const;
 

@@ -133,7 +133,7 @@ class Eval {
 
   // The full cache and every press at every ratio, each once.
   Result<void> collect_presses() {
-    CURDKV_TRY(const std::vector<Press> asked, o_.press.resolve_all());
+    CURDKV_TRY(const std::vector<Press> asked, o_.press.resolve_all(o_.executor));
     presses_ = {Press()};
     for (const Press& p : asked) {
       if (!p.is_none()) presses_.push_back(p);

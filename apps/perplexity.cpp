@@ -66,7 +66,7 @@ class Perplexity {
   explicit Perplexity(const PerplexityOptions& options) : o_(options) {}
 
   Result<void> run() {
-    CURDKV_TRY(const std::vector<Press> presses, o_.press.resolve_all());
+    CURDKV_TRY(const std::vector<Press> presses, o_.press.resolve_all(o_.executor));
     CURDKV_TRY(const std::string document, o_.document.read());
     CURDKV_TRY(const std::string path, o_.model.resolve());
     CURDKV_TRY(const Engine engine, Engine::open(path, {o_.model.params, {.chat = false}}));

@@ -50,7 +50,7 @@ class Run {
   explicit Run(const RunOptions& options) : o_(options) {}
 
   Result<void> run() {
-    CURDKV_TRY(Press press, o_.press.resolve());
+    CURDKV_TRY(Press press, o_.press.resolve(o_.executor));
     if (o_.generate.decode_budget.budget > 0) {
       CURDKV_CHECK(press.check_decode_budget(o_.generate.decode_budget.budget));
     }

@@ -17,6 +17,7 @@ namespace curdkv {
 class Scorer;
 class Selection;
 class LayerBudget;
+struct ByteShare;
 
 // A parameter as the user sees it; from this table come the flags, the help, the JSON and the checks.
 struct PressParam {
@@ -60,6 +61,7 @@ struct PressRequest {
   std::map<std::string, std::string> params = {};  // as text, checked against the table
   double compression_ratio = 0;                    // fraction removed, in [0, 1)
   std::optional<int64_t> budget = {};              // tokens kept per KV head on average; overrides the ratio
+  std::optional<int64_t> budget_bytes = {};        // of the context's rows, likewise
   int64_t protect_last = 0;                        // last tokens of the context that are kept in any case
   uint64_t seed = 42;                              // of random projections
 };
@@ -79,6 +81,14 @@ class Press {
   bool is_none() const { return scorer_ == nullptr; }
   double compression_ratio() const { return compression_ratio_; }
   std::optional<int64_t> budget() const { return budget_; }
+  std::optional<int64_t> budget_bytes() const { return budget_bytes_; }
+  // Whether the ratio is of the bytes that an F16 cache takes, not of rows.
+  bool counts_bytes() const { return counts_bytes_; }
+  RowType rows_k() const { return rows_k_; }
+  RowType rows_v() const { return rows_v_; }
+  // Whether kept rows are held in another way than the sequence's cache type.
+  bool packs() const;
+  bool measures_keys() const;  // whether it looks at queries, to choose keys' types or share out bytes
   int64_t protect_last() const { return protect_last_; }
   uint64_t seed() const { return seed_; }
   // Every parameter with its value as text, defaults included.
@@ -88,9 +98,15 @@ class Press {
   // sinks + 1 beside the protected ones, at most n_tokens.
   int64_t n_kept(int64_t n_tokens) const;
   // The same for layer il of n_layer, as its layer budget has it.
-  int64_t n_kept_in_layer(int64_t n_tokens, int64_t il, int64_t n_layer) const;
+  int64_t n_kept_in_layer(int64_t n_tokens, int64_t il, int64_t n_layer) const {
+    return n_kept_in_layer(n_tokens, wanted(n_tokens), il, n_layer);
+  }
+  // Where so many are wanted, before rounding, on average over the layers.
+  int64_t n_kept_in_layer(int64_t n_tokens, double wanted, int64_t il, int64_t n_layer) const;
   // n_tokens (1 - ratio) or the budget, before rounding and without bounds.
   double wanted(int64_t n_tokens) const;
+  // Bytes that rows of a context may take which takes so many in an F16 cache.
+  double wanted_bytes(double f16_bytes) const;
   // Fraction of a context of n_tokens that is removed, whether a ratio or a budget was asked for.
   double removed(int64_t n_tokens) const {
     return budget_ ? 1.0 - static_cast<double>(n_kept(n_tokens)) / static_cast<double>(n_tokens)
@@ -113,6 +129,8 @@ class Press {
   const std::string& scoring() const { return scoring_; }
   const Scorer* scorer() const { return scorer_.get(); }
   const Selection* selection() const { return selection_.get(); }
+  // How one budget of bytes is shared out over all layers and heads; null if it is not.
+  const ByteShare* share_of_bytes() const;
 
  private:
   int64_t at_least_sinks(int64_t n_kept, int64_t n_tokens) const;
@@ -120,6 +138,9 @@ class Press {
   std::string name_ = "none", spec_ = "none", scoring_;
   double compression_ratio_ = 0;
   std::optional<int64_t> budget_;
+  std::optional<int64_t> budget_bytes_;
+  bool counts_bytes_ = false;
+  RowType rows_k_ = RowType::cache, rows_v_ = RowType::cache;
   int64_t protect_last_ = 0;
   uint64_t seed_ = 42;
   std::map<std::string, std::string> settings_;

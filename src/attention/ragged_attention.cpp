@@ -6,14 +6,10 @@
 #include <cstring>
 #include <limits>
 
-#include "attention/attention_kernel.h"
+#include "attention/group_queries.h"
 
 namespace curdkv {
 namespace {
-
-int64_t n_blocks(int64_t n_rows) {
-  return (n_rows + kBlockRows - 1) / kBlockRows;
-}
 
 // The slice of [0, n) that thread ith of nth works on.
 struct Slice {
@@ -65,96 +61,10 @@ struct StoreRows {
   }
 };
 
-// Queries of one KV head's group and a few consecutive tokens of a span, scaled, and the partial results over
-// blocks. Works in memory that it is given.
-class GroupQueries {
- public:
-  static void reserve(Scratch& scratch, const CacheShape& shape, int64_t n_q) {
-    lay_out(scratch, shape, n_q);
-  }
-
-  GroupQueries(const AttentionLayer& layer, const AttentionSpan& span, const ggml_tensor* q, int64_t head,
-               int64_t first_token, int64_t n_tokens, Scratch& scratch)
-      : span_(span),
-        shape_(span.cache->shape(layer.il)),
-        il_(layer.il),
-        head_(head),
-        n_group_(layer.n_group),
-        n_q_(layer.n_group * n_tokens),
-        n_before_(span.cache->length(layer.il, head) + first_token),
-        arrays_(lay_out(scratch, shape_, n_q_)) {
-    const int64_t d_k = shape_.d_head_k;
-    for (int64_t i = 0; i < n_q_; ++i) {
-      const char* from = static_cast<const char*>(q->data) +
-                         static_cast<size_t>(head * n_group_ + i % n_group_) * q->nb[1] +
-                         static_cast<size_t>(span.column + first_token + i / n_group_) * q->nb[2];
-      float* to = arrays_.scaled + i * d_k;
-      for (int64_t d = 0; d < d_k; ++d) to[d] = reinterpret_cast<const float*>(from)[d] * layer.scale;
-    }
-  }
-
-  int64_t n_q() const { return n_q_; }
-  int64_t n_rows() const { return n_before_ + n_q_ / n_group_; }
-
-  // Attends to block `index` of the head's rows; see attend_block() for the results.
-  void attend(int64_t index, float* out, size_t out_stride) {
-    const int64_t first_row = index * kBlockRows;
-    const int64_t n = std::min(kBlockRows, n_rows() - first_row);
-    for (int64_t i = 0; i < n_q_; ++i)
-      arrays_.visible[i] = std::clamp<int64_t>(n_before_ + i / n_group_ + 1 - first_row, 0, n);
-    const RowRun rows = find(first_row, n);
-    attend_block({arrays_.scaled, arrays_.visible, n_q_, rows.k, rows.v, shape_.row_bytes_k(),
-                  shape_.row_bytes_v(), shape_.type_k, shape_.type_v, n, shape_.d_head_k, shape_.d_head_v},
-                 out, out_stride, arrays_.attention);
-  }
-
- private:
-  struct Arrays {
-    float* scaled;     // [n_q][d_k]
-    float* attention;  // attend_block()'s own
-    int64_t* visible;  // [n_q]
-    char *k, *v;       // a block's rows, when they do not lie in one piece
-  };
-  static Arrays lay_out(Scratch& scratch, const CacheShape& shape, int64_t n_q) {
-    Arrays a = {};
-    a.scaled = scratch.take<float>(n_q * shape.d_head_k);
-    a.attention = scratch.take<float>(
-        static_cast<int64_t>(attention_scratch_floats(n_q, shape.d_head_k, shape.d_head_v)));
-    a.visible = scratch.take<int64_t>(n_q);
-    a.k = scratch.take<char>(kBlockRows * static_cast<int64_t>(shape.row_bytes_k()));
-    a.v = scratch.take<char>(kBlockRows * static_cast<int64_t>(shape.row_bytes_v()));
-    return a;
-  }
-
-  // Rows [first, first + n) of the head: where they lie, or gathered.
-  RowRun find(int64_t first, int64_t n) const {
-    RowRun found = {};
-    int64_t at = 0;  // the run's first row
-    span_.cache->for_each_run(il_, head_, span_.n_new, [&](const RowRun& run) {
-      const int64_t begin = std::max(at, first), end = std::min(at + run.n, first + n);
-      if (begin < end) {
-        const auto from = static_cast<size_t>(begin - at), to = static_cast<size_t>(begin - first),
-                   count = static_cast<size_t>(end - begin);
-        const size_t k = shape_.row_bytes_k(), v = shape_.row_bytes_v();
-        if (end - begin == n) {
-          found = {run.k + from * k, run.v + from * v, n};
-        } else {
-          std::memcpy(arrays_.k + to * k, run.k + from * k, count * k);
-          std::memcpy(arrays_.v + to * v, run.v + from * v, count * v);
-          found = {arrays_.k, arrays_.v, n};
-        }
-      }
-      at += run.n;
-    });
-    return found;
-  }
-
-  const AttentionSpan& span_;
-  const CacheShape& shape_;
-  int64_t il_, head_, n_group_, n_q_;
-  int64_t n_before_;  // rows that come before the first token's own
-  Arrays arrays_;
-};
+// Results of packed rows, folded, become those of rows as they were.
+void turn_back(float* acc, int64_t d_v) {
+  turn_row(acc + 2, d_v);
+}
 
 // Results of so many queries over no block yet.
 void start_fold(float* acc, int64_t n_q, int64_t width) {
@@ -180,7 +90,7 @@ struct DecodeBlocks {
     int64_t first = 0;  // the head's first block, among all
     for (const AttentionSpan& span : s.spans) {
       for (int64_t h = 0; h < span.cache->shape(layer.il).n_head_kv && first < mine.end; ++h) {
-        const int64_t n = n_blocks(span.cache->length(layer.il, h) + 1);
+        const int64_t n = n_blocks(*span.cache, layer.il, h, 1);
         const int64_t begin = std::max(mine.begin, first), end = std::min(mine.end, first + n);
         if (begin < end) {
           Scratch scratch(thread.scratch);
@@ -246,10 +156,12 @@ struct ExtendGroups {
     GroupQueries group(layer, span, dst->src[0], head, first_token,
                        std::min(kTokens, span.n_new - first_token), scratch);
     start_fold(results.acc, group.n_q(), width);
-    for (int64_t b = 0; b < n_blocks(group.n_rows()); ++b) {
+    for (int64_t b = 0; b < group.n_all(); ++b) {
       group.attend(b, results.part, static_cast<size_t>(width));
-      for (int64_t i = 0; i < group.n_q(); ++i)
+      for (int64_t i = 0; i < group.n_q(); ++i) {
         fold_block(results.acc + i * width, results.part + i * width, d_v);
+        if (b + 1 == group.n_packed()) turn_back(results.acc + i * width, d_v);
+      }
     }
     for (int64_t i = 0; i < group.n_q(); ++i) {
       float* out = column(dst, span.column + first_token + i / layer.n_group);
@@ -278,14 +190,16 @@ struct DecodeFold {
     int64_t first = 0, i = 0;  // the head's first block and its number, among all
     for (const AttentionSpan& span : s.spans) {
       for (int64_t head = 0; head < n_head; ++head, ++i) {
-        const int64_t n = n_blocks(span.cache->length(layer.il, head / layer.n_group) + 1);
+        const int64_t n = n_blocks(*span.cache, layer.il, head / layer.n_group, 1);
         if (i >= mine.begin && i < mine.end) {
+          const int64_t n_packed = n_packed_blocks(*span.cache, layer.il, head / layer.n_group);
           start_fold(acc, 1, d_v + 2);
           for (int64_t b = first; b < first + n; ++b) {
             const char* part = static_cast<const char*>(blocks->data) +
                                static_cast<size_t>(b) * blocks->nb[2] +
                                static_cast<size_t>(head % layer.n_group) * blocks->nb[1];
             fold_block(acc, reinterpret_cast<const float*>(part), d_v);
+            if (b + 1 == first + n_packed) turn_back(acc, d_v);
           }
           finish_blocks(acc, column(dst, span.column) + head * d_v, d_v);
         }
@@ -301,8 +215,7 @@ struct DecodeFold {
 int64_t n_attention_blocks(const StepAttention& step, int64_t il) {
   int64_t n = 0;
   for (const AttentionSpan& span : step.spans) {
-    for (int64_t h = 0; h < span.cache->shape(il).n_head_kv; ++h)
-      n += n_blocks(span.cache->length(il, h) + 1);
+    for (int64_t h = 0; h < span.cache->shape(il).n_head_kv; ++h) n += n_blocks(*span.cache, il, h, 1);
   }
   return n;
 }

@@ -27,6 +27,61 @@ Result<KvLayer> KvLayer::allocate(const CacheShape& shape, ggml_backend_dev_t de
   return layer;
 }
 
+namespace {
+
+// Of one head: means, keys, values, each from a cache line on.
+struct PackedOffsets {
+  size_t mean_k, mean_v, k, v, end;
+};
+
+PackedOffsets offsets_of(const CacheShape& shape, const KvLayer::PackedLength& head, size_t at) {
+  const auto lines = [](int64_t n_bytes) { return (static_cast<size_t>(n_bytes) + 63) / 64 * 64; };
+  PackedOffsets o = {};
+  o.mean_k = at;
+  o.mean_v = o.mean_k + lines(padded_row(shape.d_head_k) * 2);
+  o.k = o.mean_v + lines(padded_row(shape.d_head_v) * 2);
+  o.v = o.k + lines(packed_key_bytes(head.k, shape.d_head_k, head.n));
+  o.end = o.v + lines(packed_value_bytes(head.v, shape.d_head_v, head.n));
+  return o;
+}
+
+}  // namespace
+
+size_t packed_bytes(const CacheShape& shape, const KvLayer::PackedLength& head) {
+  return offsets_of(shape, head, 0).end;
+}
+
+Result<KvLayer> KvLayer::allocate_packed(const CacheShape& shape, int64_t il,
+                                         std::span<const PackedLength> heads) {
+  KvLayer layer;
+  size_t n_bytes = kPackedSlack;
+  int64_t n_rows = 0;
+  for (const PackedLength& head : heads) {
+    layer.offset.push_back(n_rows);
+    layer.length.push_back(head.n);
+    n_rows += head.n;
+    n_bytes += packed_bytes(shape, head);
+  }
+  layer.position.resize(static_cast<size_t>(n_rows));
+  layer.context = make_ggml_context(1);
+  ggml_tensor* all = ggml_new_tensor_1d(layer.context.get(), GGML_TYPE_I8, static_cast<int64_t>(n_bytes));
+  ggml_format_name(all, "cache_packed.%d", static_cast<int>(il));
+  CURDKV_TRY(layer.memory,
+             TensorMemory::allocate(
+                 layer.context.get(), ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU),
+                 format("%lld packed cache rows of layer %lld", (long long)n_rows, (long long)il)));
+  size_t at = 0;
+  for (const PackedLength& head : heads) {
+    const PackedOffsets o = offsets_of(shape, head, at);
+    auto* data = static_cast<char*>(all->data);
+    const auto mean = [&](size_t offset) { return reinterpret_cast<ggml_fp16_t*>(data + offset); };
+    layer.packed.push_back({{head.k, shape.d_head_k, head.n, data + o.k, mean(o.mean_k)},
+                            {head.v, shape.d_head_v, head.n, data + o.v, mean(o.mean_v)}});
+    at = o.end;
+  }
+  return layer;
+}
+
 size_t KvBlock::n_bytes() const {
   size_t n = 0;
   for (const KvLayer& l : layers) n += l.n_bytes();

@@ -8,9 +8,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/tensor_memory.h"
+#include "cache/packed_rows.h"
 #include "curdkv/result.h"
 
 namespace curdkv {
@@ -31,12 +33,18 @@ struct CacheShape {
   }
 };
 
-// One layer. Head h holds rows [offset[h], offset[h] + length[h]) of k and v.
+struct PackedHead {
+  PackedRows k, v;
+};
+
+// One layer. Head h holds rows [offset[h], offset[h] + length[h]) of k and v; or, where the layer is packed,
+// those of packed[h], which `offset` numbers likewise.
 struct KvLayer {
   std::vector<int64_t> offset, length;  // rows, per KV head
   std::vector<int32_t> position;        // of every row: the token's place in the sequence, as RoPE had it
-  ggml_tensor* k = nullptr;             // type_k [d_head_k, sum of length]; null if no head holds a row
-  ggml_tensor* v = nullptr;             // type_v [d_head_v, sum of length]
+  ggml_tensor* k = nullptr;        // type_k [d_head_k, sum of length]; null if no head holds a row, or packed
+  ggml_tensor* v = nullptr;        // type_v [d_head_v, sum of length]
+  std::vector<PackedHead> packed;  // per KV head, or empty
 
   GgmlContext context;
   TensorMemory memory;
@@ -46,8 +54,19 @@ struct KvLayer {
   static Result<KvLayer> allocate(const CacheShape& shape, ggml_backend_dev_t device, int64_t il,
                                   const std::vector<int64_t>& lengths);
 
+  // Room for packed rows of such types, all zero; the CPU's.
+  struct PackedLength {
+    RowType k, v;
+    int64_t n;
+  };
+  static Result<KvLayer> allocate_packed(const CacheShape& shape, int64_t il,
+                                         std::span<const PackedLength> heads);
+
   size_t n_bytes() const { return memory.n_bytes(); }  // of keys and values
 };
+
+// What allocate_packed() takes for one head.
+size_t packed_bytes(const CacheShape& shape, const KvLayer::PackedLength& head);
 
 struct KvBlock {
   std::vector<KvLayer> layers;

@@ -14,14 +14,27 @@ int64_t rows_per_unit(const RowFormat& f) {  // of values
   return 4 * (8 / f.bits);
 }
 
-// Of m rows, with their scales.
+// Of the codes of m rows.
 int64_t piece_bytes(const RowFormat& f, int64_t d, int64_t m) {
-  return padded_row(d) * m * (f.bits + (f.extra ? 1 : 0)) / 8 + 2 * m;
+  return padded_row(d) * m * (f.bits + (f.extra ? 1 : 0)) / 8;
 }
 
-PackedPiece piece(const RowFormat& f, int64_t d, int64_t at, int64_t m) {
-  const int64_t plane = padded_row(d) * m * f.bits / 8, extra = f.extra ? padded_row(d) * m / 8 : 0;
-  return {m, at, at + plane, at + plane + extra};
+// Of the scales of m rows.
+int64_t scale_bytes(int64_t m) {
+  return round_up_to(2 * m, 64);
+}
+
+int64_t padded_keys(int64_t n) {
+  return n / kKeyGroup * kKeyGroup + round_up_to(n % kKeyGroup, 2);
+}
+int64_t padded_values(const RowFormat& f, int64_t n) {
+  return round_up_to(n, rows_per_unit(f));
+}
+
+// m of n rows, padding included, from row `first` on.
+PackedPiece piece(const RowFormat& f, int64_t d, int64_t first, int64_t m, int64_t n) {
+  const int64_t plane = scale_bytes(n) + piece_bytes(f, d, first);
+  return {m, plane, plane + padded_row(d) * m * f.bits / 8, 2 * first};
 }
 
 // Where an element's code lies: a byte and a shift in the plane, a bit in the extra bits.
@@ -100,25 +113,24 @@ void finish(const PackedRows& rows, float* x) {
 
 int64_t packed_key_bytes(RowType type, int64_t d, int64_t n) {
   if (type == RowType::f16) return n * encoded_row_bytes(type, d);
-  const RowFormat& f = row_format(type);
-  return piece_bytes(f, d, n / kKeyGroup * kKeyGroup + round_up_to(n % kKeyGroup, 2));
+  return scale_bytes(padded_keys(n)) + piece_bytes(row_format(type), d, padded_keys(n));
 }
 
 int64_t packed_value_bytes(RowType type, int64_t d, int64_t n) {
   if (type == RowType::f16) return n * encoded_row_bytes(type, d);
-  return piece_bytes(row_format(type), d, round_up_to(n, rows_per_unit(row_format(type))));
+  const RowFormat& f = row_format(type);
+  return scale_bytes(padded_values(f, n)) + piece_bytes(f, d, padded_values(f, n));
 }
 
 PackedPiece key_group(const PackedRows& rows, int64_t first_row) {
-  const RowFormat& f = row_format(rows.type);
-  const int64_t m = std::min(kKeyGroup, round_up_to(rows.n - first_row, 2));
-  return piece(f, rows.d, piece_bytes(f, rows.d, first_row), m);
+  const int64_t n = padded_keys(rows.n);
+  return piece(row_format(rows.type), rows.d, first_row, std::min(kKeyGroup, n - first_row), n);
 }
 
 PackedPiece value_block(const PackedRows& rows, int64_t first_row) {
   const RowFormat& f = row_format(rows.type);
-  const int64_t m = std::min(kValueBlock, round_up_to(rows.n - first_row, rows_per_unit(f)));
-  return piece(f, rows.d, piece_bytes(f, rows.d, first_row), m);
+  const int64_t n = padded_values(f, rows.n);
+  return piece(f, rows.d, first_row, std::min(kValueBlock, n - first_row), n);
 }
 
 void put_key(const PackedRows& rows, int64_t i, const char* encoded) {

@@ -2,11 +2,12 @@
 // same element of four values, side by side in the lanes that a row's, or an element's, sum is made in.
 // Keys: groups of 16 rows. A group of m rows (the last one's m is made even) is units of 4 m bytes, byte
 // 4 r + b of unit u holding elements 4 (u P + p) + b of row r, p < P = 8 / bits, lowest bits first; then the
-// extra bits of each four elements, 4 m bits a time; then m scales.
+// extra bits of each four elements, 4 m bits a time.
 // Values: blocks of 128 rows. A block of m rows (the last one's is made a multiple of 4 P) is, for each 16
 // elements, units of 64 bytes, byte 4 i + b of unit u holding element i of rows 4 (u P + p) + b; then, for
-// each 16 elements, the extra bits of each four rows, 64 bits a time; then m scales, those beyond the rows 0.
-// f16: rows of padded elements, one after another.
+// each 16 elements, the extra bits of each four rows, 64 bits a time.
+// The scales of all rows come first, those of padding 0, filled up to whole cache lines, so that units lie on
+// them too. f16: rows of padded elements, one after another.
 #pragma once
 
 #include <cstdint>
@@ -23,10 +24,10 @@ inline constexpr int64_t kPackedSlack = 128;  // bytes behind the last row that 
 // Rows of a head, K or V. The memory is somebody else's.
 struct PackedRows {
   RowType type = RowType::f16;
-  int64_t d = 0;                      // elements
-  int64_t n = 0;                      // rows
-  char* data = nullptr;               // packed_*_bytes(), and kPackedSlack bytes that may be read
-  const ggml_fp16_t* mean = nullptr;  // [padded_row(d)], turned: what was taken from every row
+  int64_t d = 0;                // elements
+  int64_t n = 0;                // rows
+  char* data = nullptr;         // packed_*_bytes(), and kPackedSlack bytes that may be read
+  ggml_fp16_t* mean = nullptr;  // [padded_row(d)], turned: what was taken from every row
 };
 
 int64_t packed_key_bytes(RowType type, int64_t d, int64_t n);

@@ -1,5 +1,7 @@
 #include "cache/sequence_cache.h"
 
+#include <cstring>
+
 #include "base/try.h"
 
 namespace curdkv {
@@ -12,6 +14,18 @@ int64_t SequenceCache::length(int64_t il, int64_t head) const {
   for (const auto& block : blocks_)
     n += block->layers[static_cast<size_t>(il)].length[static_cast<size_t>(head)];
   return n;
+}
+
+int64_t SequenceCache::n_plain(int64_t il, int64_t head) const {
+  int64_t n = length(il, head);
+  for_each_packed(il, head, [&](const PackedHead& packed) { n -= packed.k.n; });
+  return n;
+}
+
+bool SequenceCache::has_packed(int64_t il) const {
+  return std::any_of(blocks_.begin(), blocks_.end(), [&](const auto& block) {
+    return !block->layers[static_cast<size_t>(il)].packed.empty();
+  });
 }
 
 int64_t SequenceCache::longest(int64_t il) const {
@@ -53,6 +67,25 @@ std::vector<std::vector<std::vector<int32_t>>> SequenceCache::block_positions() 
   return all;
 }
 
+// Packed rows into the layer's tensors, from row `to` on.
+static void unpack(const PackedHead& from, const KvLayer& layer, int64_t to) {
+  std::vector<float> x(static_cast<size_t>(std::max(from.k.d, from.v.d)));
+  const auto store = [&](ggml_tensor* rows, int64_t i) {
+    char* row = static_cast<char*>(rows->data) + static_cast<size_t>(to + i) * rows->nb[1];
+    if (rows->type == GGML_TYPE_F32) {
+      std::memcpy(row, x.data(), rows->nb[1]);
+    } else {
+      ggml_quantize_chunk(rows->type, x.data(), row, 0, 1, rows->ne[0], nullptr);
+    }
+  };
+  for (int64_t i = 0; i < from.k.n; ++i) {
+    unpack_key(from.k, i, x.data());
+    store(layer.k, i);
+    unpack_value(from.v, i, x.data());
+    store(layer.v, i);
+  }
+}
+
 Result<KvLayer> SequenceCache::copy_of(Blocks blocks, int64_t il) const {
   const auto i = static_cast<size_t>(il);
   std::vector<std::vector<int32_t>> where;
@@ -76,7 +109,12 @@ Result<KvLayer> SequenceCache::copy_of(Blocks blocks, int64_t il) const {
     };
     for (const auto& block : blocks) {
       const KvLayer& l = block->layers[i];
-      copy(l.k, l.v, l.offset[head], l.length[head]);
+      if (l.packed.empty()) {
+        copy(l.k, l.v, l.offset[head], l.length[head]);
+      } else {
+        unpack(l.packed[head], all, to);
+        to += l.length[head];
+      }
     }
     for (const Tail::Part& p : tail_.parts()) {
       copy(p.segment->layers[i].k, p.segment->layers[i].v, h * p.segment->capacity, p.n);
@@ -86,7 +124,8 @@ Result<KvLayer> SequenceCache::copy_of(Blocks blocks, int64_t il) const {
 }
 
 Result<const KvLayer*> SequenceCache::in_one_piece(int64_t il, KvLayer& own) const {
-  if (blocks_.size() == 1 && tail_.length() == 0) return &blocks_[0]->layers[static_cast<size_t>(il)];
+  if (blocks_.size() == 1 && tail_.length() == 0 && !has_packed(il))
+    return &blocks_[0]->layers[static_cast<size_t>(il)];
   CURDKV_TRY(own, copy_of(blocks_, il));
   return &own;
 }

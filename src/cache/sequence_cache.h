@@ -32,13 +32,25 @@ class SequenceCache {
   std::span<const std::shared_ptr<const KvBlock>> blocks() const { return blocks_; }
   const Tail& tail() const { return tail_; }
 
-  int64_t length(int64_t il, int64_t head) const;                  // rows held
+  int64_t length(int64_t il, int64_t head) const;   // rows held
+  int64_t n_plain(int64_t il, int64_t head) const;  // of which not packed
+  bool has_packed(int64_t il) const;
   int64_t longest(int64_t il) const;                               // most rows that a head holds
   std::vector<std::vector<int64_t>> lengths() const;               // [layer][KV head]
   std::vector<int32_t> positions(int64_t il, int64_t head) const;  // of a head's rows
 
-  // Calls f(RowRun) for head h's rows in order, with n_new more behind the tail's, for which reserve() made
-  // room.
+  // Calls f(PackedHead) for the packed rows of head h.
+  template <typename F>
+  void for_each_packed(int64_t il, int64_t head, const F& f) const {
+    for (const auto& block : blocks_) {
+      const KvLayer& l = block->layers[static_cast<size_t>(il)];
+      if (!l.packed.empty() && l.length[static_cast<size_t>(head)] > 0)
+        f(l.packed[static_cast<size_t>(head)]);
+    }
+  }
+
+  // Calls f(RowRun) for head h's rows that are not packed, in order, with n_new more behind the tail's, for
+  // which reserve() made room.
   template <typename F>
   void for_each_run(int64_t il, int64_t head, int64_t n_new, const F& f) const {
     const auto i = static_cast<size_t>(il), h = static_cast<size_t>(head);
@@ -49,7 +61,7 @@ class SequenceCache {
     };
     for (const auto& block : blocks_) {
       const KvLayer& l = block->layers[i];
-      if (l.length[h] > 0) run(l.k, l.v, l.offset[h], l.length[h]);
+      if (l.k != nullptr && l.length[h] > 0) run(l.k, l.v, l.offset[h], l.length[h]);
     }
     const auto parts = tail_.parts();
     for (size_t p = 0; p < parts.size(); ++p) {
@@ -59,8 +71,8 @@ class SequenceCache {
     }
   }
 
-  // All rows of a layer in one piece: copied, unless there is one block and no tail, which `own` then stays
-  // without.
+  // All rows of a layer in one piece, none packed: copied, unless there is one block of such rows and no
+  // tail, which `own` then stays without.
   Result<const KvLayer*> in_one_piece(int64_t il, KvLayer& own) const;
 
   // A block behind everything held so far; the tail becomes a block before it. On error nothing has changed.

@@ -126,6 +126,36 @@ Result<void> Executor::Impl::check_read(const SequenceState& sequence, std::span
   return {};
 }
 
+Result<void> Executor::Impl::check_rows(const Press& press) const {
+  if (!press.packs()) {
+    if (!press.counts_bytes()) return {};
+    return shapes[0].type_k == GGML_TYPE_F16 && shapes[0].type_v == GGML_TYPE_F16
+               ? Result<void>()
+               : Error{ErrorCode::bad_argument,
+                       "a share of bytes is of F16 rows, or of packed ones (-ctk q4)"};
+  }
+  const bool f16 = shapes[0].type_k == GGML_TYPE_F16 && shapes[0].type_v == GGML_TYPE_F16;
+  if (!f16) {
+    return Error{
+        ErrorCode::bad_argument,
+        "press '" + press.spec() + "' packs the rows it keeps: the cache type for others must be f16"};
+  }
+  for (int64_t il = 0; il < m().hp.n_layer; ++il) {
+    if (!on_cpu(il) || params.portable_attention) {
+      return Error{ErrorCode::bad_argument, "press '" + press.spec() +
+                                                "' packs rows, which only the CPU's own "
+                                                "attention reads: keep all layers there (-ngl 0)"};
+    }
+    const CacheShape& s = shapes[static_cast<size_t>(il)];
+    if (std::max(s.d_head_k, s.d_head_v) > kMostRowSize) {
+      return Error{ErrorCode::bad_argument,
+                   format("packed rows have at most %lld elements, not %lld", (long long)kMostRowSize,
+                          (long long)std::max(s.d_head_k, s.d_head_v))};
+    }
+  }
+  return {};
+}
+
 Result<std::vector<Repeat>> Executor::Impl::make_repeats(const SequenceState& sequence,
                                                          std::span<const Token> tokens,
                                                          int64_t n_question) const {
@@ -211,6 +241,7 @@ Result<Job> Executor::begin_read(std::span<const ReadTarget> targets, std::span<
     for (const ReadTarget& t : targets) {
       SequenceState& state = *t.sequence->state_;
       CURDKV_CHECK(impl_->check_read(state, tokens, options.n_question));
+      CURDKV_CHECK(impl_->check_rows(t.press));
       twice = twice || t.press.needs_repeats();
       if (targets.size() > 1 && state.n_tokens > 0) {
         return Error{ErrorCode::bad_argument, "one reading into several sequences needs them empty"};

@@ -42,6 +42,7 @@ struct Executor::Impl {
   Result<void> check_tokens(const SequenceState& sequence, std::span<const Token> tokens) const;
   Result<void> check_read(const SequenceState& sequence, std::span<const Token> tokens,
                           int64_t n_question) const;
+  Result<void> check_rows(const Press& press) const;  // how it wants to hold what it keeps
   // What is repeated of tokens to be read, before a question, for presses that read it twice.
   Result<std::vector<Repeat>> make_repeats(const SequenceState& sequence, std::span<const Token> tokens,
                                            int64_t n_question) const;

@@ -154,6 +154,37 @@ ggml_tensor* PrefilledLayer::queries(ScoreGraph& g, int64_t first, int64_t n) {
   return by_head(g, kv_.q, first, n);
 }
 
+Result<ReferenceQueries> PrefilledLayer::reference_queries(int64_t n) {
+  if (kv_.q == nullptr || n_queries() == 0)
+    return Error{ErrorCode::internal, "no queries were kept to be references"};
+  ReferenceQueries out;
+  const int64_t m = std::clamp<int64_t>(n / n_group, 1, n_queries()), step = n_queries() / m;
+  out.n = m * n_group;
+  CURDKV_TRY(const auto parts, run([&](ScoreGraph& g) {
+               ggml_context* ctx = g.ctx();
+               ggml_tensor* q = ggml_view_3d(ctx, kv_.q, kv_.q->ne[0], kv_.q->ne[1], m, kv_.q->nb[1],
+                                             static_cast<size_t>(step) * kv_.q->nb[2],
+                                             static_cast<size_t>(step / 2) * kv_.q->nb[2]);
+               q = q->type == GGML_TYPE_F32 ? ggml_cont(ctx, q) : ggml_cast(ctx, q, GGML_TYPE_F32);
+               std::vector<float> on;
+               for (int64_t i = 0; i < m; ++i) {
+                 const int32_t at = query_positions[static_cast<size_t>(step / 2 + i * step)];
+                 on.push_back(static_cast<float>(positions.back() + 1 + i % 64 - at));
+               }
+               ggml_tensor* turn = ggml_cast(ctx, g.constant(on, m), GGML_TYPE_I32);
+               q = rotate_keeping_length(ctx, model_.hp.rope, model_.rope_freqs, q, turn, 2);
+               return std::vector<ggml_tensor*>{ggml_cont(ctx, q)};
+             }));
+  out.q.resize(parts[0].size());
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t h = 0; h < n_head(); ++h) {
+      const int64_t to = h / n_group * out.n + i * n_group + h % n_group;
+      std::copy_n(parts[0].begin() + (i * n_head() + h) * d_head_k, d_head_k, out.q.begin() + to * d_head_k);
+    }
+  }
+  return out;
+}
+
 HeldRows::HeldRows(Compute& compute, const LayerModel& model, const KvLayer& layer, int64_t head,
                    const RecentQueries& recent)
     : ModelLayerView(compute, model), layer_(layer), recent_(recent), head_(head) {
@@ -198,22 +229,49 @@ Result<const Scores*> LayerScores::of(const Press& press, const ScoreRequest& re
 }
 
 Result<KeptTokens> select_tokens(LayerScores& layer_scores, const Press& press, int64_t n_question,
-                                 int64_t il, int64_t n_layer) {
+                                 int64_t il, int64_t n_layer, std::optional<double> room) {
   const LayerView& layer = layer_scores.layer();
   const int64_t n_context = layer.n_tokens - n_question;
-  const int64_t n_kept = press.n_kept_in_layer(n_context, il, n_layer);
+  const double wanted = room ? *room : press.wanted(n_context);
+  const int64_t n_kept = press.n_kept_in_layer(n_context, wanted, il, n_layer);
   const auto n_head_kv = static_cast<size_t>(layer.n_head_kv);
   if (press.is_none() || n_kept >= n_context) return KeptTokens(n_head_kv, all_tokens(layer.n_tokens));
-  CURDKV_TRY(const Scores* scores,
-             layer_scores.of(press, {n_kept + n_question, press.removed(n_context), press.seed()}));
+  CURDKV_TRY(const Scores* scores, layer_scores.of(press, {n_kept + n_question,
+                                                           room ? 1 - *room / static_cast<double>(n_context)
+                                                                : press.removed(n_context),
+                                                           press.seed()}));
   const int64_t n_protected = std::min(press.protect_last(), n_context), n_open = n_context - n_protected;
-  const Budget budget = {n_kept - n_protected, press.wanted(n_context) - static_cast<double>(n_protected)};
+  const Budget budget = {n_kept - n_protected, wanted - static_cast<double>(n_protected)};
   const int64_t n_sinks = layer.n_below(press.scorer()->n_sinks());
   KeptTokens kept = press.selection()->select(with_sinks(*scores, n_open, n_sinks), budget);
   for (auto& head : kept) {
     for (int64_t t = n_open; t < layer.n_tokens; ++t) head.push_back(static_cast<int32_t>(t));
   }
   return kept;
+}
+
+Result<TokenOrder> order_tokens(LayerScores& layer_scores, const Press& press, int64_t n_question,
+                                double wanted) {
+  const LayerView& layer = layer_scores.layer();
+  const int64_t n_context = layer.n_tokens - n_question;
+  const double removed = std::max(0.0, 1 - wanted / static_cast<double>(n_context));
+  CURDKV_TRY(const Scores* scores,
+             layer_scores.of(press, {static_cast<int64_t>(wanted) + n_question, removed, press.seed()}));
+  const int64_t n_protected = std::min(press.protect_last(), n_context), n_open = n_context - n_protected;
+  const int64_t n_sinks = std::min(n_open, layer.n_below(press.scorer()->n_sinks()));
+  const Scores open = with_sinks(*scores, n_open, n_sinks);
+  TokenOrder order;
+  order.n_fixed = std::min(layer.n_tokens, n_question + n_protected + n_sinks + 1);
+  for (int64_t h = 0; h < layer.n_head_kv; ++h) {
+    std::vector<int32_t>& tokens = order.tokens.emplace_back();
+    for (int64_t t = n_open; t < layer.n_tokens; ++t) tokens.push_back(static_cast<int32_t>(t));
+    const std::vector<int64_t> ranks = ranks_of(open.row(h));
+    const size_t first = tokens.size();
+    tokens.resize(first + ranks.size());
+    for (size_t t = 0; t < ranks.size(); ++t)
+      tokens[first + static_cast<size_t>(ranks[t])] = static_cast<int32_t>(t);
+  }
+  return order;
 }
 
 Result<std::vector<int32_t>> select_rows(HeldRows& rows, const Press& press, int64_t budget) {

@@ -72,6 +72,7 @@ class PrefilledLayer : public ModelLayerView {
   ggml_tensor* values(ScoreGraph& graph, int64_t first, int64_t n) override;
   ggml_tensor* queries(ScoreGraph& graph, int64_t first, int64_t n) override;
   Result<Scores> reconstruction() override { return *repeated; }
+  Result<ReferenceQueries> reference_queries(int64_t n) override;
 
   std::optional<Scores> repeated;  // when the press's scorer needs it
 
@@ -121,9 +122,18 @@ class LayerScores {
 
 // What each KV head keeps of a layer that was read, [0, n_tokens): everything if the press keeps all, else as
 // its allocation selects. The last n_question tokens are no part of the context: they are scored with it and
-// all kept, beyond its budget.
+// all kept, beyond its budget. `wanted`: tokens per head on average, where the press's ratio is of bytes.
 Result<KeptTokens> select_tokens(LayerScores& layer_scores, const Press& press, int64_t n_question,
-                                 int64_t il, int64_t n_layer);
+                                 int64_t il, int64_t n_layer, std::optional<double> wanted = {});
+
+// The order in which every KV head gives up tokens of a layer that was read, those it keeps longest first:
+// questions' and protected ones, sinks, then by score. n_fixed: so many it never gives up.
+struct TokenOrder {
+  std::vector<std::vector<int32_t>> tokens;  // per KV head, all
+  int64_t n_fixed = 0;
+};
+Result<TokenOrder> order_tokens(LayerScores& layer_scores, const Press& press, int64_t n_question,
+                                double wanted);
 
 // Which of a head's rows, at most `budget`, stay in the cache; ascending.
 Result<std::vector<int32_t>> select_rows(HeldRows& rows, const Press& press, int64_t budget);

@@ -38,6 +38,7 @@ ReadJob::ReadJob(Executor::Impl& executor, std::vector<ReadInto> into, std::span
           n_tokens_ < kFewTokens ? std::span<const std::unique_ptr<ProductKernel>>() : e_.product_kernels) {
   for (const ReadInto& i : into_) {
     if (!i.press.is_none()) needs_ = needs_ | i.press.scorer()->needs();
+    if (i.press.measures_keys()) needs_.n_queries = ScorerNeeds::kAll;
   }
   if (options.observer != nullptr) needs_ = needs_ | options.observer->needs();
   needs_.n_queries = std::max(needs_.n_queries, options.n_recent_queries);
@@ -95,7 +96,10 @@ Result<void> ReadJob::start() {
   ids.insert(ids.end(), tokens_.begin(), tokens_.end());
   CURDKV_TRY(attention_, ScratchAttention::create(e_, n_rows_, n_chunk_));
   if (second_) CURDKV_CHECK(second_->start());
-  for (size_t i = 0; i < into_.size(); ++i) blocks_.push_back(std::make_shared<KvBlock>());
+  for (const ReadInto& i : into_) {
+    blocks_.push_back(std::make_shared<KvBlock>());
+    packed_.emplace_back(i.press, e_.shapes, n_tokens_, options_.n_question, first_position_);
+  }
   CURDKV_TRY(hidden_, HiddenStates::start(e_, ids, n_padded_, n_chunk_, first_position_ - n_front_,
                                           "the hidden states of the context"));
   return {};
@@ -130,6 +134,9 @@ Result<void> ReadJob::commit() {
     waiting_[il] = {};
   }
   kv_ = {};
+  for (size_t i = 0; i < into_.size(); ++i) {
+    if (into_[i].press.packs()) CURDKV_CHECK(packed_[i].finish(*e_.compute, *blocks_[i]));
+  }
   CURDKV_CHECK(read_logits());
   recent_.append(std::min(n_tokens_, recent_.capacity()),
                  first_position_ + std::max<int64_t>(0, n_tokens_ - recent_.capacity()));
@@ -153,7 +160,7 @@ Result<void> ReadJob::commit() {
 void ReadJob::note_peak(size_t kv_bytes) {
   const size_t hidden = hidden_->n_bytes() + (second_ ? second_->n_bytes() : 0);
   for (size_t i = 0; i < into_.size(); ++i)
-    kv_bytes += into_[i].sequence->cache.n_bytes() + blocks_[i]->n_bytes();
+    kv_bytes += into_[i].sequence->cache.n_bytes() + blocks_[i]->n_bytes() + packed_[i].n_bytes();
   for (ReadReport& r : reports) {
     r.hidden_bytes = hidden;
     r.kv_bytes_peak = std::max(r.kv_bytes_peak, kv_bytes + hidden);
@@ -297,6 +304,7 @@ Result<void> ReadJob::keep_queries(int64_t il, const LayerKv& kv) {
 Result<void> ReadJob::compress_into(size_t index, int64_t il, const LayerKv& kv, LayerScores& scores) {
   const SequenceState& to = *into_[index].sequence;
   const Press& press = into_[index].press;
+  if (press.packs()) return packed_[index].add(*e_.compute, kv, scores, *blocks_[index]);
   CURDKV_TRY(const KeptTokens kept, select_tokens(scores, press, options_.n_question, il, e_.m().hp.n_layer));
   // Token t of head h is row (n_held + t) n_head_kv + h of the scratch.
   std::vector<int64_t> lengths;

@@ -10,6 +10,7 @@
 #include "compute/products/layer_products.h"
 #include "engine/hidden_states.h"
 #include "engine/job.h"
+#include "engine/packed_reading.h"
 #include "engine/scratch_attention.h"
 #include "engine/second_reading.h"
 
@@ -60,6 +61,7 @@ class ReadJob : public Job::Impl {
   LayerKv kv_;
   std::vector<LayerKv> waiting_;                  // compress_at_end only
   std::vector<std::shared_ptr<KvBlock>> blocks_;  // of each of `into`, as far as they are made
+  std::vector<PackedReading> packed_;             // likewise, where rows are packed
   RecentQueries recent_;
   std::vector<float> logits_;
   double all_ms_ = 0, compress_ms_ = 0;  // of all presses together

@@ -18,11 +18,20 @@ struct Budget {
   double wanted;   // before rounding: n_tokens (1 - ratio), or the budget in tokens
 };
 
+// One budget of bytes over all layers and KV heads: a row is worth what attention from reference queries over
+// the whole context makes of it, the root mean square of its weights times its value's norm.
+struct ByteShare {
+  double floor;         // of an even share of the bytes, what every head gets in any case
+  int64_t n_reference;  // queries of a KV head's group
+};
+
 class LayerBudget {
  public:
   virtual ~LayerBudget() = default;
   // Tokens per head that layer il of n_layer may keep of n_tokens, where `wanted` is the layers' average.
   virtual int64_t n_kept(double wanted, int64_t n_tokens, int64_t il, int64_t n_layer) const = 0;
+  // Instead, where counts are known only when all layers are.
+  virtual const ByteShare* share_of_bytes() const { return nullptr; }
 };
 
 class Selection {

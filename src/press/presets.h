@@ -21,6 +21,8 @@ inline constexpr PresetEntry kPresets[] = {
     {"adaridgekv", "leverage", "adaptive", "ridge=10:smooth=3", "the same, room shared among heads"},
     {"mixkv", "mix", "uniform", "first.ridge=3:first.smooth=3",
      "ridge leverage for 0.7, non-causal attention for 0.3"},
+    {"recommended", "mix", "bytes", "first.ridge=3:first.smooth=3:keys=auto:values=q3",
+     "mixkv's order, rows in 3 bits and up, one budget of bytes over all heads and layers"},
     {"snapkv", "snapkv", "uniform", "", "what the last tokens attend to"},
     {"adasnapkv", "snapkv", "adaptive", "", "the same, room shared among heads"},
     {"chunkkv", "snapkv", "chunk", "", "the same, whole chunks"},

@@ -19,10 +19,28 @@ int64_t Press::n_kept(int64_t n_tokens) const {
   return at_least_sinks(static_cast<int64_t>(wanted(n_tokens)), n_tokens);
 }
 
-int64_t Press::n_kept_in_layer(int64_t n_tokens, int64_t il, int64_t n_layer) const {
+int64_t Press::n_kept_in_layer(int64_t n_tokens, double wanted, int64_t il, int64_t n_layer) const {
   if (is_none()) return n_tokens;
-  if (layer_budget_ == nullptr) return n_kept(n_tokens);
-  return at_least_sinks(layer_budget_->n_kept(wanted(n_tokens), n_tokens, il, n_layer), n_tokens);
+  wanted = std::min(wanted, static_cast<double>(n_tokens));
+  if (layer_budget_ == nullptr) return at_least_sinks(static_cast<int64_t>(wanted), n_tokens);
+  return at_least_sinks(layer_budget_->n_kept(wanted, n_tokens, il, n_layer), n_tokens);
+}
+
+double Press::wanted_bytes(double f16_bytes) const {
+  if (budget_bytes_) return std::min(static_cast<double>(*budget_bytes_), f16_bytes);
+  return is_none() ? f16_bytes : f16_bytes * (1.0 - compression_ratio_);
+}
+
+bool Press::packs() const {
+  return rows_k_ != RowType::cache || rows_v_ != RowType::cache || share_of_bytes() != nullptr;
+}
+
+bool Press::measures_keys() const {
+  return rows_k_ == RowType::automatic || share_of_bytes() != nullptr;
+}
+
+const ByteShare* Press::share_of_bytes() const {
+  return layer_budget_ == nullptr ? nullptr : layer_budget_->share_of_bytes();
 }
 
 bool Press::needs_repeats() const {

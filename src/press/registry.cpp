@@ -9,6 +9,7 @@
 #include "base/try.h"
 #include "press/entry.h"
 #include "press/presets.h"
+#include "press/row_params.h"
 
 // Adding one: its file, and its name here.
 #define CURDKV_SCORERS(X) \
@@ -44,6 +45,7 @@ CURDKV_SCORERS(CURDKV_DECLARE)
 CURDKV_SELECTIONS(CURDKV_DECLARE)
 #undef CURDKV_DECLARE
 extern const LayerBudgetEntry pyramid_layer_budget;
+extern const LayerBudgetEntry bytes_layer_budget;
 
 namespace {
 
@@ -53,7 +55,7 @@ const ScorerEntry* const kScorers[] = {CURDKV_SCORERS(CURDKV_POINTER)};
 #define CURDKV_POINTER(name) &name##_selection,
 const SelectionEntry* const kSelections[] = {CURDKV_SELECTIONS(CURDKV_POINTER)};
 #undef CURDKV_POINTER
-const LayerBudgetEntry* const kLayerBudgets[] = {&pyramid_layer_budget};
+const LayerBudgetEntry* const kLayerBudgets[] = {&pyramid_layer_budget, &bytes_layer_budget};
 
 template <typename Made, size_t n>
 const Entry<Made>* find_in(const Entry<Made>* const (&entries)[n], const std::string& name) {
@@ -117,6 +119,9 @@ struct Recipe {
       CURDKV_TRY(all, expand(scorer->params(), known, ""));
     }
     for (PressParam& p : allocation_params()) all.push_back(std::move(p));
+    if (scorer != nullptr && selection != nullptr) {
+      for (PressParam& p : row_params()) all.push_back(std::move(p));
+    }
     for (PressParam& p : all) {
       if (const auto own = preset.find(p.name); own != preset.end()) p.default_value = own->second;
     }
@@ -230,7 +235,7 @@ std::unique_ptr<Scorer> make_scorer(const ParamValues& values, const char* param
 }
 
 std::vector<PressInfo> list_presses() {
-  std::vector<PressInfo> list = {{"none", "", "", "", "the full cache", "", {}}};
+  std::vector<PressInfo> list = {{"none", "", "", "", "the full cache", "", held_params()}};
   for (const PresetEntry& p : kPresets) {
     const Recipe r = recipe_of(p.scorer, p.allocation, p.params);
     list.push_back({p.name, p.scorer, p.allocation, p.params, p.summary, r.scorer->reference, *r.params({})});
@@ -270,7 +275,9 @@ Result<PressInfo> find_press(const std::string& name) {
               pair->scorer->reference,
               {}};
     }
-    CURDKV_TRY(info.params, recipe_of(info.scorer, info.allocation, info.settings).params(asked.params));
+    if (info.name != "none") {
+      CURDKV_TRY(info.params, recipe_of(info.scorer, info.allocation, info.settings).params(asked.params));
+    }
     CURDKV_CHECK(ParamValues::parse(info.params, asked.params, asked.name));
     return info;
   });
@@ -287,33 +294,49 @@ Result<Press> Press::make(const PressRequest& asked) {
     if (request.budget && *request.budget < 1) {
       return Error{ErrorCode::bad_argument, "the budget is in tokens per KV head and must be at least 1"};
     }
+    if (request.budget_bytes && *request.budget_bytes < 1) {
+      return Error{ErrorCode::bad_argument, "the budget is in bytes of the cache and must be at least 1"};
+    }
     if (request.protect_last < 0) {
       return Error{ErrorCode::bad_argument, "the number of protected tokens cannot be negative"};
     }
     Press press;
-    press.name_ = press.spec_ = request.name;
-    for (const auto& [name, text] : request.params) press.spec_ += ":" + name + "=" + text;
+    press.name_ = request.name;
     press.compression_ratio_ = request.compression_ratio;
     press.budget_ = request.budget;
+    press.budget_bytes_ = request.budget_bytes;
     press.protect_last_ = request.protect_last;
     press.seed_ = request.seed;
     if (request.name == "none") {
-      CURDKV_TRY([[maybe_unused]] const auto unused, ParamValues::parse({}, request.params, "none"));
+      CURDKV_TRY(const auto values, ParamValues::parse(held_params(), request.params, "none"));
+      press.spec_ = spec_of(request, held_params());
+      press.rows_k_ = row_type_of(values.get_text("keys"));
+      press.rows_v_ = row_type_of(values.get_text("values"));
       press.compression_ratio_ = 0;
       press.budget_.reset();
+      press.budget_bytes_.reset();
       return press;
     }
     CURDKV_TRY(const Recipe recipe, resolve(request.name));
     CURDKV_TRY(const std::vector<PressParam> table, recipe.params(request.params));
     CURDKV_TRY(const auto values, ParamValues::parse(table, request.params, request.name));
-    press.settings_ = values.texts();
-    auto scoring = press.settings_;
+    press.spec_ = spec_of(request, table);
+    press.rows_k_ = row_type_of(values.get_text("keys"));
+    press.rows_v_ = row_type_of(values.get_text("values"));
+    press.counts_bytes_ = values.get_text("ratio_of") == "bytes";
+    auto scoring = press.settings_ = values.texts();
     for (const PressParam& p : recipe.allocation_params()) scoring.erase(p.name);
+    for (const PressParam& p : row_params()) {
+      scoring.erase(p.name);
+      if (press.settings_.at(p.name) == p.default_value) press.settings_.erase(p.name);
+    }
     press.scoring_ = recipe.scorer->name + format(" %llu", (unsigned long long)request.seed);
     for (const auto& [name, text] : scoring) press.scoring_ += ":" + name + "=" + text;
     press.scorer_ = recipe.scorer->make(values);
     press.selection_ = recipe.selection->make(values);
     if (recipe.layer_budget != nullptr) press.layer_budget_ = recipe.layer_budget->make(values);
+    press.counts_bytes_ = press.counts_bytes_ || press.share_of_bytes() != nullptr || press.budget_bytes_;
+    CURDKV_CHECK(check_byte_share(press, recipe.selection->name));
     return press;
   });
 }

@@ -67,6 +67,12 @@ struct ScoreRequest {
   uint64_t seed = 42;  // of what is drawn at random
 };
 
+// Queries to come, as far as those of the context tell.
+struct ReferenceQueries {
+  int64_t n = 0;         // of each KV head
+  std::vector<float> q;  // F32 [d_head_k, n, n_head_kv], after RoPE
+};
+
 // One layer of a context as a scorer sees it: the n_tokens that were read, in every head, before any was
 // evicted. While generating, it is what one KV head holds instead: n_head_kv is 1, and the tokens are those
 // still there.
@@ -110,6 +116,11 @@ class LayerView {
   virtual Result<std::vector<float>> mean_rotation(int64_t first, int64_t n) = 0;
   // The highest attention each token got while the context was repeated: [n_tokens, n_head_kv].
   virtual Result<Scores> reconstruction() = 0;
+  // About n queries of each KV head's group: those of evenly spaced tokens, turned to where the context's end
+  // would have them, positions n_tokens + (i mod 64).
+  virtual Result<ReferenceQueries> reference_queries(int64_t) {
+    return Error{ErrorCode::internal, "there are no queries to be references"};
+  }
   // n matrices F32 [d, rank], entries N(0, 1), for this layer.
   virtual std::vector<float> gaussian(uint64_t seed, int64_t d, int64_t rank, int64_t n) = 0;
 

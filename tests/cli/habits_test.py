@@ -158,6 +158,9 @@ class Numbers(Case):
             self.fails(2, "sinks", *ASK[:-2], "--press", "curdkv", "--sinks", value)
 
 
+ROWS = ("keys", "values", "ratio_of")  # how any press holds what it keeps
+
+
 class PressParameters(Case):
     def told(self, name):
         return self.json("presses", name, "--json")
@@ -197,14 +200,15 @@ class PressParameters(Case):
                                  rf" +.*{re.escape(values)}default: {re.escape(q['default'])}$")
             self.assertEqual("no parameters" in text, not told[name]["params"])
         names = lambda name: [q["name"] for q in told[name]["params"]]
-        self.assertEqual((names("snapkv"), names("adasnapkv")), (["window", "kernel"], ["window", "kernel", "alpha"]))
-        self.assertEqual((names("adaptive"), names("tova"), names("none")), (["alpha"], [], []))
+        self.assertEqual((names("snapkv"), names("adasnapkv")),
+                         (["window", "kernel", *ROWS], ["window", "kernel", "alpha", *ROWS]))
+        self.assertEqual((names("adaptive"), names("tova"), names("none")), (["alpha"], [*ROWS], [*ROWS[:2]]))
         default = lambda name: next(q["default"] for q in self.told(name)["params"] if q["name"] == "sinks")
         self.assertEqual((default("curdkv"), default("compactor")), ("4", "8"))
 
     def test_pairs_and_scorers_within(self):
         pair = self.told("lagkv+adaptive")
-        self.assertEqual([q["name"] for q in pair["params"]], ["lag", "sinks", "cross", "alpha"])
+        self.assertEqual([q["name"] for q in pair["params"]], ["lag", "sinks", "cross", "alpha", *ROWS])
         self.assertEqual((pair["scorer"], pair["allocation"]), ("lagkv", "adaptive"))
         within = {q["name"]: q for q in self.told("mixkv:first=lagkv")["params"]}
         self.assertIn("first.lag", within)

@@ -1,0 +1,137 @@
+#include "engine/packed_reading.h"
+
+#include <algorithm>
+
+#include "base/try.h"
+#include "press/attention_worth.h"
+
+namespace curdkv {
+namespace {
+
+// A row of a head in an F16 cache.
+double f16_row_bytes(const CacheShape& shape) {
+  return 2.0 * static_cast<double>(shape.d_head_k + shape.d_head_v);
+}
+
+}  // namespace
+
+PackedReading::PackedReading(const Press& press, std::span<const CacheShape> shapes, int64_t n_tokens,
+                             int64_t n_question, int64_t first_position)
+    : press_(press),
+      shapes_(shapes),
+      n_tokens_(n_tokens),
+      n_question_(n_question),
+      first_position_(first_position) {
+  const ByteShare* share = press.share_of_bytes();
+  if (share == nullptr) return;
+  int64_t n_heads = 0, most = 0, least = std::numeric_limits<int64_t>::max();
+  double fixed = 0;  // bytes that are no rows
+  for (const CacheShape& s : shapes) {
+    n_heads += s.n_head_kv;
+    const auto row = [&](RowType type) {
+      return encoded_row_bytes(type, s.d_head_k) + encoded_row_bytes(type, s.d_head_v);
+    };
+    most = std::max(most, row(RowType::f16));
+    least = std::min(least, row(RowType::q3));
+    // Means, and padding to whole units and lines: of one row, all but the row.
+    const KvLayer::PackedLength one = {RowType::q3, RowType::q3, 1};
+    fixed += static_cast<double>((packed_bytes(s, one) - static_cast<size_t>(row(RowType::q3))) *
+                                     static_cast<size_t>(s.n_head_kv) +
+                                 kPackedSlack);
+  }
+  const double n_bytes = std::max(0.0, press.wanted_bytes(f16_bytes()) - fixed);
+  budget_.emplace(n_bytes, share->floor, n_heads, most, least * n_tokens);
+}
+
+double PackedReading::f16_bytes() const {
+  double n = 0;
+  for (const CacheShape& s : shapes_)
+    n += f16_row_bytes(s) * static_cast<double>(s.n_head_kv * (n_tokens_ - n_question_));
+  return n;
+}
+
+Result<void> PackedReading::add(Compute& compute, const LayerKv& kv, LayerScores& scores, KvBlock& block) {
+  const CacheShape& shape = shapes_[static_cast<size_t>(il_)];
+  LayerView& layer = scores.layer();
+  ReferenceQueries references;
+  if (press_.measures_keys()) {
+    const ByteShare* share = press_.share_of_bytes();
+    CURDKV_TRY(references, layer.reference_queries(share != nullptr ? share->n_reference : 128));
+  }
+  CURDKV_TRY(std::vector<EncodedHead> heads,
+             choose_types(compute, kv, shape, n_tokens_, press_, references, layer.kq_scale));
+  if (budget_) {
+    CURDKV_CHECK(order(scores, shape, references, heads));
+  } else {
+    CURDKV_TRY(KeptTokens kept, select(scores, il_, heads));
+    for (size_t h = 0; h < heads.size(); ++h) heads[h].tokens = std::move(kept[h]);
+  }
+  CURDKV_CHECK(encode_rows(compute, kv, shape, heads));
+  if (budget_) {
+    layers_.push_back(std::move(heads));
+  } else {
+    CURDKV_TRY(KvLayer rows, lay_out_rows(compute, shape, il_, heads, first_position_));
+    block.layers.push_back(std::move(rows));
+  }
+  ++il_;
+  return {};
+}
+
+Result<KeptTokens> PackedReading::select(LayerScores& scores, int64_t il,
+                                         std::span<const EncodedHead> heads) const {
+  const CacheShape& shape = shapes_[static_cast<size_t>(il)];
+  std::optional<double> wanted;
+  if (press_.counts_bytes()) {
+    double row_bytes = 0;
+    for (const EncodedHead& head : heads) row_bytes += static_cast<double>(head.row_bytes(shape));
+    const double rows_for_one = f16_row_bytes(shape) * static_cast<double>(heads.size()) / row_bytes;
+    const double all = f16_bytes();
+    wanted = press_.wanted_bytes(all) / all * static_cast<double>(n_tokens_ - n_question_) * rows_for_one;
+  }
+  return select_tokens(scores, press_, n_question_, il, std::ssize(shapes_), wanted);
+}
+
+// Puts all tokens of every head in the press's order, and lets go of what no longer finds room, of this layer
+// and of those before.
+Result<void> PackedReading::order(LayerScores& scores, const CacheShape& shape,
+                                  const ReferenceQueries& references, std::vector<EncodedHead>& heads) {
+  const double wanted =
+      static_cast<double>(n_tokens_ - n_question_) * press_.wanted_bytes(f16_bytes()) / f16_bytes();
+  CURDKV_TRY(TokenOrder tokens, order_tokens(scores, press_, n_question_, wanted));
+  CURDKV_TRY(const Scores worth, attention_worth(scores.layer(), references));
+  for (size_t h = 0; h < heads.size(); ++h) {
+    const auto row = worth.row(static_cast<int64_t>(h));
+    budget_->add({n_tokens_, heads[h].row_bytes(shape), tokens.n_fixed, {row.begin(), row.end()}});
+  }
+  const std::vector<int64_t> counts = budget_->counts();
+  auto n = counts.begin();
+  for (size_t il = 0; il < layers_.size(); ++il) {
+    for (EncodedHead& head : layers_[il]) head.cut(shapes_[il], *n++);
+  }
+  for (size_t h = 0; h < heads.size(); ++h) {
+    tokens.tokens[h].resize(static_cast<size_t>(*n++));
+    heads[h].tokens = std::move(tokens.tokens[h]);
+  }
+  return {};
+}
+
+Result<void> PackedReading::finish(Compute& compute, KvBlock& block) {
+  for (size_t il = 0; il < layers_.size(); ++il) {
+    CURDKV_TRY(KvLayer rows,
+               lay_out_rows(compute, shapes_[il], static_cast<int64_t>(il), layers_[il], first_position_));
+    block.layers.push_back(std::move(rows));
+    layers_[il].clear();
+  }
+  layers_.clear();
+  return {};
+}
+
+size_t PackedReading::n_bytes() const {
+  size_t n = 0;
+  for (const auto& layer : layers_) {
+    for (const EncodedHead& head : layer) n += head.rows.n_bytes();
+  }
+  return n;
+}
+
+}  // namespace curdkv
