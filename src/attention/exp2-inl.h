@@ -30,6 +30,24 @@ HWY_INLINE V power_of_two(V x) {
   return hn::BitCast(df, hn::Add(hn::BitCast(di, y), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
 }
 
+// 2^x for x <= 0, to 4e-6 of it, where many are added up: power_of_two() with a shorter series, by
+// interpolation; 1e-38 below -126.
+template <class V>
+HWY_INLINE V power_of_two_roughly(V x) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::DFromV<V> df;
+  const hn::RebindToSigned<decltype(df)> di;
+  const auto magic = hn::Set(df, 12582912.0f);
+  x = hn::Max(hn::Set(df, -126.0f), x);
+  const auto shifted = hn::Add(x, magic);
+  const auto f = hn::Sub(x, hn::Sub(shifted, magic));
+  auto y = hn::Set(df, 9.66636852e-3f);
+  for (const float c : {5.59219758e-2f, 2.40223490e-1f, 6.93121045e-1f, 1.0f}) {
+    y = hn::MulAdd(y, f, hn::Set(df, c));
+  }
+  return hn::BitCast(df, hn::Add(hn::BitCast(di, y), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
+}
+
 // 2^x, and 0 below -126; x <= 0. What is no number stays so, for read_logits() to find: the product adds 0 to
 // everything else.
 template <class V>

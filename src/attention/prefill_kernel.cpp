@@ -19,24 +19,6 @@ namespace curdkv {
 namespace HWY_NAMESPACE {
 static_assert(kTileUnit % kStrip == 0);
 
-// Rows [0, n) as F32, and zeros up to the next multiple of kRows.
-HWY_INLINE void widen(const char* rows, size_t stride, ggml_type type, int64_t n, int64_t d, float* to) {
-  const Floats df;
-  const hn::Rebind<hwy::float16_t, Floats> dh;
-  for (int64_t r = 0; r < n; ++r, rows += stride, to += d) {
-    if (type == GGML_TYPE_F32) {
-      std::copy_n(reinterpret_cast<const float*>(rows), d, to);
-    } else if (d % kLanes == 0) {
-      const auto* from = reinterpret_cast<const hwy::float16_t*>(rows);
-      for (int64_t i = 0; i < d; i += kLanes)
-        hn::StoreU(hn::PromoteTo(df, hn::LoadU(dh, from + i)), df, to + i);
-    } else {
-      ggml_fp16_to_fp32_row(reinterpret_cast<const ggml_fp16_t*>(rows), to, d);
-    }
-  }
-  std::fill(to, to + (n + kRows - 1) / kRows * kRows * d - n * d, 0.0f);
-}
-
 // scores[key][strip] of keys [first_key, first_key + n), for queries at positions `position` and on, become
 // powers of two. max, sum: of the strip's queries so far, updated; scale: what sums so far are to be
 // multiplied by.

@@ -122,7 +122,7 @@ std::vector<float> ModelLayerView::gaussian(uint64_t seed, int64_t d, int64_t ra
 
 PrefilledLayer::PrefilledLayer(Compute& compute, const LayerModel& model, const LayerKv& kv, int64_t tokens,
                                int64_t first_position)
-    : ModelLayerView(compute, model), kv_(kv) {
+    : ModelLayerView(compute, model), kv_(kv), ops_(compute) {
   n_tokens = tokens;
   positions.resize(static_cast<size_t>(tokens));
   std::iota(positions.begin(), positions.end(), static_cast<int32_t>(first_position));
@@ -183,6 +183,13 @@ Result<ReferenceQueries> PrefilledLayer::reference_queries(int64_t n) {
     }
   }
   return out;
+}
+
+FusedOps* PrefilledLayer::fused() {
+  const auto here = [](const ggml_tensor* x) {
+    return x == nullptr || ggml_backend_buffer_is_host(x->buffer);
+  };
+  return here(kv_.k) && here(kv_.v) && here(kv_.q) ? &ops_ : nullptr;
 }
 
 HeldRows::HeldRows(Compute& compute, const LayerModel& model, const KvLayer& layer, int64_t head,

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "attention/score_ops.h"
 #include "cache/kv_block.h"
 #include "compute/compute.h"
 #include "engine/recent_queries.h"
@@ -44,6 +45,23 @@ struct LayerModel {
   const LayerShape& shape() const { return hp.layer(il); }
 };
 
+// On the CPU.
+class HostOps : public FusedOps {
+ public:
+  explicit HostOps(Compute& compute) : compute_(compute) {}
+  ggml_tensor* chunk_columns(ggml_tensor* q, ggml_tensor* k, int64_t chunk, float scale,
+                             bool padded) override {
+    return chunk_columns_cpu(compute_, q, k, chunk, scale, padded);
+  }
+  ggml_tensor* gram_parts(ggml_tensor* rows) override { return gram_parts_cpu(compute_, rows); }
+  ggml_tensor* squared_norms(ggml_tensor* rows, ggml_tensor* w) override {
+    return squared_norms_cpu(compute_, rows, w);
+  }
+
+ private:
+  Compute& compute_;
+};
+
 // Both views run their graphs on a Compute and know the layer's model.
 class ModelLayerView : public LayerView {
  public:
@@ -71,6 +89,7 @@ class PrefilledLayer : public ModelLayerView {
   ggml_tensor* keys(ScoreGraph& graph, int64_t first, int64_t n) override;
   ggml_tensor* values(ScoreGraph& graph, int64_t first, int64_t n) override;
   ggml_tensor* queries(ScoreGraph& graph, int64_t first, int64_t n) override;
+  FusedOps* fused() override;
   Result<Scores> reconstruction() override { return *repeated; }
   Result<ReferenceQueries> reference_queries(int64_t n) override;
 
@@ -78,6 +97,7 @@ class PrefilledLayer : public ModelLayerView {
 
  private:
   const LayerKv& kv_;
+  HostOps ops_;
 };
 
 // The rows one KV head holds while generating, and the latest queries.

@@ -20,14 +20,16 @@ int64_t slice_of(const LayerView& layer) {
 // Runs `build` on slices of tokens [first, first + n), several in one graph, as starting one takes its time;
 // hands over each result with the slice's first token. A slice whose operations would take seconds is made
 // smaller, and runs alone: the stop flag is looked at between them.
-Result<void> run_slices(LayerView& layer, int64_t first, int64_t n, double token_work,
+Result<void> run_slices(LayerView& layer, int64_t first, int64_t n, const SliceCost& cost,
                         const SliceGraph& build,
                         const std::function<void(int64_t at, const std::vector<float>& part)>& take) {
-  constexpr double kMostWork = 1e9;  // multiplications of an operation
-  const int64_t usual = slice_of(layer), end = first + n;
-  const bool heavy = token_work * static_cast<double>(usual) > kMostWork;
-  const int64_t slice = heavy ? std::max<int64_t>(1, static_cast<int64_t>(kMostWork / token_work)) : usual;
-  const int64_t n_at_once = heavy ? 1 : 16;
+  constexpr double kMostWork = 1e9;    // multiplications of an operation
+  constexpr int64_t kUncopied = 8192;  // tokens, for which an operation's threads share the work well
+  const int64_t usual = cost.copies ? slice_of(layer) : kUncopied, end = first + n;
+  const bool heavy = cost.token_work * static_cast<double>(usual) > kMostWork;
+  const int64_t slice =
+      heavy ? std::max<int64_t>(1, static_cast<int64_t>(kMostWork / cost.token_work)) : usual;
+  const int64_t n_at_once = heavy || !cost.copies ? 1 : 16;
   for (int64_t from = first; from < end; from += n_at_once * slice) {
     const int64_t to = std::min(end, from + n_at_once * slice);
     CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& graph) {
@@ -48,24 +50,24 @@ ggml_tensor* as_f32(ScoreGraph& graph, ggml_tensor* rows) {
 }
 
 Result<Scores> per_token(LayerView& layer, int64_t first, int64_t n, int64_t n_head, const SliceGraph& build,
-                         double token_work) {
+                         const SliceCost& cost) {
   Scores out(n, n_head);
-  CURDKV_CHECK(
-      run_slices(layer, first, n, token_work, build, [&](int64_t at, const std::vector<float>& part) {
-        const int64_t m = std::ssize(part) / n_head;
-        for (int64_t h = 0; h < n_head; ++h) {
-          std::copy_n(part.begin() + h * m, m, out.row(h).begin() + at - first);
-        }
-      }));
+  CURDKV_CHECK(run_slices(layer, first, n, cost, build, [&](int64_t at, const std::vector<float>& part) {
+    const int64_t m = std::ssize(part) / n_head;
+    for (int64_t h = 0; h < n_head; ++h) {
+      std::copy_n(part.begin() + h * m, m, out.row(h).begin() + at - first);
+    }
+  }));
   return out;
 }
 
 Result<std::vector<double>> sum_slices(LayerView& layer, int64_t first, int64_t n, const SliceGraph& build,
-                                       double token_work) {
-  std::vector<double> sum;
-  CURDKV_CHECK(run_slices(layer, first, n, token_work, build, [&](int64_t, const std::vector<float>& part) {
-    sum.resize(part.size(), 0.0);
-    std::transform(sum.begin(), sum.end(), part.begin(), sum.begin(), std::plus<>());
+                                       const SliceCost& cost, size_t size) {
+  std::vector<double> sum(size, 0.0);
+  CURDKV_CHECK(run_slices(layer, first, n, cost, build, [&](int64_t, const std::vector<float>& part) {
+    if (sum.empty()) sum.resize(part.size(), 0.0);
+    for (auto at = part.begin(); at != part.end(); at += std::ssize(sum))
+      std::transform(sum.begin(), sum.end(), at, sum.begin(), std::plus<>());
   }));
   return sum;
 }
@@ -86,16 +88,24 @@ ggml_tensor* sum_columns(ScoreGraph& graph, ggml_tensor* x) {
   return ggml_out_prod(graph.ctx(), x, graph.constant(std::move(ones), 1, x->ne[1], x->ne[2]));
 }
 
+Result<Scores> row_norms(LayerView& layer, int64_t first, int64_t n, int64_t n_head, const SliceGraph& rows) {
+  FusedOps* ops = layer.fused();
+  return per_token(layer, first, n, n_head,
+                   [&](ScoreGraph& g, int64_t at, int64_t m) {
+                     ggml_tensor* x = rows(g, at, m);
+                     return ops == nullptr ? squared_norms(g, as_f32(g, x)) : ops->squared_norms(x, nullptr);
+                   },
+                   {.copies = ops == nullptr});
+}
+
 Result<Scores> squared_key_norms(LayerView& layer) {
-  return per_token(layer, 0, layer.n_tokens, layer.n_head_kv, [&](ScoreGraph& g, int64_t first, int64_t n) {
-    return squared_norms(g, as_f32(g, layer.keys(g, first, n)));
-  });
+  return row_norms(layer, 0, layer.n_tokens, layer.n_head_kv,
+                   [&](ScoreGraph& g, int64_t first, int64_t n) { return layer.keys(g, first, n); });
 }
 
 Result<Scores> squared_value_norms(LayerView& layer) {
-  return per_token(layer, 0, layer.n_tokens, layer.n_head_kv, [&](ScoreGraph& g, int64_t first, int64_t n) {
-    return squared_norms(g, as_f32(g, layer.values(g, first, n)));
-  });
+  return row_norms(layer, 0, layer.n_tokens, layer.n_head_kv,
+                   [&](ScoreGraph& g, int64_t first, int64_t n) { return layer.values(g, first, n); });
 }
 
 Scores mean_over_groups(const Scores& scores, int64_t n_group) {

@@ -13,15 +13,21 @@ ggml_tensor* as_f32(ScoreGraph& graph, ggml_tensor* rows);
 // Builds the result for tokens [first, first + n): F32, contiguous.
 using SliceGraph = std::function<ggml_tensor*(ScoreGraph&, int64_t first, int64_t n)>;
 
-// Runs `build` on slices of tokens [first, first + n) and puts its results, F32 [slice, n_head], side by
-// side: [n, n_head]. Slices keep F32 copies small, and, where token_work is told, the multiplications that
-// the largest operation takes for a token, the time of one within a second or so.
-Result<Scores> per_token(LayerView& layer, int64_t first, int64_t n, int64_t n_head, const SliceGraph& build,
-                         double token_work = 0);
+// What decides how large slices are: F32 copies stay small, and an operation's time within a second or so.
+struct SliceCost {
+  double token_work = 0;  // multiplications of the largest operation for a token, where they are many
+  bool copies = true;     // `build` makes F32 copies of rows
+};
 
-// Adds up `build`'s results, all of one shape, over slices of tokens [first, first + n).
+// Runs `build` on slices of tokens [first, first + n) and puts its results, F32 [slice, n_head], side by
+// side: [n, n_head].
+Result<Scores> per_token(LayerView& layer, int64_t first, int64_t n, int64_t n_head, const SliceGraph& build,
+                         const SliceCost& cost = {});
+
+// Adds up `build`'s results, all of one shape, over slices of tokens [first, first + n). size: elements of
+// the sum, if a result may be several summands one behind the other.
 Result<std::vector<double>> sum_slices(LayerView& layer, int64_t first, int64_t n, const SliceGraph& build,
-                                       double token_work = 0);
+                                       const SliceCost& cost = {}, size_t size = 0);
 
 // Sum over ne0 of the squares of F32 [d, n, heads]: F32 [n, heads].
 ggml_tensor* squared_norms(ScoreGraph& graph, ggml_tensor* rows);
@@ -31,6 +37,10 @@ ggml_tensor* gram_matrix(ScoreGraph& graph, ggml_tensor* rows);
 
 // Sum over ne1 of F32 [n, m, heads]: F32 [n, 1, heads].
 ggml_tensor* sum_columns(ScoreGraph& graph, ggml_tensor* x);
+
+// Squared L2 norms of tokens [first, first + n) of what `rows` gives as it lies, such as layer.values():
+// [n, n_head].
+Result<Scores> row_norms(LayerView& layer, int64_t first, int64_t n, int64_t n_head, const SliceGraph& rows);
 
 // Squared L2 norms of all keys or all values: [n_tokens, n_head_kv].
 Result<Scores> squared_key_norms(LayerView& layer);

@@ -14,14 +14,18 @@ double work_of(int64_t d, int64_t n_head) {
   return static_cast<double>(d) * static_cast<double>(d) * static_cast<double>(n_head);
 }
 
-// Gram matrices of all heads, rows multiplied by `whiten` first when there is any.
+// Gram matrices of all heads.
 Result<std::vector<Matrix>> gram(LayerView& layer, int64_t begin, int64_t count, int64_t d, int64_t n_head,
-                                 const SliceGraph& rows) {
+                                 const SliceGraph& rows, bool copies) {
+  FusedOps* ops = layer.fused();
   CURDKV_TRY(const std::vector<double> flat,
              sum_slices(
                  layer, begin, count,
-                 [&](ScoreGraph& g, int64_t first, int64_t n) { return gram_matrix(g, rows(g, first, n)); },
-                 work_of(d, n_head)));
+                 [&](ScoreGraph& g, int64_t first, int64_t n) {
+                   ggml_tensor* x = rows(g, first, n);
+                   return ops == nullptr ? gram_matrix(g, as_f32(g, x)) : ops->gram_parts(x);
+                 },
+                 {work_of(d, n_head), ops == nullptr || copies}, static_cast<size_t>(d * d * n_head)));
   std::vector<Matrix> out;
   for (int64_t h = 0; h < n_head; ++h) {
     const Matrix m = Eigen::Map<const Matrix>(flat.data() + h * d * d, d, d);
@@ -35,25 +39,28 @@ Matrix inverse_factor(const Matrix& gram) {
   return Eigen::LLT<Matrix>(gram).matrixL().solve(Matrix::Identity(gram.rows(), gram.rows()));
 }
 
-// Multiplies rows by each head's matrix: x to W x.
-SliceGraph times(const std::vector<Matrix>& w, const SliceGraph& rows) {
+// The heads' matrices as a constant of a graph, and by it: x to W x.
+std::vector<float> flat_of(const std::vector<Matrix>& w) {
   std::vector<float> data;
   for (const Matrix& m : w) {
     for (Eigen::Index r = 0; r < m.rows(); ++r) {
       for (Eigen::Index c = 0; c < m.cols(); ++c) data.push_back(static_cast<float>(m(r, c)));
     }
   }
-  const int64_t d = w[0].cols(), rank = w[0].rows(), n_head = static_cast<int64_t>(w.size());
-  return [=](ScoreGraph& g, int64_t first, int64_t n) {
-    return ggml_mul_mat(g.ctx(), g.constant(data, d, rank, n_head), rows(g, first, n));
+  return data;
+}
+SliceGraph times(const std::vector<Matrix>& w, const SliceGraph& rows) {
+  return [data = flat_of(w), d = w[0].cols(), n_head = std::ssize(w), rows](ScoreGraph& g, int64_t first,
+                                                                            int64_t n) {
+    return ggml_mul_mat(g.ctx(), g.constant(data, d, d, n_head), as_f32(g, rows(g, first, n)));
   };
 }
 
 }  // namespace
 
 Result<Scores> leverage_scores(LayerView& layer, int64_t begin, int64_t count, int64_t d, int64_t n_head,
-                               Ridge ridge, const SliceGraph& rows) {
-  CURDKV_TRY(const std::vector<Matrix> grams, gram(layer, begin, count, d, n_head, rows));
+                               Ridge ridge, const SliceGraph& rows, bool copies) {
+  CURDKV_TRY(const std::vector<Matrix> grams, gram(layer, begin, count, d, n_head, rows, copies));
   const Matrix one = Matrix::Identity(d, d);
   constexpr double kFloor = 1e-5;  // of the mean eigenvalue: what F32 sums still tell from nothing
   bool again = false;
@@ -66,7 +73,8 @@ Result<Scores> leverage_scores(LayerView& layer, int64_t begin, int64_t count, i
     whiten.push_back(inverse_factor(g + std::max(added.back(), kFloor * mean + 1e-30) * one));
   }
   if (again) {
-    CURDKV_TRY(const std::vector<Matrix> second, gram(layer, begin, count, d, n_head, times(whiten, rows)));
+    CURDKV_TRY(const std::vector<Matrix> second,
+               gram(layer, begin, count, d, n_head, times(whiten, rows), true));
     for (size_t h = 0; h < second.size(); ++h) {
       // The ridge as whitened rows see it; of none, enough to count directions as empty that hold rounding
       // alone.
@@ -75,11 +83,16 @@ Result<Scores> leverage_scores(LayerView& layer, int64_t begin, int64_t count, i
       whiten[h] = inverse_factor(second[h] + seen) * whiten[h];
     }
   }
+  FusedOps* ops = layer.fused();
   const SliceGraph whitened = times(whiten, rows);
-  return per_token(
-      layer, begin, count, n_head,
-      [&](ScoreGraph& g, int64_t first, int64_t n) { return squared_norms(g, whitened(g, first, n)); },
-      work_of(d, n_head));
+  const std::vector<float> w = flat_of(whiten);
+  return per_token(layer, begin, count, n_head,
+                   [&](ScoreGraph& g, int64_t first, int64_t n) {
+                     return ops == nullptr
+                                ? squared_norms(g, whitened(g, first, n))
+                                : ops->squared_norms(rows(g, first, n), g.constant(w, d, d, n_head));
+                   },
+                   {work_of(d, n_head), ops == nullptr || copies});
 }
 
 }  // namespace curdkv

@@ -11,11 +11,12 @@ struct Ridge {
   double absolute = 0;  // added to lambda m
 };
 
-// `rows` builds F32 [d, n, n_head] for tokens [first, first + n) of [begin, begin + count). No ridge gives
+// `rows` builds F16 or F32 [d, n, n_head] for tokens [first, first + n) of [begin, begin + count); copies: it
+// makes copies of them, and does not give them as they lie. No ridge gives
 // the exact scores. With little or none, a second Cholesky step follows on rows whitened by the first
 // (CholeskyQR2), as F32 would lose the small directions of a Gram matrix otherwise. Directions that no row
 // has count nothing. Returns [count, n_head].
 Result<Scores> leverage_scores(LayerView& layer, int64_t begin, int64_t count, int64_t d, int64_t n_head,
-                               Ridge ridge, const SliceGraph& rows);
+                               Ridge ridge, const SliceGraph& rows, bool copies);
 
 }  // namespace curdkv

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "curdkv/result.h"
+#include "press/fused_ops.h"
 #include "press/scores.h"
 
 namespace curdkv {
@@ -123,6 +124,10 @@ class LayerView {
   }
   // n matrices F32 [d, rank], entries N(0, 1), for this layer.
   virtual std::vector<float> gaussian(uint64_t seed, int64_t d, int64_t rank, int64_t n) = 0;
+
+  // Operations for its graphs that take the place of several of ggml's; null if the layer does not lie in the
+  // host's memory.
+  virtual FusedOps* fused() { return nullptr; }
 
   // Runs a graph. `build` returns the tensors wanted (F32, contiguous); their data comes back in that order.
   using Build = std::function<std::vector<ggml_tensor*>(ScoreGraph&)>;

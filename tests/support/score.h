@@ -38,7 +38,8 @@ struct LayerData {
 
 class TestLayer {
  public:
-  explicit TestLayer(const LayerData& data) : data_(data) {
+  explicit TestLayer(const LayerData& data, int n_threads = 2)
+      : data_(data), compute_(make_compute(n_threads)) {
     const int64_t n_padded = round_up(data.n_tokens, kTileTokens), n_head = data.n_head_kv * data.n_group;
     kv_.context = make_ggml_context(8);
     ggml_context* ctx = kv_.context.get();
@@ -60,6 +61,9 @@ class TestLayer {
     hp_.rope = data.rope;
   }
 
+  // From now on scores come from graphs of ggml's own operations.
+  void without_fused_ops() { fused_ = false; }
+
   KeptTokens select(const Press& press, int64_t n_question = 0, int64_t il = 0, int64_t n_layer = 30) const {
     auto view = make_view(press, il);
     LayerScores scores(*view);
@@ -78,12 +82,15 @@ class TestLayer {
     std::vector<float> gaussian(uint64_t seed, int64_t d, int64_t rank, int64_t n) override {
       return given ? given(d, rank, n) : PrefilledLayer::gaussian(seed, d, rank, n);
     }
+    FusedOps* fused() override { return may_fuse ? PrefilledLayer::fused() : nullptr; }
     std::function<std::vector<float>(int64_t, int64_t, int64_t)> given;
+    bool may_fuse = true;
   };
 
   std::unique_ptr<View> make_view(const Press& press, int64_t il) const {
     auto view = std::make_unique<View>(*compute_, LayerModel{hp_, nullptr, wo_, il}, kv_, data_.n_tokens);
     view->given = data_.gaussian;
+    view->may_fuse = fused_;
     // No model is there to repeat anything; any scores will do.
     view->repeated.emplace(data_.n_tokens, data_.n_head_kv);
     view->repeated->data() = view->PrefilledLayer::gaussian(press.seed(), data_.n_tokens, 1, data_.n_head_kv);
@@ -116,10 +123,11 @@ class TestLayer {
   }
 
   LayerData data_;
+  bool fused_ = true;
   LayerKv kv_;
   ggml_tensor* wo_ = nullptr;
   HParams hp_;
-  std::unique_ptr<Compute> compute_ = make_compute();
+  std::unique_ptr<Compute> compute_;
 };
 
 inline std::vector<float> random_floats(int64_t n, uint32_t seed) {
@@ -132,7 +140,7 @@ inline std::vector<float> random_floats(int64_t n, uint32_t seed) {
 
 class RandomLayer : public TestLayer {
  public:
-  RandomLayer(int64_t n_tokens, int64_t n_head_kv, int64_t d, uint32_t seed)
+  RandomLayer(int64_t n_tokens, int64_t n_head_kv, int64_t d, uint32_t seed, int n_threads = 2)
       : TestLayer({n_tokens,
                    n_head_kv,
                    2,
@@ -141,7 +149,8 @@ class RandomLayer : public TestLayer {
                    random_floats(n_tokens * n_head_kv * d, seed),
                    random_floats(n_tokens * n_head_kv * d, seed + 1000),
                    random_floats(n_tokens * n_head_kv * 2 * d, seed + 2000),
-                   {.pairing = RopePairing::neox, .n_rot = static_cast<int>(d)}}) {}
+                   {.pairing = RopePairing::neox, .n_rot = static_cast<int>(d)}},
+                  n_threads) {}
 };
 
 }  // namespace curdkv::testing

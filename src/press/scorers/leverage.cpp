@@ -26,17 +26,17 @@ class Leverage : public Scorer {
   Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
     Scores scores(layer.n_tokens, layer.n_head_kv, 1.0f);
     if (of_ != "value") {
-      CURDKV_TRY(scores, leverage_scores(layer, 0, layer.n_tokens, layer.d_head_k, layer.n_head_kv,
-                                         {.of_mean = ridge_}, [&](ScoreGraph& g, int64_t first, int64_t n) {
-                                           return as_f32(g, layer.keys(g, first, n));
-                                         }));
+      CURDKV_TRY(scores, leverage_scores(
+                             layer, 0, layer.n_tokens, layer.d_head_k, layer.n_head_kv, {.of_mean = ridge_},
+                             [&](ScoreGraph& g, int64_t first, int64_t n) { return layer.keys(g, first, n); },
+                             false));
     }
     if (of_ != "key") {
-      CURDKV_TRY(const Scores v,
-                 leverage_scores(layer, 0, layer.n_tokens, layer.d_head_v, layer.n_head_kv,
-                                 {.of_mean = ridge_}, [&](ScoreGraph& g, int64_t first, int64_t n) {
-                                   return as_f32(g, layer.values(g, first, n));
-                                 }));
+      CURDKV_TRY(
+          const Scores v,
+          leverage_scores(
+              layer, 0, layer.n_tokens, layer.d_head_v, layer.n_head_kv, {.of_mean = ridge_},
+              [&](ScoreGraph& g, int64_t first, int64_t n) { return layer.values(g, first, n); }, false));
       std::transform(scores.data().begin(), scores.data().end(), v.data().begin(), scores.data().begin(),
                      std::multiplies<>());
     }

@@ -1,0 +1,21 @@
+// What scorers compute of a layer that lies in the host's memory, as operations that keep what is large on
+// the way in the processor's cache. Rows are F16 or F32 [d, n, heads], those of ne0 contiguous.
+#pragma once
+
+#include "compute/compute.h"
+
+namespace curdkv {
+
+// q: [d, n, n_head], k: [d, n, n_head_kv]. The tokens of a chunk attend to all of their chunk. padded: a
+// short last chunk is filled up with rows of zeros. Returns F32 [n, n_head]: the sums of the columns of
+// softmax(scale Q K^T). A chunk's do not depend on the other chunks.
+ggml_tensor* chunk_columns_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* k, int64_t chunk, float scale,
+                               bool padded);
+
+// Gram matrices in parts of some tokens each, which add up to them: F32 [d, d, heads, parts].
+ggml_tensor* gram_parts_cpu(Compute& compute, ggml_tensor* rows);
+
+// w: F32 [d, rank, heads], contiguous, or null. Returns F32 [n, heads]: |W x|^2 of every row, or |x|^2.
+ggml_tensor* squared_norms_cpu(Compute& compute, ggml_tensor* rows, ggml_tensor* w);
+
+}  // namespace curdkv

@@ -1,0 +1,26 @@
+// Operations beyond ggml's for graphs over a layer that lies in the host's memory. What is large on the way
+// to their results never leaves the processor's cache. Rows are F16 or F32 [d, n, heads], those of ne0
+// contiguous.
+#pragma once
+
+#include <ggml.h>
+
+#include <cstdint>
+
+namespace curdkv {
+
+class FusedOps {
+ public:
+  virtual ~FusedOps() = default;
+
+  // What tokens get of the attention if all of a chunk attend to all of it: F32 [n, n_head], the sums of the
+  // columns of softmax(scale Q K^T). padded: a short last chunk is filled up with rows of zeros.
+  virtual ggml_tensor* chunk_columns(ggml_tensor* q, ggml_tensor* k, int64_t chunk, float scale,
+                                     bool padded) = 0;
+  // Sums of the rows' outer products with themselves, over some tokens each: F32 [d, d, heads, parts].
+  virtual ggml_tensor* gram_parts(ggml_tensor* rows) = 0;
+  // |W x|^2 of every row, w: F32 [d, rank, heads], or |x|^2 if it is null: F32 [n, heads].
+  virtual ggml_tensor* squared_norms(ggml_tensor* rows, ggml_tensor* w) = 0;
+};
+
+}  // namespace curdkv
