@@ -1,7 +1,10 @@
 #include "press/select.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <numeric>
 
@@ -34,12 +37,35 @@ KeptTokens by_head(std::span<const Candidate> candidates, int64_t n_head_kv) {
   return kept;
 }
 
+namespace {
+
+// Ascends as the score descends; NaN comes last, and both zeros are one.
+uint32_t descending_key(float score) {
+  if (std::isnan(score)) return std::numeric_limits<uint32_t>::max();
+  const auto bits = std::bit_cast<uint32_t>(score + 0.0f);
+  return bits >> 31 != 0 ? bits : ~(bits | 0x80000000u);
+}
+
+}  // namespace
+
+// Radix sort: whole heads are ranked in every layer, where comparing would take most of the time.
 std::vector<int64_t> ranks_of(std::span<const float> scores) {
-  std::vector<size_t> order(scores.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+  constexpr unsigned kBits = 11;
+  struct Item {
+    uint32_t key, token;
+  };
+  std::vector<Item> items(scores.size()), sorted(scores.size());
+  for (size_t t = 0; t < scores.size(); ++t) items[t] = {descending_key(scores[t]), static_cast<uint32_t>(t)};
+  for (unsigned shift = 0; shift < 32; shift += kBits) {
+    const auto digit = [&](const Item& i) { return i.key >> shift & ((1u << kBits) - 1); };
+    std::array<size_t, (1u << kBits) + 1> begin = {};
+    for (const Item& i : items) ++begin[digit(i) + 1];
+    std::partial_sum(begin.begin(), begin.end(), begin.begin());
+    for (const Item& i : items) sorted[begin[digit(i)]++] = i;
+    items.swap(sorted);
+  }
   std::vector<int64_t> ranks(scores.size());
-  for (size_t r = 0; r < order.size(); ++r) ranks[order[r]] = static_cast<int64_t>(r);
+  for (size_t r = 0; r < items.size(); ++r) ranks[items[r].token] = static_cast<int64_t>(r);
   return ranks;
 }
 

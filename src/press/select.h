@@ -24,7 +24,7 @@ void partition_top(std::vector<Candidate>& candidates, int64_t k);
 // Sorts candidates into ascending positions per head.
 KeptTokens by_head(std::span<const Candidate> candidates, int64_t n_head_kv);
 
-// The rank of every token of one head: 0 for the highest score, ties to the lower position.
+// The rank of every token of one head: 0 for the highest score, ties to the lower position, NaN last.
 std::vector<int64_t> ranks_of(std::span<const float> scores);
 
 // The k best tokens of every head.
