@@ -109,7 +109,8 @@ void expect_columns(const Case& c, int64_t target) {
 }
 
 // Whole chunks and short ones, with and without zeros behind; heads narrower than a vector or no multiple of
-// one; scores so large that softmax picks one key; a query of zeros.
+// one; scores so large that softmax picks one key, or so
+// small that it picks the zeros; a query of zeros.
 TEST(ScoreOps, ColumnsAreThoseOfSoftmax) {
   const Case cases[] = {
       {256, 2, 64, 0, 1.0f, GGML_TYPE_F16},     {256, 1, 64, 0, 0.125f, GGML_TYPE_F32},
@@ -118,7 +119,7 @@ TEST(ScoreOps, ColumnsAreThoseOfSoftmax) {
       {37, 2, 80, 27, 0.1f, GGML_TYPE_F32},     {1, 1, 64, 0, 1.0f, GGML_TYPE_F16},
       {1, 2, 64, 255, 1.0f, GGML_TYPE_F16},     {3, 1, 5, 4, 0.5f, GGML_TYPE_F32},
       {65, 1, 20, 0, 3.0f, GGML_TYPE_F16},      {600, 1, 24, 0, 0.2f, GGML_TYPE_F16},
-      {64, 1, 256, 0, 1.0f, GGML_TYPE_F16},
+      {64, 1, 256, 0, 1.0f, GGML_TYPE_F16},     {1, 8, 64, 7, 40.0f, GGML_TYPE_F32},
   };
   with_every_instruction_set([&](int64_t target) {
     for (const Case& c : cases) expect_columns(c, target);
