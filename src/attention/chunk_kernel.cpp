@@ -27,15 +27,15 @@ struct ChunkScratch {
   float* rows;     // [kRows][d]: those at work, widened
   float* keys;     // [width / kStrip][d][kStrip]
   float* s;        // [kRows][width]: scores, then powers of two
-  float* columns;  // [width]: sums of a query head
+  float* columns;  // [n_group][width]: sums of each query head
   float* scale;    // [width] of keys' scores, [kRows] of queries'
   int32_t* row_pairs;
   int32_t* key_pairs;  // [width / kStrip][d / 2][kStrip]
 
-  ChunkScratch(Scratch& all, int64_t n_tokens, int64_t d) : width(whole_units(n_tokens)) {
+  ChunkScratch(Scratch& all, int64_t n_tokens, int64_t n_group, int64_t d) : width(whole_units(n_tokens)) {
     rows = all.take<float>(kRows * d);
     s = all.take<float>(kRows * width);
-    columns = all.take<float>(width);
+    columns = all.take<float>(n_group * width);
     scale = all.take<float>(width + kRows);
     row_pairs = all.take<int32_t>(kRows * d / 2);
     // One or the other.
@@ -104,7 +104,7 @@ HWY_INLINE void score_pairs(const ChunkScratch& c, int64_t d) {
 void AttendChunk(const AttentionChunk& t, char* scratch) {
   const Floats df;
   Scratch all(scratch);
-  const ChunkScratch c(all, t.n_tokens, t.d);
+  const ChunkScratch c(all, t.n_tokens, t.n_group, t.d);
   const bool in_pairs =
       kHasPairs && t.type_q == GGML_TYPE_F16 && t.type_k == GGML_TYPE_F16 && t.d % kLanes == 0;
   const float scale = t.scale * 1.44269504f;  // exp(x) = 2^(x log2(e))
@@ -122,12 +122,13 @@ void AttendChunk(const AttentionChunk& t, char* scratch) {
       turn(c.rows, kRows, t.d, r, c.keys);
     }
   }
-  for (int64_t h = 0; h < t.n_group; ++h) {
-    std::fill_n(c.columns, c.width, 0.0f);
-    const char* q = t.q + static_cast<size_t>(h) * t.q_head_stride;
-    for (int64_t r = 0; r < t.n_tokens; r += kRows, q += kRows * t.q_token_stride) {
-      const int64_t n = std::min(kRows, t.n_tokens - r);
-      widen(q, t.q_token_stride, t.type_q, n, t.d, c.rows);
+  std::fill_n(c.columns, t.n_group * c.width, 0.0f);
+  for (int64_t r = 0; r < t.n_tokens; r += kRows) {
+    const int64_t n = std::min(kRows, t.n_tokens - r);
+    for (int64_t h = 0; h < t.n_group; ++h) {  // a token's heads lie side by side
+      float* columns = c.columns + h * c.width;
+      widen(t.q + static_cast<size_t>(h) * t.q_head_stride + static_cast<size_t>(r) * t.q_token_stride,
+            t.q_token_stride, t.type_q, n, t.d, c.rows);
       if (in_pairs) {
         pack_rows(c.rows, kRows, t.d, kNormQK, c.row_pairs, row_scale);
         std::replace(row_scale, row_scale + kRows, 0.0f, 1.0f);  // rows of zeros
@@ -139,23 +140,26 @@ void AttendChunk(const AttentionChunk& t, char* scratch) {
       soften_rows(c.s, t.n_tokens, c.width, row_scale, t.n_zeros, inverse);
       std::fill(inverse + n, inverse + kRows, 0.0f);
       for (int64_t at = 0; at < c.width; at += kLanes) {
-        auto sum = hn::Load(df, c.columns + at);
+        auto sum = hn::Load(df, columns + at);
         HWY_UNROLL(8)
         for (int64_t i = 0; i < kRows; ++i) {
           sum = hn::MulAdd(hn::Load(df, c.s + i * c.width + at), hn::Set(df, inverse[i]), sum);
         }
-        hn::Store(sum, df, c.columns + at);
+        hn::Store(sum, df, columns + at);
       }
     }
-    // A query of zeros looks at all alike.
-    const float from_zeros = static_cast<float>(t.n_zeros) / static_cast<float>(t.n_tokens + t.n_zeros);
-    for (int64_t i = 0; i < t.n_tokens; ++i) t.out[h * t.out_head_stride + i] = c.columns[i] + from_zeros;
+  }
+  // A query of zeros looks at all alike.
+  const float from_zeros = static_cast<float>(t.n_zeros) / static_cast<float>(t.n_tokens + t.n_zeros);
+  for (int64_t h = 0; h < t.n_group; ++h) {
+    for (int64_t i = 0; i < t.n_tokens; ++i)
+      t.out[h * t.out_head_stride + i] = c.columns[h * c.width + i] + from_zeros;
   }
 }
 
-size_t ChunkScratchBytes(int64_t n_tokens, int64_t d) {
+size_t ChunkScratchBytes(int64_t n_tokens, int64_t n_group, int64_t d) {
   Scratch measure;
-  (void)ChunkScratch(measure, n_tokens, d);
+  (void)ChunkScratch(measure, n_tokens, n_group, d);
   return measure.n_bytes();
 }
 
@@ -169,8 +173,8 @@ namespace curdkv {
 HWY_EXPORT(AttendChunk);
 HWY_EXPORT(ChunkScratchBytes);
 
-size_t chunk_scratch_bytes(int64_t n_tokens, int64_t d) {
-  return HWY_DYNAMIC_DISPATCH(ChunkScratchBytes)(n_tokens, d);
+size_t chunk_scratch_bytes(int64_t n_tokens, int64_t n_group, int64_t d) {
+  return HWY_DYNAMIC_DISPATCH(ChunkScratchBytes)(n_tokens, n_group, d);
 }
 
 void attend_chunk(const AttentionChunk& chunk, char* scratch) {

@@ -22,7 +22,7 @@ struct AttentionChunk {
 };
 
 // Bytes of scratch that a chunk of so many tokens takes.
-size_t chunk_scratch_bytes(int64_t n_tokens, int64_t d);
+size_t chunk_scratch_bytes(int64_t n_tokens, int64_t n_group, int64_t d);
 
 // scratch: chunk_scratch_bytes(), aligned for Scratch.
 void attend_chunk(const AttentionChunk& chunk, char* scratch);

@@ -82,9 +82,11 @@ HWY_INLINE void pack_rows(const float* rows, int64_t n, int64_t d, float norm, i
       most = hn::Max(most, hn::Abs(x));
       squares = hn::MulAdd(x, x, squares);
     }
-    const auto step = step_for(hn::MaxOfLanes(df, most), hn::SumOfLanes(df, squares), norm);
-    const auto inverse = inverse_or_zero(step);
-    scale[i] = hn::GetLane(step);
+    // step_for() and inverse_or_zero() of one number: a whole vector's root and quotient take long.
+    const float by_most = hn::GetLane(hn::MaxOfLanes(df, most)) * (1 / 32767.0f);
+    const float by_norm = std::sqrt(hn::GetLane(hn::SumOfLanes(df, squares))) * (1 / norm);
+    scale[i] = by_most > by_norm ? by_most : by_norm;
+    const auto inverse = hn::Set(df, scale[i] > 0 ? 1 / scale[i] : 0.0f);
     auto* to = reinterpret_cast<int16_t*>(pairs);
     for (int64_t c = 0; c < d; c += kLanes) {
       hn::StoreU(hn::DemoteTo(d16, hn::NearestInt(hn::Mul(hn::LoadU(df, rows + c), inverse))), d16, to + c);

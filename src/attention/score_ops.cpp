@@ -106,7 +106,7 @@ ggml_tensor* squared_norms_cpu(Compute& compute, ggml_tensor* rows, ggml_tensor*
 ggml_tensor* chunk_columns_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* k, int64_t chunk, float scale,
                                bool padded) {
   ggml_tensor* args[] = {q, k};
-  const size_t scratch = chunk_scratch_bytes(std::min(chunk, k->ne[1]), k->ne[0]);
+  const size_t scratch = chunk_scratch_bytes(std::min(chunk, k->ne[1]), q->ne[2] / k->ne[2], k->ne[0]);
   return compute.custom<AttendChunks>(GGML_TYPE_F32, {k->ne[1], q->ne[2], 1, 1}, args, scratch, chunk, scale,
                                       padded);
 }

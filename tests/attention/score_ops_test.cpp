@@ -63,7 +63,7 @@ void expect_columns(const Case& c, int64_t target) {
   Rows q(c.type, c.n * c.n_group, c.d, 1), k(c.type, c.n, c.d, 2);  // q: [n_group][n]
   q.clear(0);
   std::vector<float> out(static_cast<size_t>(c.n * c.n_group));
-  AlignedScratch scratch(chunk_scratch_bytes(c.n, c.d));
+  AlignedScratch scratch(chunk_scratch_bytes(c.n, c.n_group, c.d));
   attend_chunk({.q = q.data(),
                 .k = k.data(),
                 .q_head_stride = static_cast<size_t>(c.n) * q.stride(),
