@@ -86,6 +86,7 @@ class Press {
   bool counts_bytes() const { return counts_bytes_; }
   RowType rows_k() const { return rows_k_; }
   RowType rows_v() const { return rows_v_; }
+  double key_error() const { return key_error_; }  // of a logit, that automatic rows_k() lets pass
   // Whether kept rows are held in another way than the sequence's cache type.
   bool packs() const;
   bool measures_keys() const;  // whether it looks at queries, to choose keys' types or share out bytes
@@ -133,6 +134,7 @@ class Press {
   const ByteShare* share_of_bytes() const;
 
  private:
+  void hold_rows(const std::map<std::string, std::string>& values);
   int64_t at_least_sinks(int64_t n_kept, int64_t n_tokens) const;
 
   std::string name_ = "none", spec_ = "none", scoring_;
@@ -141,6 +143,7 @@ class Press {
   std::optional<int64_t> budget_bytes_;
   bool counts_bytes_ = false;
   RowType rows_k_ = RowType::cache, rows_v_ = RowType::cache;
+  double key_error_ = 0.5;
   int64_t protect_last_ = 0;
   uint64_t seed_ = 42;
   std::map<std::string, std::string> settings_;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <limits>
 
 // Arrays of vectors below need vectors of a fixed size.
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
@@ -26,6 +28,7 @@ void SetPackedQueries(const PackedQueries& q) {
   const Floats df;
   const hn::Rebind<int8_t, Floats> d8;
   constexpr float kMost = 32512;
+  int8_t apart[2][kMostRowSize];
   for (int64_t i = 0; i < q.n; ++i) {
     const float* from = q.turned + i * q.width;
     auto most = hn::Zero(df);
@@ -36,9 +39,14 @@ void SetPackedQueries(const PackedQueries& q) {
     for (int64_t d = 0; d < q.width; d += kLanes) {
       const auto x = hn::NearestInt(hn::Mul(hn::LoadU(df, from + d), inverse));
       const auto high = hn::ShiftRight<8>(hn::Add(x, hn::Set(Ints(), 128)));
-      hn::StoreU(hn::DemoteTo(d8, high), d8, q.high + i * q.width + d);
-      hn::StoreU(hn::DemoteTo(d8, hn::Sub(x, hn::ShiftLeft<8>(high))), d8, q.low + i * q.width + d);
+      hn::StoreU(hn::DemoteTo(d8, high), d8, apart[0] + d);
+      hn::StoreU(hn::DemoteTo(d8, hn::Sub(x, hn::ShiftLeft<8>(high))), d8, apart[1] + d);
       sum = hn::Add(sum, x);
+    }
+    int8_t* to = query_bytes(q, i);
+    for (int64_t d = 0; d < q.width; d += 4, to += kBytesOfFour) {
+      std::memcpy(to, apart[0] + d, 4);
+      std::memcpy(to + 4, apart[1] + d, 4);
     }
     q.scale[i] = highest / kMost;
     q.sum[i] = hn::GetLane(hn::ConvertTo(df, hn::SumOfLanes(Ints(), sum)));
@@ -126,6 +134,40 @@ void AttendPackedBlock(const PackedBlock& b, float* out, size_t out_stride, floa
   }
 }
 
+void AddSquaredWeights(const PackedQueries& q, const PackedRows& k, float* scores, float* squares) {
+  const Floats df;
+  constexpr int64_t kStride = kAtOnce * kBlockRows;
+  multiply_by_mean(q, k.mean);
+  for (int64_t first_q = 0; first_q < q.n; first_q += kAtOnce) {
+    const int64_t n = std::min<int64_t>(kAtOnce, q.n - first_q);
+    float most[kAtOnce], sum[kAtOnce] = {};
+    std::fill_n(most, kAtOnce, -std::numeric_limits<float>::infinity());
+    for (int64_t at = 0; at < k.n; at += kBlockRows) {
+      float* block = scores + at / kBlockRows * kStride;
+      const int64_t n_rows = std::min(kBlockRows, k.n - at);
+      score_packed({q, k, k, at, n_rows}, first_q, n, block);
+      for (int64_t i = 0; i < n; ++i)
+        most[i] = std::max(most[i], max_of_visible(block + i * kBlockRows, n_rows));
+    }
+    for (int64_t at = 0; at < k.n; at += kBlockRows) {
+      float* block = scores + at / kBlockRows * kStride;
+      for (int64_t i = 0; i < n; ++i)
+        sum[i] += exp_of_visible(block + i * kBlockRows, std::min(kBlockRows, k.n - at), most[i]);
+    }
+    for (int64_t at = 0; at < k.n; at += kBlockRows) {
+      const float* block = scores + at / kBlockRows * kStride;
+      for (int64_t r = 0; r < kBlockRows; r += kLanes) {
+        auto all = hn::LoadU(df, squares + at + r);
+        for (int64_t i = 0; i < n; ++i) {
+          const auto weight = hn::Mul(hn::LoadU(df, block + i * kBlockRows + r), hn::Set(df, 1 / sum[i]));
+          all = hn::MulAdd(weight, weight, all);
+        }
+        hn::StoreU(all, df, squares + at + r);
+      }
+    }
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace curdkv
 HWY_AFTER_NAMESPACE();
@@ -135,6 +177,7 @@ namespace curdkv {
 
 HWY_EXPORT(SetPackedQueries);
 HWY_EXPORT(AttendPackedBlock);
+HWY_EXPORT(AddSquaredWeights);
 
 PackedQueries PackedQueries::lay_out(Scratch& scratch, int64_t n, int64_t d_k) {
   const int64_t width = padded_row(d_k);
@@ -142,8 +185,7 @@ PackedQueries PackedQueries::lay_out(Scratch& scratch, int64_t n, int64_t d_k) {
   q.n = n;
   q.width = width;
   q.turned = scratch.take<float>(n * width);
-  q.high = scratch.take<int8_t>(n * width);
-  q.low = scratch.take<int8_t>(n * width);
+  q.bytes = scratch.take<int8_t>((n + kMostQueries - 1) / kMostQueries * kMostQueries * 2 * width);
   q.scale = scratch.take<float>(n);
   q.sum = scratch.take<float>(n);
   q.of_mean = scratch.take<float>(n);
@@ -162,6 +204,10 @@ void PackedQueries::set(const float* q, int64_t d_k) const {
 
 void attend_packed_block(const PackedBlock& block, float* out, size_t out_stride, float* scratch) {
   HWY_DYNAMIC_DISPATCH(AttendPackedBlock)(block, out, out_stride, scratch);
+}
+
+void add_squared_weights(const PackedQueries& q, const PackedRows& k, float* scores, float* squares) {
+  HWY_DYNAMIC_DISPATCH(AddSquaredWeights)(q, k, scores, squares);
 }
 
 }  // namespace curdkv

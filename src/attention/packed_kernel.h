@@ -14,12 +14,14 @@ namespace curdkv {
 // A few queries of one KV head's group, turned, and as whole numbers in two bytes each.
 struct PackedQueries {
   int64_t n;
-  int64_t width;       // padded_row(d_k)
-  float* turned;       // F32 [width, n], already scaled
-  int8_t *high, *low;  // [width, n]: turned = scale * (256 high + low)
-  float* scale;        // [n]
-  float* sum;          // [n], of the whole numbers
-  float* of_mean;      // [n], the product with the mean key of the rows at hand
+  int64_t width;  // padded_row(d_k)
+  float* turned;  // F32 [width, n], already scaled
+  // turned = scale * (256 high + low), both of four elements side by side, and of kMostQueries queries:
+  // [n / kMostQueries][width / 4][kMostQueries][high, low][4].
+  int8_t* bytes;
+  float* scale;    // [n]
+  float* sum;      // [n], of the whole numbers
+  float* of_mean;  // [n], the product with the mean key of the rows at hand
 
   static PackedQueries lay_out(Scratch& scratch, int64_t n, int64_t d_k);
   // From q, F32 [d_k, n], scaled.
@@ -39,5 +41,9 @@ inline constexpr int64_t kPackedScratchFloats = kMostQueries * (kBlockRows + kVa
 
 // As attend_block(); `out` has room for padded_row(d_v) + 2 floats a query.
 void attend_packed_block(const PackedBlock& block, float* out, size_t out_stride, float* scratch);
+
+// squares[r] += the square of each query's weight on row r: of softmax(Q K^T) over all rows of k. At most
+// kMostQueries. squares and scores, scratch of kMostQueries times as many, have room for whole blocks.
+void add_squared_weights(const PackedQueries& q, const PackedRows& k, float* scores, float* squares);
 
 }  // namespace curdkv

@@ -31,9 +31,16 @@ HWY_INLINE Vec load_halves(const char* from) {
   return hn::PromoteTo(Floats(), hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(from)));
 }
 
+constexpr int64_t kBytesOfFour = kMostQueries * 8;  // of the queries' bytes of four elements
+
+// Query i's bytes of the first four elements.
+HWY_INLINE int8_t* query_bytes(const PackedQueries& q, int64_t i) {
+  return q.bytes + i / kMostQueries * (q.width / 4) * kBytesOfFour + i % kMostQueries * 8;
+}
+
 // Weights of a block as whole numbers in two bytes, with the rows' scales in them.
 struct PackedWeights {
-  int8_t *high, *low;  // [queries][kValueBlock]
+  int8_t *high, *low;  // [kMostQueries][kValueBlock], low ones behind the high ones
   float *scale, *sum;  // [queries]
 };
 
@@ -85,8 +92,10 @@ HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const Packed
     const int64_t j = first_q + i;
     for (int64_t r = 0; r < n; ++r) {
       int64_t sum = 0;
-      for (int64_t d = 0; d < q.width; ++d)
-        sum += key_level(k, first + r, d) * (256 * q.high[j * q.width + d] + q.low[j * q.width + d]);
+      for (int64_t d = 0; d < q.width; ++d) {
+        const int8_t* four = query_bytes(q, j) + d / 4 * kBytesOfFour + d % 4;
+        sum += key_level(k, first + r, d) * (256 * four[0] + four[4]);
+      }
       const float scale = key_scale(k, first + r) * f.unit * q.scale[j];
       scores[i * kBlockRows + r] = (static_cast<float>(sum) - f.offset * q.sum[j]) * scale + q.of_mean[j];
     }
@@ -196,18 +205,20 @@ HWY_INLINE Vec whole(IntVec high, IntVec low) {
   return hn::MulAdd(hn::ConvertTo(df, high), hn::Set(df, 256.0f), hn::ConvertTo(df, low));
 }
 
-// sums[i] += products of kFields fields of a unit with query i's bytes from `at` on; `bits`: the first
+// The sums += products of a unit's fields, from kField on, with the bytes of kQ queries or weights, kStep
+// bytes from one to the next, kLow from high to low ones, kNext from one field to the next. `bits`: the
 // field's extra bits, `step` bytes before the next one's.
-template <typename Codes, int kQ, int kField = 0>
-HWY_INLINE void add_unit(ByteVec unit, const char* bits, int64_t step, const int8_t* high, const int8_t* low,
-                         int64_t stride, IntVec* sum_high, IntVec* sum_low) {
+template <typename Codes, int kQ, int64_t kStep, int64_t kLow, int64_t kNext, int kField = 0>
+HWY_INLINE void add_unit(ByteVec unit, const char* bits, int64_t step, const int8_t* high, IntVec* sum_high,
+                         IntVec* sum_low) {
   const ByteVec levels = Codes::levels(field<Codes::kBits, kField>(unit), bits);
   for (int i = 0; i < kQ; ++i) {
-    sum_high[i] = add_products(sum_high[i], levels, high + i * stride);
-    sum_low[i] = add_products(sum_low[i], levels, low + i * stride);
+    sum_high[i] = add_products(sum_high[i], levels, high + i * kStep);
+    sum_low[i] = add_products(sum_low[i], levels, high + i * kStep + kLow);
   }
   if constexpr ((kField + 1) * Codes::kBits < 8) {
-    add_unit<Codes, kQ, kField + 1>(unit, bits + step, step, high + 4, low + 4, stride, sum_high, sum_low);
+    add_unit<Codes, kQ, kStep, kLow, kNext, kField + 1>(unit, bits + step, step, high + kNext, sum_high,
+                                                        sum_low);
   }
 }
 
@@ -219,7 +230,7 @@ HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const Packed
   const RowFormat& f = row_format(k.type);
   constexpr int64_t kPerUnit = 8 / Codes::kBits;
   const int64_t width = q.width, n_units = width / (4 * kPerUnit);
-  const int8_t *high = q.high + first_q * width, *low = q.low + first_q * width;
+  const int8_t* bytes_of = query_bytes(q, first_q);
   for (int64_t at = 0; at < n; at += kKeyGroup) {
     const PackedPiece p = key_group(k, first + at);
     for (int64_t r = 0; r < p.m; r += kLanes) {
@@ -228,8 +239,8 @@ HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const Packed
       const char *unit = k.data + p.plane + 4 * r, *bits = k.data + p.extra + r / 2;
       for (int64_t u = 0; u < n_units; ++u) {
         const auto bytes = hn::LoadU(Bytes(), reinterpret_cast<const uint8_t*>(unit));
-        add_unit<Codes, kQ>(bytes, bits, p.m / 2, high + u * 4 * kPerUnit, low + u * 4 * kPerUnit, width,
-                            sum_high, sum_low);
+        add_unit<Codes, kQ, 8, 4, kBytesOfFour>(bytes, bits, p.m / 2, bytes_of + u * kPerUnit * kBytesOfFour,
+                                                sum_high, sum_low);
         unit += 4 * p.m;
         if (Codes::kExtra) bits += kPerUnit * p.m / 2;
       }
@@ -262,8 +273,8 @@ HWY_INLINE void mix_packed(const PackedWeights& w, const PackedRows& v, int64_t 
       const char* bits = v.data + p.extra + c / 16 * (p.m / 4) * 8 + lane / 2;
       for (int64_t u = 0; u < n_units; ++u) {
         const auto bytes = hn::LoadU(Bytes(), reinterpret_cast<const uint8_t*>(unit + u * 64));
-        add_unit<Codes, kQ>(bytes, bits + u * kPerUnit * 8, 8, w.high + u * 4 * kPerUnit,
-                            w.low + u * 4 * kPerUnit, kValueBlock, sum_high, sum_low);
+        add_unit<Codes, kQ, kValueBlock, kMostQueries * kValueBlock, 4>(
+            bytes, bits + u * kPerUnit * 8, 8, w.high + u * 4 * kPerUnit, sum_high, sum_low);
       }
       for (int i = 0; i < kQ; ++i) {
         const auto sum = hn::Sub(whole(sum_high[i], sum_low[i]), hn::Set(df, f.offset * w.sum[i]));

@@ -15,6 +15,11 @@ ggml_tensor* chunk_columns_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* k,
 // Gram matrices in parts of some tokens each, which add up to them: F32 [d, d, heads, parts].
 ggml_tensor* gram_parts_cpu(Compute& compute, ggml_tensor* rows);
 
+// q: F32 [d, m, heads], contiguous. Returns F32 [n or more, heads, kColumnSquaresParts]: parts of the sums
+// over the queries of their squared weights on every row. The keys are taken in 8 bits, as packed rows are.
+inline constexpr int64_t kColumnSquaresParts = 8;  // whoever computes one, each is added up in one order
+ggml_tensor* column_squares_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* k, float scale);
+
 // w: F32 [d, rank, heads], contiguous, or null. Returns F32 [n, heads]: |W x|^2 of every row, or |x|^2.
 ggml_tensor* squared_norms_cpu(Compute& compute, ggml_tensor* rows, ggml_tensor* w);
 

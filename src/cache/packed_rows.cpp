@@ -58,21 +58,42 @@ Place value_place(const RowFormat& f, int64_t m, int64_t r, int64_t i) {
 
 using PlaceOf = Place (*)(const RowFormat&, int64_t m, int64_t r, int64_t i);
 
-void put(const PackedRows& rows, const PackedPiece& p, int64_t r, const char* encoded, PlaceOf place_of) {
+// Row r of a block of values: a byte, and a bit, of every fourth.
+void put_in_block(const PackedRows& rows, const PackedPiece& p, int64_t r, const char* encoded) {
   const RowFormat& f = row_format(rows.type);
   uint8_t code[kMostRowSize];
   RowCodes codes = {0, std::span(code).first(static_cast<size_t>(padded_row(rows.d)))};
   take_apart(rows.type, encoded, rows.d, codes);
-  for (int64_t i = 0; i < padded_row(rows.d); ++i) {
-    const Place at = place_of(f, p.m, r, i);
-    const int low = code[i] & ((1 << f.bits) - 1);
-    auto& byte = reinterpret_cast<uint8_t&>(rows.data[p.plane + at.byte]);
-    byte = static_cast<uint8_t>(byte | low << at.shift);
+  const int low = (1 << f.bits) - 1;
+  for (int64_t i = 0; i < padded_row(rows.d); i += 16) {
+    const Place at = value_place(f, p.m, r, i);
+    auto* bytes = reinterpret_cast<uint8_t*>(rows.data + p.plane + at.byte);
+    for (int64_t j = 0; j < 16; ++j)
+      bytes[4 * j] = static_cast<uint8_t>(bytes[4 * j] | (code[i + j] & low) << at.shift);
     if (!f.extra) continue;
-    auto& bits = reinterpret_cast<uint8_t&>(rows.data[p.extra + at.bit / 8]);
-    bits = static_cast<uint8_t>(bits | (code[i] >> f.bits) << (at.bit % 8));
+    uint64_t bits = 0, before;
+    for (int64_t j = 0; j < 16; ++j) bits |= static_cast<uint64_t>(code[i + j] >> f.bits) << (4 * j);
+    char* word = rows.data + p.extra + at.bit / 64 * 8;
+    std::memcpy(&before, word, 8);
+    before |= bits << (at.bit % 64);
+    std::memcpy(word, &before, 8);
   }
   std::memcpy(rows.data + p.scales + 2 * r, &codes.scale, 2);
+}
+
+// Row r of a group of keys: its units and extra bits, apart.
+void put_in_group(const PackedRows& rows, const PackedPiece& p, int64_t r, const char* encoded) {
+  const RowFormat& f = row_format(rows.type);
+  const int64_t n_fours = padded_row(rows.d) / 4, n_units = n_fours * f.bits / 8;
+  for (int64_t u = 0; u < n_units; ++u)
+    std::memcpy(rows.data + p.plane + 4 * (u * p.m + r), encoded + 2 + 4 * u, 4);
+  for (int64_t i = 0; f.extra && i < n_fours; ++i) {
+    const int bits = static_cast<uint8_t>(encoded[2 + 4 * n_units + i / 2]) >> (i % 2 * 4) & 15;
+    const int64_t at = 4 * (i * p.m + r);
+    auto& byte = reinterpret_cast<uint8_t&>(rows.data[p.extra + at / 8]);
+    byte = static_cast<uint8_t>(byte | bits << (at % 8));
+  }
+  std::memcpy(rows.data + p.scales + 2 * r, encoded, 2);
 }
 
 uint8_t level(const PackedRows& rows, const PackedPiece& p, const Place& at) {
@@ -136,13 +157,13 @@ PackedPiece value_block(const PackedRows& rows, int64_t first_row) {
 void put_key(const PackedRows& rows, int64_t i, const char* encoded) {
   if (rows.type == RowType::f16) return put_f16(rows, i, encoded);
   const int64_t r = i % kKeyGroup;
-  put(rows, key_group(rows, i - r), r, encoded, key_place);
+  put_in_group(rows, key_group(rows, i - r), r, encoded);
 }
 
 void put_value(const PackedRows& rows, int64_t i, const char* encoded) {
   if (rows.type == RowType::f16) return put_f16(rows, i, encoded);
   const int64_t r = i % kValueBlock;
-  put(rows, value_block(rows, i - r), r, encoded, value_place);
+  put_in_block(rows, value_block(rows, i - r), r, encoded);
 }
 
 uint8_t key_level(const PackedRows& rows, int64_t i, int64_t j) {

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "cache/row_kernel.h"
+
 namespace curdkv {
 namespace {
 
@@ -22,61 +24,33 @@ constexpr std::array<uint8_t, 8> kLevels3 = {128 + 13, 128 + 40, 128 + 71, 128 +
                                              128 - 13, 128 - 40, 128 - 71, 128 - 114};
 constexpr float kOne3 = 53;  // what 1 is among these levels
 
-struct Fit {
-  double cross = 0, square = 0;  // sums of x level and of level^2
-  double scale() const { return square > 0 ? cross / square : 0; }
-  double explained() const { return square > 0 ? cross * cross / square : 0; }  // of the sum of x^2
-};
-
-// Codes of x for evenly spaced levels `step` apart, and the fit of x to them.
-Fit evenly(const float* x, int64_t d, float step, float offset, uint8_t* code) {
-  const float inverse = step > 0 ? 1 / step : 0, most = 2 * offset;
-  float cross = 0, square = 0;
-  for (int64_t i = 0; i < d; ++i) {
-    const float at = std::floor(x[i] * inverse + offset + 0.5f);
-    const float level = at > 0 ? std::min(at, most) : 0.0f;  // of no number 0
-    code[i] = static_cast<uint8_t>(level);
-    cross += x[i] * (level - offset);
-    square += (level - offset) * (level - offset);
-  }
-  return {cross, square};
-}
-
-// Codes of x for the levels of q3 with so much per level, and the fit.
-Fit for_gaussian(const float* x, int64_t d, float scale, uint8_t* code) {
-  constexpr float kBetween[3] = {(13 + 40) / 2.0f, (40 + 71) / 2.0f, (71 + 114) / 2.0f};
-  float cross = 0, square = 0;
-  for (int64_t i = 0; i < d; ++i) {
-    const float size = std::abs(x[i]);
-    const int n = (size > kBetween[0] * scale ? 1 : 0) + (size > kBetween[1] * scale ? 1 : 0) +
-                  (size > kBetween[2] * scale ? 1 : 0);
-    const auto level = static_cast<float>(kLevels3[static_cast<size_t>(n)] - 128);
-    code[i] = static_cast<uint8_t>(n + (x[i] < 0 ? 4 : 0));
-    cross += size * level;
-    square += level * level;
-  }
-  return {cross, square};
-}
-
 // The codes that go with a scale, and the scale, of one level.
 double choose_codes(RowType type, const float* x, int64_t d, uint8_t* code) {
-  float squares = 0, most = 0;
-  for (int64_t i = 0; i < d; ++i) {
-    squares += x[i] * x[i];
-    most = std::max(most, std::abs(x[i]));
-  }
-  const float rms = std::sqrt(squares / static_cast<float>(d));
+  const auto [rms, most] = size_of_row(x, d);
   if (type == RowType::q3) {
-    const Fit first = for_gaussian(x, d, rms / kOne3, code);
-    return for_gaussian(x, d, static_cast<float>(first.scale()), code).scale();
+    const RowFit first = fit_gaussian(x, d, rms / kOne3, code);
+    return fit_gaussian(x, d, static_cast<float>(first.scale()), code).scale();
   }
   const float offset = row_format(type).offset;
   const float gauss = type == RowType::q4 ? kGaussStep4 : type == RowType::q5 ? kGaussStep5 : kGaussStep8;
-  const Fit by_rms = evenly(x, d, rms * gauss, offset, code);
-  if (const Fit by_most = evenly(x, d, most / offset, offset, code);
-      by_most.explained() >= by_rms.explained())
-    return by_most.scale();
-  return evenly(x, d, rms * gauss, offset, code).scale();
+  uint8_t other[kMostRowSize];
+  const RowFit by_rms = fit_evenly(x, d, rms * gauss, offset, code);
+  const RowFit by_most = fit_evenly(x, d, most / offset, offset, other);
+  if (by_most.explained() < by_rms.explained()) return by_rms.scale();
+  std::copy_n(other, padded_row(d), code);
+  return by_most.scale();
+}
+
+// Four codes, or a unit.
+uint32_t four_at(const uint8_t* bytes, int64_t i) {
+  uint32_t word;
+  std::memcpy(&word, bytes + 4 * i, 4);
+  return word;
+}
+
+// Of each byte, those that go to the first plane.
+uint32_t low_bits(const RowFormat& f) {
+  return (0xffu >> (8 - f.bits)) * 0x01010101u;
 }
 
 int64_t plane_bytes(const RowFormat& f, int64_t d) {
@@ -116,36 +90,45 @@ void encode_row(RowType type, const float* x, int64_t d, char* to) {
     ggml_fp32_to_fp16_row(x, reinterpret_cast<ggml_fp16_t*>(to), d);
     return;
   }
-  uint8_t code[kMostRowSize] = {};
+  uint8_t code[kMostRowSize];
+  float padded[kMostRowSize];
   const RowFormat& f = row_format(type);
-  const double scale = choose_codes(type, x, d, code) / static_cast<double>(f.unit);
+  std::copy_n(x, d, padded);
+  std::fill(padded + d, padded + padded_row(d), 0.0f);
+  const double scale = choose_codes(type, padded, d, code) / static_cast<double>(f.unit);
   const ggml_fp16_t half = ggml_fp32_to_fp16(std::min(static_cast<float>(scale), 65504.0f));
   std::memcpy(to, &half, 2);
-  auto* plane = reinterpret_cast<uint8_t*>(to + 2);
-  const int64_t n = padded_row(d), per_byte = 8 / f.bits, mask = (1 << f.bits) - 1;
-  for (int64_t i = 0; i < n; i += per_byte) {
-    int byte = 0;
-    for (int64_t j = 0; j < per_byte; ++j) byte |= static_cast<int>(code[i + j] & mask) << (j * f.bits);
-    *plane++ = static_cast<uint8_t>(byte);
+  const int64_t n_fours = padded_row(d) / 4, per_unit = 8 / f.bits;
+  const uint32_t low = low_bits(f);
+  char* unit = to + 2;
+  for (int64_t i = 0; i < n_fours; i += per_unit, unit += 4) {
+    uint32_t word = 0;
+    for (int64_t j = 0; j < per_unit; ++j) word |= (four_at(code, i + j) & low) << (j * f.bits);
+    std::memcpy(unit, &word, 4);
   }
-  for (int64_t i = 0; f.extra && i < n; i += 8) {
-    int byte = 0;
-    for (int j = 0; j < 8; ++j) byte |= (code[i + j] >> f.bits) << j;
-    *plane++ = static_cast<uint8_t>(byte);
+  for (int64_t i = 0; f.extra && i < n_fours; i += 2) {
+    const auto bits = [&](int64_t j) {
+      const uint32_t above = four_at(code, j) >> f.bits & 0x01010101u;
+      return (above | above >> 7 | above >> 14 | above >> 21) & 15;
+    };
+    *unit++ = static_cast<char>(bits(i) | bits(i + 1) << 4);
   }
 }
 
 void take_apart(RowType type, const char* row, int64_t d, RowCodes& codes) {
   const RowFormat& f = row_format(type);
   std::memcpy(&codes.scale, row, 2);
-  const auto* plane = reinterpret_cast<const uint8_t*>(row + 2);
-  const uint8_t* extra = plane + plane_bytes(f, d);
-  const int64_t n = padded_row(d), per_byte = 8 / f.bits;
-  const int mask = (1 << f.bits) - 1;
-  for (int64_t i = 0; i < n; ++i) {
-    int code = plane[i / per_byte] >> (i % per_byte * f.bits) & mask;
-    if (f.extra) code |= (extra[i / 8] >> (i % 8) & 1) << f.bits;
-    codes.code[static_cast<size_t>(i)] = static_cast<uint8_t>(code);
+  const auto* unit = reinterpret_cast<const uint8_t*>(row + 2);
+  const uint8_t* extra = unit + plane_bytes(f, d);
+  const int64_t n_fours = padded_row(d) / 4, per_unit = 8 / f.bits;
+  const uint32_t low = low_bits(f);
+  for (int64_t i = 0; i < n_fours; ++i) {
+    uint32_t word = four_at(unit, i / per_unit) >> (i % per_unit * f.bits) & low;
+    if (f.extra) {
+      const uint32_t bits = extra[i / 2] >> (i % 2 * 4) & 15u;
+      word |= ((bits & 1) | (bits & 2) << 7 | (bits & 4) << 14 | (bits & 8) << 21) << f.bits;
+    }
+    std::memcpy(codes.code.data() + 4 * i, &word, 4);
   }
 }
 
@@ -157,21 +140,6 @@ void decode_row(RowType type, const char* row, int64_t d, float* x) {
   const RowFormat& f = row_format(type);
   const float scale = ggml_fp16_to_fp32(codes.scale) * f.unit;
   for (int64_t i = 0; i < d; ++i) x[i] = scale * (static_cast<float>(row_level(type, code[i])) - f.offset);
-}
-
-void turn_row(float* x, int64_t d) {
-  const int64_t block = d & -d;
-  const float scale = 1 / std::sqrt(static_cast<float>(block));
-  for (int64_t half = 1; half < block; half *= 2) {
-    for (int64_t at = 0; at < d; at += 2 * half) {
-      for (int64_t i = at; i < at + half; ++i) {
-        const float a = x[i], b = x[i + half];
-        x[i] = a + b;
-        x[i + half] = a - b;
-      }
-    }
-  }
-  for (int64_t i = 0; i < d; ++i) x[i] *= scale;
 }
 
 }  // namespace curdkv

@@ -38,7 +38,8 @@ inline int64_t padded_row(int64_t d) {
   return (d + kRowAlign - 1) / kRowAlign * kRowAlign;
 }
 
-// A row alone: an F16 scale and the codes of padded_row(d) elements; of f16, the elements.
+// A row alone: an F16 scale; units of four bytes, byte b of unit u holding elements 4 (u P + p) + b, p < P =
+// 8 / bits, lowest bits first; then the extra bits of the elements. Of f16, the elements.
 int64_t encoded_row_bytes(RowType type, int64_t d);
 
 // x: F32 [d], centred and turned. to: encoded_row_bytes(type, d).

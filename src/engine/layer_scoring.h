@@ -53,6 +53,10 @@ class HostOps : public FusedOps {
                              bool padded) override {
     return chunk_columns_cpu(compute_, q, k, chunk, scale, padded);
   }
+  ggml_tensor* column_squares(ggml_tensor* q, ggml_tensor* k, float scale) override {
+    static_assert(kSquareParts == kColumnSquaresParts);
+    return column_squares_cpu(compute_, q, k, scale);
+  }
   ggml_tensor* gram_parts(ggml_tensor* rows) override { return gram_parts_cpu(compute_, rows); }
   ggml_tensor* squared_norms(ggml_tensor* rows, ggml_tensor* w) override {
     return squared_norms_cpu(compute_, rows, w);

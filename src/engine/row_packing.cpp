@@ -1,5 +1,8 @@
 #include "engine/row_packing.h"
 
+#include <ggml-cpu.h>
+
+#include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -22,7 +25,7 @@ void read_row(const ggml_tensor* x, const LayerKv& kv, int64_t head, int64_t t, 
   if (x->type == GGML_TYPE_F32) {
     std::copy_n(reinterpret_cast<const float*>(from), x->ne[0], to);
   } else {
-    ggml_fp16_to_fp32_row(reinterpret_cast<const ggml_fp16_t*>(from), to, x->ne[0]);
+    ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t*>(from), to, x->ne[0]);
   }
 }
 
@@ -43,12 +46,18 @@ std::vector<ggml_fp16_t> mean_row(const ggml_tensor* x, const LayerKv& kv, int64
   return mean;
 }
 
+std::vector<float> widened(const std::vector<ggml_fp16_t>& mean) {
+  std::vector<float> x(mean.size());
+  ggml_cpu_fp16_to_fp32(mean.data(), x.data(), std::ssize(mean));
+  return x;
+}
+
 // The row, turned and centred.
 void centred_row(const ggml_tensor* x, const LayerKv& kv, int64_t head, int64_t t,
-                 const std::vector<ggml_fp16_t>& mean, float* to) {
+                 const std::vector<float>& mean, float* to) {
   read_row(x, kv, head, t, to);
   turn_row(to, x->ne[0]);
-  for (int64_t i = 0; i < x->ne[0]; ++i) to[i] -= ggml_fp16_to_fp32(mean[static_cast<size_t>(i)]);
+  for (int64_t i = 0; i < x->ne[0]; ++i) to[i] -= mean[static_cast<size_t>(i)];
 }
 
 // Runs an operation that works on `n_pieces` pieces; op(piece).
@@ -70,48 +79,40 @@ Result<void> run_pieces(Compute& compute, int64_t n_pieces, const Op& op) {
   return compute.run();
 }
 
-// The error of the logits of queries, F32 [d, n_q], turned and scaled, with keys of a type.
-double logit_error(RowType type, std::span<const float> keys, std::span<const float> queries, int64_t d) {
-  std::vector<char> row(static_cast<size_t>(encoded_row_bytes(type, d)));
-  std::vector<float> error(static_cast<size_t>(d));
-  double sum = 0;
-  const int64_t n_keys = std::ssize(keys) / d, n_queries = std::ssize(queries) / d;
-  for (int64_t k = 0; k < n_keys; ++k) {
-    const float* key = keys.data() + k * d;
-    encode_row(type, key, d, row.data());
-    decode_row(type, row.data(), d, error.data());
-    for (int64_t i = 0; i < d; ++i) error[static_cast<size_t>(i)] -= key[i];
-    for (int64_t q = 0; q < n_queries; ++q) {
-      const float* query = queries.data() + q * d;
-      float dot = 0;
-      for (int64_t i = 0; i < d; ++i) dot += query[i] * error[static_cast<size_t>(i)];
-      sum += static_cast<double>(dot) * dot;
-    }
+// Rows of F32.
+using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+// The error of logits, root mean square, with keys [n, d] of a type. gram: Q^T Q / n of the queries.
+double logit_error(RowType type, const Rows& keys, const Rows& gram) {
+  std::vector<char> row(static_cast<size_t>(encoded_row_bytes(type, keys.cols())));
+  Rows error(keys.rows(), keys.cols());
+  for (Eigen::Index k = 0; k < keys.rows(); ++k) {
+    encode_row(type, keys.row(k).data(), keys.cols(), row.data());
+    decode_row(type, row.data(), keys.cols(), error.row(k).data());
   }
-  return std::sqrt(sum / static_cast<double>(n_keys * n_queries));
+  error -= keys;
+  const double squares = (error * gram).cwiseProduct(error).cast<double>().sum();
+  return std::sqrt(std::max(0.0, squares) / static_cast<double>(keys.rows()));
 }
 
-// Some of a head's references, turned and scaled.
-std::vector<float> some_references(const ReferenceQueries& all, int64_t head, int64_t d, float scale) {
-  std::vector<float> some;
+// Of some of a head's references, turned and scaled.
+Rows gram_of_references(const ReferenceQueries& all, int64_t head, int64_t d, float scale) {
   const int64_t n = std::min(kMostReferences, all.n);
+  Rows some(n, d);
   for (int64_t i = 0; i < n; ++i) {
-    const auto from = all.q.begin() + (head * all.n + i * all.n / n) * d;
-    some.insert(some.end(), from, from + d);
-    float* q = some.data() + i * d;
-    turn_row(q, d);
-    for (int64_t j = 0; j < d; ++j) q[j] *= scale;
+    std::copy_n(all.q.begin() + (head * all.n + i * all.n / n) * d, d, some.row(i).data());
+    turn_row(some.row(i).data(), d);
   }
-  return some;
+  return some.transpose() * some * (scale * scale / static_cast<float>(n));
 }
 
-RowType fewest_bits(const LayerKv& kv, int64_t head, int64_t n_tokens, const std::vector<ggml_fp16_t>& mean,
-                    const std::vector<float>& queries) {
-  const int64_t d = kv.k->ne[0], n = std::min(kSampledKeys, n_tokens);
-  std::vector<float> keys(static_cast<size_t>(n * d));
-  for (int64_t i = 0; i < n; ++i) centred_row(kv.k, kv, head, i * n_tokens / n, mean, keys.data() + i * d);
+RowType fewest_bits(const LayerKv& kv, int64_t head, int64_t n_tokens, const std::vector<float>& mean,
+                    const Rows& gram, double most_error) {
+  const int64_t n = std::min(kSampledKeys, n_tokens);
+  Rows keys(n, kv.k->ne[0]);
+  for (int64_t i = 0; i < n; ++i) centred_row(kv.k, kv, head, i * n_tokens / n, mean, keys.row(i).data());
   for (const RowType type : kFewestBitsFirst) {
-    if (logit_error(type, keys, queries, d) <= kMostError) return type;
+    if (logit_error(type, keys, gram) <= most_error) return type;
   }
   return RowType::f16;
 }
@@ -140,8 +141,8 @@ Result<std::vector<EncodedHead>> choose_types(Compute& compute, const LayerKv& k
     head.mean_k = mean_row(kv.k, kv, i / 2, n_tokens);
     head.type_k = press.rows_k() == RowType::cache ? RowType::f16 : press.rows_k();
     if (press.rows_k() != RowType::automatic) return;
-    const std::vector<float> queries = some_references(references, i / 2, shape.d_head_k, kq_scale);
-    head.type_k = fewest_bits(kv, i / 2, n_tokens, head.mean_k, queries);
+    const Rows gram = gram_of_references(references, i / 2, shape.d_head_k, kq_scale);
+    head.type_k = fewest_bits(kv, i / 2, n_tokens, widened(head.mean_k), gram, press.key_error());
   };
   CURDKV_CHECK(run_pieces(compute, 2 * shape.n_head_kv, choose));
   return heads;
@@ -163,12 +164,13 @@ Result<void> encode_rows(Compute& compute, const LayerKv& kv, const CacheShape& 
     const int64_t first = (i - first_piece[static_cast<size_t>(h)]) * kRows;
     const int64_t end = std::min(std::ssize(head.tokens), first + kRows), bytes = head.row_bytes(shape);
     std::vector<float> x(static_cast<size_t>(std::max(shape.d_head_k, shape.d_head_v)));
+    const std::vector<float> mean_k = widened(head.mean_k), mean_v = widened(head.mean_v);
     for (int64_t r = first; r < end; ++r) {
       const int32_t t = head.tokens[static_cast<size_t>(r)];
       char* to = head.rows.data() + r * bytes;
-      centred_row(kv.k, kv, h, t, head.mean_k, x.data());
+      centred_row(kv.k, kv, h, t, mean_k, x.data());
       encode_row(head.type_k, x.data(), shape.d_head_k, to);
-      centred_row(kv.v, kv, h, t, head.mean_v, x.data());
+      centred_row(kv.v, kv, h, t, mean_v, x.data());
       encode_row(head.type_v, x.data(), shape.d_head_v, to + head.key_bytes(shape));
     }
   });

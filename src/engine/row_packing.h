@@ -27,8 +27,8 @@ struct EncodedHead {
 };
 
 // Types and means of all heads of the layer, over the n_tokens that were read. references: of keys whose type
-// is to be found: the first whose rows change the logits of these queries by no more than 0.5 (root mean
-// square).
+// is to be found: the first whose rows change the logits of these queries by no more than
+// Press::key_error().
 Result<std::vector<EncodedHead>> choose_types(Compute& compute, const LayerKv& kv, const CacheShape& shape,
                                               int64_t n_tokens, const Press& press,
                                               const ReferenceQueries& references, float kq_scale);

@@ -220,10 +220,9 @@ class Bench {
       Row row = start_row(c, test, depth, n, c.ts);
       const int64_t n_rows = c.engine->n_rows();
       if (decoding) {
-        // Rows of the context may be packed; a peer's are of one size, and fewer than it has room for.
-        const bool ours = c.engine->sequence() != nullptr;
-        const double held =
-            ours ? static_cast<double>(c.kv_bytes) : static_cast<double>(n_rows) * row_bytes();
+        // Rows of ours may be packed; a peer's are fewer than it has room for.
+        const double held = c.engine->sequence() != nullptr ? static_cast<double>(c.kv_bytes)
+                                                            : static_cast<double>(n_rows) * row_bytes();
         const double bytes = held + cost_.decode_bytes(n / 2 * cost_.n_heads_kv(), row_bytes());
         row.gbytes_per_s = bytes * row.median_ts() / 1e9;
         row.limit = median(gb_);

@@ -8,7 +8,26 @@
 
 namespace curdkv {
 
-Result<Scores> attention_worth(LayerView& layer, const ReferenceQueries& queries) {
+namespace {
+
+// Sums of the queries' squared weights on every token: [n_tokens, n_head_kv].
+Result<std::vector<double>> fused_squares(LayerView& layer, const ReferenceQueries& queries) {
+  const int64_t n = layer.n_tokens, n_head = layer.n_head_kv;
+  CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& g) {
+    ggml_tensor* q = g.constant(queries.q, layer.d_head_k, queries.n, n_head);
+    return std::vector<ggml_tensor*>{layer.fused()->column_squares(q, layer.keys(g, 0, n), layer.kq_scale)};
+  }));
+  std::vector<double> squares(static_cast<size_t>(n * n_head), 0.0);
+  constexpr int64_t kParts = FusedOps::kSquareParts;
+  const int64_t width = std::ssize(parts[0]) / (n_head * kParts);
+  for (int64_t i = 0; i < n_head * kParts; ++i) {
+    for (int64_t t = 0; t < n; ++t)
+      squares[static_cast<size_t>(i % n_head * n + t)] += parts[0][static_cast<size_t>(i * width + t)];
+  }
+  return squares;
+}
+
+Result<std::vector<double>> sliced_squares(LayerView& layer, const ReferenceQueries& queries) {
   const int64_t n = layer.n_tokens, d = layer.d_head_k, n_head = layer.n_head_kv;
   // Queries at a time: their weights are to stay within a few MiB.
   const int64_t step = std::clamp<int64_t>((int64_t{1} << 20) / (n * n_head), 1, queries.n);
@@ -27,6 +46,14 @@ Result<Scores> attention_worth(LayerView& layer, const ReferenceQueries& queries
     }));
     std::transform(squares.begin(), squares.end(), parts[0].begin(), squares.begin(), std::plus<>());
   }
+  return squares;
+}
+
+}  // namespace
+
+Result<Scores> attention_worth(LayerView& layer, const ReferenceQueries& queries) {
+  CURDKV_TRY(const std::vector<double> squares,
+             layer.fused() != nullptr ? fused_squares(layer, queries) : sliced_squares(layer, queries));
   CURDKV_TRY(Scores worth, squared_value_norms(layer));
   for (size_t i = 0; i < squares.size(); ++i) {
     const double mean = squares[i] / static_cast<double>(queries.n);

@@ -11,6 +11,7 @@ namespace curdkv {
 
 class FusedOps {
  public:
+  static constexpr int64_t kSquareParts = 8;  // of column_squares()
   virtual ~FusedOps() = default;
 
   // What tokens get of the attention if all of a chunk attend to all of it: F32 [n, n_head], the sums of the
@@ -19,6 +20,9 @@ class FusedOps {
                                      bool padded) = 0;
   // Sums of the rows' outer products with themselves, over some tokens each: F32 [d, d, heads, parts].
   virtual ggml_tensor* gram_parts(ggml_tensor* rows) = 0;
+  // Sums over queries of their squared weights on every row: q: F32 [d, m, heads], contiguous; the squares of
+  // softmax(scale Q K^T), added up in parts: F32 [n or more, heads, kSquareParts].
+  virtual ggml_tensor* column_squares(ggml_tensor* q, ggml_tensor* k, float scale) = 0;
   // |W x|^2 of every row, w: F32 [d, rank, heads], or |x|^2 if it is null: F32 [n, heads].
   virtual ggml_tensor* squared_norms(ggml_tensor* rows, ggml_tensor* w) = 0;
 };

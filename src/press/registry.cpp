@@ -283,6 +283,12 @@ Result<PressInfo> find_press(const std::string& name) {
   });
 }
 
+void Press::hold_rows(const std::map<std::string, std::string>& values) {
+  rows_k_ = row_type_of(values.at("keys"));
+  rows_v_ = row_type_of(values.at("values"));
+  key_error_ = std::stod(values.at("key_error"));
+}
+
 Result<Press> Press::make(const PressRequest& asked) {
   return guarded([&]() -> Result<Press> {
     PressRequest request = asked;
@@ -310,8 +316,7 @@ Result<Press> Press::make(const PressRequest& asked) {
     if (request.name == "none") {
       CURDKV_TRY(const auto values, ParamValues::parse(held_params(), request.params, "none"));
       press.spec_ = spec_of(request, held_params());
-      press.rows_k_ = row_type_of(values.get_text("keys"));
-      press.rows_v_ = row_type_of(values.get_text("values"));
+      press.hold_rows(values.texts());
       press.compression_ratio_ = 0;
       press.budget_.reset();
       press.budget_bytes_.reset();
@@ -321,8 +326,7 @@ Result<Press> Press::make(const PressRequest& asked) {
     CURDKV_TRY(const std::vector<PressParam> table, recipe.params(request.params));
     CURDKV_TRY(const auto values, ParamValues::parse(table, request.params, request.name));
     press.spec_ = spec_of(request, table);
-    press.rows_k_ = row_type_of(values.get_text("keys"));
-    press.rows_v_ = row_type_of(values.get_text("values"));
+    press.hold_rows(values.texts());
     press.counts_bytes_ = values.get_text("ratio_of") == "bytes";
     auto scoring = press.settings_ = values.texts();
     for (const PressParam& p : recipe.allocation_params()) scoring.erase(p.name);

@@ -158,7 +158,7 @@ class Numbers(Case):
             self.fails(2, "sinks", *ASK[:-2], "--press", "curdkv", "--sinks", value)
 
 
-ROWS = ("keys", "values", "ratio_of")  # how any press holds what it keeps
+ROWS = ("keys", "values", "key_error", "ratio_of")  # how any press holds what it keeps
 
 
 class PressParameters(Case):
@@ -202,7 +202,7 @@ class PressParameters(Case):
         names = lambda name: [q["name"] for q in told[name]["params"]]
         self.assertEqual((names("snapkv"), names("adasnapkv")),
                          (["window", "kernel", *ROWS], ["window", "kernel", "alpha", *ROWS]))
-        self.assertEqual((names("adaptive"), names("tova"), names("none")), (["alpha"], [*ROWS], [*ROWS[:2]]))
+        self.assertEqual((names("adaptive"), names("tova"), names("none")), (["alpha"], [*ROWS], [*ROWS[:3]]))
         default = lambda name: next(q["default"] for q in self.told(name)["params"] if q["name"] == "sinks")
         self.assertEqual((default("curdkv"), default("compactor")), ("4", "8"))
 

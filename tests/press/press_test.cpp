@@ -79,13 +79,13 @@ TEST(Press, IsFoundWithItsParameters) {
     for (const PressParam& p : must(find_press(press)).params) all += p.name + "=" + p.default_value + " ";
     return all;
   };
-  const std::string rows = "keys=cache values=cache ratio_of=rows ";
+  const std::string rows = "keys=cache values=cache key_error=0.5 ratio_of=rows ";
   EXPECT_EQ(names("ridgekv"), "of=kv_product ridge=10 smooth=3 sinks=4 " + rows) << "a preset's own settings";
   EXPECT_EQ(names("leverage+chunk"), "of=kv_product ridge=0 smooth=1 sinks=4 chunk_length=20 " + rows);
   EXPECT_EQ(names("tova+bytes:keys=auto"), "floor=0.3 queries=512 " + rows);
   EXPECT_EQ(names("adaptive"), "alpha=0.2 ");
   EXPECT_EQ(names("mix:first=tova:second=tova"), "first=leverage second=noncausal_attention share=0.7 ");
-  EXPECT_EQ(names("none"), "keys=cache values=cache ");
+  EXPECT_EQ(names("none"), "keys=cache values=cache key_error=0.5 ");
   for (const char* press :
        {"nosuch", "", "+", "cur+", "mix+uniform+uniform", "none:sinks=1", "curdkv:sinks=-1"}) {
     const auto found = find_press(press);
@@ -115,7 +115,7 @@ TEST(Press, LayersShareAPyramid) {
     const Press both = must(request(name, 0.8));
     EXPECT_EQ(both.n_kept_in_layer(8000, 29, 30), 80) << name;
     EXPECT_EQ(both.settings().count("alpha") + both.settings().count("beta"), 2u) << name;
-    EXPECT_EQ(must(find_press(name)).params.size(), 8u)
+    EXPECT_EQ(must(find_press(name)).params.size(), 9u)
         << "window, kernel, beta, floor, alpha, and how rows are held";
   }
   expect_refused(request("snapkv+bytes+adaptive"), "leaves nothing to adaptive");

@@ -75,6 +75,10 @@ class TestLayer {
     const ScoreRequest request = {press.n_kept(data_.n_tokens), press.removed(data_.n_tokens), press.seed()};
     return must(press.scorer()->score(*view, request)).data();
   }
+  // What scorers see of it.
+  std::unique_ptr<PrefilledLayer> view(const Press& press) const { return make_view(press, 0); }
+  const LayerKv& kv() const { return kv_; }
+  Compute& compute() const { return *compute_; }
 
  private:
   struct View : PrefilledLayer {

@@ -1,0 +1,160 @@
+// Squared weights of reference queries on every row of a layer: the keys are packed in 8 bits first.
+#include <ggml-cpu.h>
+
+#include <algorithm>
+
+#include "attention/packed_kernel.h"
+#include "attention/score_ops.h"
+#include "base/tickets.h"
+
+namespace curdkv {
+namespace {
+
+constexpr int64_t kParts = kColumnSquaresParts;
+
+int64_t whole_blocks(int64_t n) {
+  return (n + kBlockRows - 1) / kBlockRows * kBlockRows;
+}
+
+// Row t of a head, F16 or F32 [d, n, heads], turned.
+void turned_row(const ggml_tensor* x, int64_t head, int64_t t, float* to) {
+  const char* from = static_cast<const char*>(x->data) + static_cast<size_t>(t) * x->nb[1] +
+                     static_cast<size_t>(head) * x->nb[2];
+  if (x->type == GGML_TYPE_F32) {
+    std::copy_n(reinterpret_cast<const float*>(from), x->ne[0], to);
+  } else {
+    ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t*>(from), to, x->ne[0]);
+  }
+  turn_row(to, x->ne[0]);
+}
+
+// src: k. dst: F16 [padded_row(d), heads], the turned mean keys. A head at a time.
+struct MeanKeys {
+  Tickets heads = {};
+
+  struct Row {
+    float *x, *sum;
+  };
+  static Row lay_out(Scratch& scratch, int64_t d) { return {scratch.take<float>(d), scratch.take<float>(d)}; }
+
+  void operator()(ggml_tensor* dst, const OpThread& thread) {
+    const ggml_tensor* k = dst->src[0];
+    const int64_t d = k->ne[0];
+    for (int64_t h; (h = heads.draw(k->ne[2], thread.nth)) >= 0;) {
+      Scratch scratch(thread.scratch);
+      const Row row = lay_out(scratch, d);
+      std::fill_n(row.sum, d, 0.0f);
+      for (int64_t t = 0; t < k->ne[1]; ++t) {
+        turned_row(k, h, t, row.x);
+        for (int64_t i = 0; i < d; ++i) row.sum[i] += row.x[i];
+      }
+      for (int64_t i = 0; i < d; ++i) row.sum[i] /= static_cast<float>(k->ne[1]);
+      auto* mean =
+          reinterpret_cast<ggml_fp16_t*>(static_cast<char*>(dst->data) + static_cast<size_t>(h) * dst->nb[1]);
+      std::fill_n(mean, padded_row(d), ggml_fp16_t{0});
+      ggml_fp32_to_fp16_row(row.sum, mean, d);
+    }
+  }
+};
+
+PackedRows rows_of(const ggml_tensor* packed, const ggml_tensor* mean, const ggml_tensor* k, int64_t head) {
+  const auto at = [&](const ggml_tensor* x) {
+    return static_cast<char*>(x->data) + static_cast<size_t>(head) * x->nb[1];
+  };
+  return {RowType::q8, k->ne[0], k->ne[1], at(packed), reinterpret_cast<ggml_fp16_t*>(at(mean))};
+}
+
+// src: k, the means. dst: I8 [bytes, heads]. Some groups of a head at a time.
+struct PackKeys {
+  static constexpr int64_t kRows = 16 * kKeyGroup;
+  Tickets pieces = {};
+
+  struct Row {
+    float *x, *mean;
+    char* encoded;
+  };
+  static Row lay_out(Scratch& scratch, int64_t d) {
+    float *x = scratch.take<float>(d), *mean = scratch.take<float>(d);
+    return {x, mean, scratch.take<char>(encoded_row_bytes(RowType::q8, d))};
+  }
+
+  void operator()(ggml_tensor* dst, const OpThread& thread) {
+    const ggml_tensor *k = dst->src[0], *means = dst->src[1];
+    const int64_t n_head = k->ne[2], n_pieces = (k->ne[1] + kRows - 1) / kRows * n_head;
+    for (int64_t i; (i = pieces.draw(n_pieces, thread.nth)) >= 0;) {
+      Scratch scratch(thread.scratch);
+      const Row row = lay_out(scratch, k->ne[0]);
+      const PackedRows to = rows_of(dst, means, k, i % n_head);
+      ggml_cpu_fp16_to_fp32(to.mean, row.mean, to.d);
+      const int64_t first = i / n_head * kRows, end = std::min(k->ne[1], first + kRows);
+      for (int64_t t = first; t < end; ++t) {
+        turned_row(k, i % n_head, t, row.x);
+        for (int64_t j = 0; j < to.d; ++j) row.x[j] -= row.mean[j];
+        encode_row(to.type, row.x, to.d, row.encoded);
+        put_key(to, t, row.encoded);
+      }
+    }
+  }
+};
+
+// src: q, k, the means, the packed keys. dst: F32 [whole blocks of n, heads, kParts].
+struct SquareWeights {
+  float scale;
+  Tickets pieces = {};
+
+  struct Arrays {
+    float *q, *scores;
+    PackedQueries packed;
+  };
+  static Arrays lay_out(Scratch& scratch, int64_t n, int64_t d, int64_t n_queries) {
+    Arrays a = {};
+    a.q = scratch.take<float>(kMostQueries * d);
+    a.scores = scratch.take<float>(kMostQueries * whole_blocks(n));
+    a.packed = PackedQueries::lay_out(scratch, n_queries, d);
+    return a;
+  }
+
+  void operator()(ggml_tensor* dst, const OpThread& thread) {
+    const ggml_tensor *q = dst->src[0], *k = dst->src[1];
+    const int64_t d = k->ne[0], n_head = k->ne[2];
+    for (int64_t i; (i = pieces.draw(n_head * kParts, thread.nth)) >= 0;) {
+      const int64_t h = i % n_head, part = i / n_head;
+      float* squares = static_cast<float*>(dst->data) + (part * n_head + h) * dst->ne[0];
+      std::fill_n(squares, dst->ne[0], 0.0f);
+      for (int64_t at = part * kMostQueries; at < q->ne[1]; at += kParts * kMostQueries) {
+        const int64_t m = std::min<int64_t>(kMostQueries, q->ne[1] - at);
+        Scratch scratch(thread.scratch);
+        const Arrays a = lay_out(scratch, k->ne[1], d, m);
+        const float* from = static_cast<const float*>(q->data) + (h * q->ne[1] + at) * d;
+        for (int64_t j = 0; j < m * d; ++j) a.q[j] = from[j] * scale;
+        a.packed.set(a.q, d);
+        add_squared_weights(a.packed, rows_of(dst->src[3], dst->src[2], k, h), a.scores, squares);
+      }
+    }
+  }
+};
+
+template <typename Op, typename... N>
+size_t scratch_of(N... n) {
+  Scratch scratch;
+  Op::lay_out(scratch, n...);
+  return scratch.n_bytes();
+}
+
+}  // namespace
+
+ggml_tensor* column_squares_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* k, float scale) {
+  const int64_t d = k->ne[0], n = k->ne[1], n_head = k->ne[2];
+  ggml_tensor* keys[] = {k};
+  ggml_tensor* means =
+      compute.custom<MeanKeys>(GGML_TYPE_F16, {padded_row(d), n_head, 1, 1}, keys, scratch_of<MeanKeys>(d));
+  const int64_t n_bytes = (packed_key_bytes(RowType::q8, d, n) + kPackedSlack + 63) / 64 * 64;
+  ggml_tensor* both[] = {k, means};
+  ggml_tensor* packed =
+      compute.custom<PackKeys>(GGML_TYPE_I8, {n_bytes, n_head, 1, 1}, both, scratch_of<PackKeys>(d));
+  ggml_tensor* all[] = {q, k, means, packed};
+  return compute.custom<SquareWeights>(GGML_TYPE_F32, {whole_blocks(n), n_head, kParts, 1}, all,
+                                       scratch_of<SquareWeights>(n, d, kMostQueries), scale);
+}
+
+}  // namespace curdkv
