@@ -50,7 +50,8 @@ Result<PressInfo> find_press(const std::string& name);
 
 // How kept rows are held. cache: as the sequence's cache type. The others: centred by their head's mean and
 // turned by a Hadamard matrix, elements in F16 or in 8 to 3 bits with a scale for each row. automatic: keys,
-// in each head, in the fewest bits that leave its queries' logits within 0.5 (root mean square); values in 3.
+// in each head, in the fewest bits that leave its queries' logits within key_error (root mean square); values
+// in 3 to 8, the more room the more.
 enum class RowType { cache, automatic, f16, q8, q5, q4, q3 };
 
 // A request for compression, in the words of the command line.

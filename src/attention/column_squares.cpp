@@ -127,7 +127,7 @@ struct SquareWeights {
         const Arrays a = lay_out(scratch, k->ne[1], d, m);
         const float* from = static_cast<const float*>(q->data) + (h * q->ne[1] + at) * d;
         for (int64_t j = 0; j < m * d; ++j) a.q[j] = from[j] * scale;
-        a.packed.set(a.q, d);
+        a.packed.set(a.q, d, true);
         add_squared_weights(a.packed, rows_of(dst->src[3], dst->src[2], k, h), a.scores, squares);
       }
     }

@@ -24,21 +24,21 @@ namespace hn = hwy::HWY_NAMESPACE;
 // Queries at once: two sums each, and the codes.
 constexpr int kAtOnce = kRegisters == 32 ? 8 : 4;
 
-void SetPackedQueries(const PackedQueries& q) {
+void SetPackedQueries(const PackedQueries& q, bool coarse) {
   const Floats df;
   const hn::Rebind<int8_t, Floats> d8;
-  constexpr float kMost = 32512;
+  const float most_in_bytes = coarse ? 127 : 32512;
   int8_t apart[2][kMostRowSize];
   for (int64_t i = 0; i < q.n; ++i) {
     const float* from = q.turned + i * q.width;
     auto most = hn::Zero(df);
     for (int64_t d = 0; d < q.width; d += kLanes) most = hn::Max(most, hn::Abs(hn::LoadU(df, from + d)));
     const float highest = hn::GetLane(hn::MaxOfLanes(df, most));
-    const auto inverse = hn::Set(df, highest > 0 ? kMost / highest : 0.0f);
+    const auto inverse = hn::Set(df, highest > 0 ? most_in_bytes / highest : 0.0f);
     auto sum = hn::Zero(Ints());
     for (int64_t d = 0; d < q.width; d += kLanes) {
       const auto x = hn::NearestInt(hn::Mul(hn::LoadU(df, from + d), inverse));
-      const auto high = hn::ShiftRight<8>(hn::Add(x, hn::Set(Ints(), 128)));
+      const auto high = coarse ? x : hn::ShiftRight<8>(hn::Add(x, hn::Set(Ints(), 128)));
       hn::StoreU(hn::DemoteTo(d8, high), d8, apart[0] + d);
       hn::StoreU(hn::DemoteTo(d8, hn::Sub(x, hn::ShiftLeft<8>(high))), d8, apart[1] + d);
       sum = hn::Add(sum, x);
@@ -48,7 +48,7 @@ void SetPackedQueries(const PackedQueries& q) {
       std::memcpy(to, apart[0] + d, 4);
       std::memcpy(to + 4, apart[1] + d, 4);
     }
-    q.scale[i] = highest / kMost;
+    q.scale[i] = highest / most_in_bytes;
     q.sum[i] = hn::GetLane(hn::ConvertTo(df, hn::SumOfLanes(Ints(), sum)));
   }
 }
@@ -87,7 +87,7 @@ void score_packed(const PackedBlock& b, int64_t first_q, int64_t n, float* score
       return;
     }
     with_codes(b.k.type, [&](auto codes) {
-      dot_packed<decltype(codes), count>(b.q, first_q, b.k, b.first, b.n, scores);
+      dot_packed<decltype(codes), count, false>(b.q, first_q, b.k, b.first, b.n, scores);
     });
   });
 }
@@ -145,7 +145,8 @@ void AddSquaredWeights(const PackedQueries& q, const PackedRows& k, float* score
     for (int64_t at = 0; at < k.n; at += kBlockRows) {
       float* block = scores + at / kBlockRows * kStride;
       const int64_t n_rows = std::min(kBlockRows, k.n - at);
-      score_packed({q, k, k, at, n_rows}, first_q, n, block);
+      with_count<kAtOnce>(
+          n, [&](auto count) { dot_packed<Codes8, count, true>(q, first_q, k, at, n_rows, block); });
       for (int64_t i = 0; i < n; ++i)
         most[i] = std::max(most[i], max_of_visible(block + i * kBlockRows, n_rows));
     }
@@ -192,14 +193,14 @@ PackedQueries PackedQueries::lay_out(Scratch& scratch, int64_t n, int64_t d_k) {
   return q;
 }
 
-void PackedQueries::set(const float* q, int64_t d_k) const {
+void PackedQueries::set(const float* q, int64_t d_k, bool coarse) const {
   for (int64_t i = 0; i < n; ++i) {
     float* to = turned + i * width;
     std::copy_n(q + i * d_k, d_k, to);
     std::fill(to + d_k, to + width, 0.0f);
     turn_row(to, d_k);
   }
-  HWY_DYNAMIC_DISPATCH(SetPackedQueries)(*this);
+  HWY_DYNAMIC_DISPATCH(SetPackedQueries)(*this, coarse);
 }
 
 void attend_packed_block(const PackedBlock& block, float* out, size_t out_stride, float* scratch) {

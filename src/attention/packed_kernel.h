@@ -24,8 +24,8 @@ struct PackedQueries {
   float* of_mean;  // [n], the product with the mean key of the rows at hand
 
   static PackedQueries lay_out(Scratch& scratch, int64_t n, int64_t d_k);
-  // From q, F32 [d_k, n], scaled.
-  void set(const float* q, int64_t d_k) const;
+  // From q, F32 [d_k, n], scaled. coarse: in the high byte alone, for add_squared_weights().
+  void set(const float* q, int64_t d_k, bool coarse = false) const;
 };
 
 struct PackedBlock {
@@ -42,8 +42,9 @@ inline constexpr int64_t kPackedScratchFloats = kMostQueries * (kBlockRows + kVa
 // As attend_block(); `out` has room for padded_row(d_v) + 2 floats a query.
 void attend_packed_block(const PackedBlock& block, float* out, size_t out_stride, float* scratch);
 
-// squares[r] += the square of each query's weight on row r: of softmax(Q K^T) over all rows of k. At most
-// kMostQueries. squares and scores, scratch of kMostQueries times as many, have room for whole blocks.
+// Of coarse queries. squares[r] += the square of each query's weight on row r: of softmax(Q K^T) over all
+// rows of k. At most kMostQueries. squares and scores, scratch of kMostQueries times as many, have room for
+// whole blocks.
 void add_squared_weights(const PackedQueries& q, const PackedRows& k, float* scores, float* squares);
 
 }  // namespace curdkv

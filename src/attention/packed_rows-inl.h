@@ -84,7 +84,7 @@ using Codes5 = AnyCodes;
 using Codes4 = AnyCodes;
 using Codes3 = AnyCodes;
 
-template <typename Codes, int kQ>
+template <typename Codes, int kQ, bool kCoarse>
 HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const PackedRows& k, int64_t first,
                            int64_t n, float* scores) {
   const RowFormat& f = row_format(k.type);
@@ -94,7 +94,7 @@ HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const Packed
       int64_t sum = 0;
       for (int64_t d = 0; d < q.width; ++d) {
         const int8_t* four = query_bytes(q, j) + d / 4 * kBytesOfFour + d % 4;
-        sum += key_level(k, first + r, d) * (256 * four[0] + four[4]);
+        sum += key_level(k, first + r, d) * (kCoarse ? four[0] : 256 * four[0] + four[4]);
       }
       const float scale = key_scale(k, first + r) * f.unit * q.scale[j];
       scores[i * kBlockRows + r] = (static_cast<float>(sum) - f.offset * q.sum[j]) * scale + q.of_mean[j];
@@ -208,22 +208,23 @@ HWY_INLINE Vec whole(IntVec high, IntVec low) {
 // The sums += products of a unit's fields, from kField on, with the bytes of kQ queries or weights, kStep
 // bytes from one to the next, kLow from high to low ones, kNext from one field to the next. `bits`: the
 // field's extra bits, `step` bytes before the next one's.
-template <typename Codes, int kQ, int64_t kStep, int64_t kLow, int64_t kNext, int kField = 0>
+template <typename Codes, int kQ, bool kCoarse, int64_t kStep, int64_t kLow, int64_t kNext, int kField = 0>
 HWY_INLINE void add_unit(ByteVec unit, const char* bits, int64_t step, const int8_t* high, IntVec* sum_high,
                          IntVec* sum_low) {
   const ByteVec levels = Codes::levels(field<Codes::kBits, kField>(unit), bits);
   for (int i = 0; i < kQ; ++i) {
     sum_high[i] = add_products(sum_high[i], levels, high + i * kStep);
-    sum_low[i] = add_products(sum_low[i], levels, high + i * kStep + kLow);
+    if (!kCoarse) sum_low[i] = add_products(sum_low[i], levels, high + i * kStep + kLow);
   }
   if constexpr ((kField + 1) * Codes::kBits < 8) {
-    add_unit<Codes, kQ, kStep, kLow, kNext, kField + 1>(unit, bits + step, step, high + kNext, sum_high,
-                                                        sum_low);
+    add_unit<Codes, kQ, kCoarse, kStep, kLow, kNext, kField + 1>(unit, bits + step, step, high + kNext,
+                                                                 sum_high, sum_low);
   }
 }
 
-// scores[i][r] = query i . row r for rows [first, first + n) of k, first a multiple of kKeyGroup.
-template <typename Codes, int kQ>
+// kCoarse: queries have a high byte alone. scores[i][r] = query i . row r for rows [first, first + n) of k,
+// first a multiple of kKeyGroup.
+template <typename Codes, int kQ, bool kCoarse>
 HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const PackedRows& k, int64_t first,
                            int64_t n, float* scores) {
   const Floats df;
@@ -239,15 +240,16 @@ HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const Packed
       const char *unit = k.data + p.plane + 4 * r, *bits = k.data + p.extra + r / 2;
       for (int64_t u = 0; u < n_units; ++u) {
         const auto bytes = hn::LoadU(Bytes(), reinterpret_cast<const uint8_t*>(unit));
-        add_unit<Codes, kQ, 8, 4, kBytesOfFour>(bytes, bits, p.m / 2, bytes_of + u * kPerUnit * kBytesOfFour,
-                                                sum_high, sum_low);
+        add_unit<Codes, kQ, kCoarse, 8, 4, kBytesOfFour>(
+            bytes, bits, p.m / 2, bytes_of + u * kPerUnit * kBytesOfFour, sum_high, sum_low);
         unit += 4 * p.m;
         if (Codes::kExtra) bits += kPerUnit * p.m / 2;
       }
       const auto scale = hn::Mul(load_halves(k.data + p.scales + 2 * r), hn::Set(df, f.unit));
       for (int i = 0; i < kQ; ++i) {
         const int64_t j = first_q + i;
-        const auto sum = hn::Sub(whole(sum_high[i], sum_low[i]), hn::Set(df, f.offset * q.sum[j]));
+        const auto products = kCoarse ? hn::ConvertTo(df, sum_high[i]) : whole(sum_high[i], sum_low[i]);
+        const auto sum = hn::Sub(products, hn::Set(df, f.offset * q.sum[j]));
         const auto score =
             hn::MulAdd(sum, hn::Mul(scale, hn::Set(df, q.scale[j])), hn::Set(df, q.of_mean[j]));
         hn::StoreU(score, df, scores + i * kBlockRows + at + r);
@@ -273,7 +275,7 @@ HWY_INLINE void mix_packed(const PackedWeights& w, const PackedRows& v, int64_t 
       const char* bits = v.data + p.extra + c / 16 * (p.m / 4) * 8 + lane / 2;
       for (int64_t u = 0; u < n_units; ++u) {
         const auto bytes = hn::LoadU(Bytes(), reinterpret_cast<const uint8_t*>(unit + u * 64));
-        add_unit<Codes, kQ, kValueBlock, kMostQueries * kValueBlock, 4>(
+        add_unit<Codes, kQ, false, kValueBlock, kMostQueries * kValueBlock, 4>(
             bytes, bits + u * kPerUnit * 8, 8, w.high + u * 4 * kPerUnit, sum_high, sum_low);
       }
       for (int i = 0; i < kQ; ++i) {

@@ -16,7 +16,8 @@ ggml_tensor* chunk_columns_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* k,
 ggml_tensor* gram_parts_cpu(Compute& compute, ggml_tensor* rows);
 
 // q: F32 [d, m, heads], contiguous. Returns F32 [n or more, heads, kColumnSquaresParts]: parts of the sums
-// over the queries of their squared weights on every row. The keys are taken in 8 bits, as packed rows are.
+// over the queries of their squared weights on every row. Keys, as packed rows, and queries are taken in 8
+// bits.
 inline constexpr int64_t kColumnSquaresParts = 8;  // whoever computes one, each is added up in one order
 ggml_tensor* column_squares_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* k, float scale);
 

@@ -185,6 +185,14 @@ Result<ReferenceQueries> PrefilledLayer::reference_queries(int64_t n) {
   return out;
 }
 
+Result<Scores> PrefilledLayer::reference_worth(int64_t n_queries) {
+  if (!worth_.contains(n_queries)) {
+    CURDKV_TRY(Scores worth, LayerView::reference_worth(n_queries));
+    worth_.emplace(n_queries, std::move(worth));
+  }
+  return worth_.at(n_queries);
+}
+
 FusedOps* PrefilledLayer::fused() {
   const auto here = [](const ggml_tensor* x) {
     return x == nullptr || ggml_backend_buffer_is_host(x->buffer);

@@ -96,10 +96,12 @@ class PrefilledLayer : public ModelLayerView {
   FusedOps* fused() override;
   Result<Scores> reconstruction() override { return *repeated; }
   Result<ReferenceQueries> reference_queries(int64_t n) override;
+  Result<Scores> reference_worth(int64_t n_queries) override;
 
   std::optional<Scores> repeated;  // when the press's scorer needs it
 
  private:
+  std::map<int64_t, Scores> worth_;  // by the number of queries
   const LayerKv& kv_;
   HostOps ops_;
 };

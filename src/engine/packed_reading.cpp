@@ -1,9 +1,9 @@
 #include "engine/packed_reading.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/try.h"
-#include "press/attention_worth.h"
 
 namespace curdkv {
 namespace {
@@ -11,6 +11,27 @@ namespace {
 // A row of a head in an F16 cache.
 double f16_row_bytes(const CacheShape& shape) {
   return 2.0 * static_cast<double>(shape.d_head_k + shape.d_head_v);
+}
+
+constexpr int64_t kTypeReferences = 128;  // queries that keys' types are chosen by
+
+// What "auto" means where so much of an F16 cache's bytes may be kept. Values: the most bits with which so
+// many of the rows would find room that more bits would cost more than they tell (measured as KL divergence
+// on two models at 0.5 to 0.95). Keys: where all rows of 4 bits find room, logits may be off by less.
+WantedTypes wanted_types(const Press& press, double room) {
+  WantedTypes wanted = {press.rows_k(), press.rows_v(), press.key_error()};
+  const auto fitting = [&](RowType type) {  // of all rows of such keys and values; about, as sizes differ
+    constexpr int64_t kAny = 128;
+    return room * 2 * static_cast<double>(kAny) / static_cast<double>(encoded_row_bytes(type, kAny));
+  };
+  if (press.rows_v() == RowType::automatic) {
+    if (room > 0.25) wanted.key_error *= std::pow(0.25 / room, 3);
+    wanted.v = fitting(RowType::q8) >= 0.95   ? RowType::q8
+               : fitting(RowType::q5) >= 0.75 ? RowType::q5
+               : fitting(RowType::q4) >= 0.3  ? RowType::q4
+                                              : RowType::q3;
+  }
+  return wanted;
 }
 
 }  // namespace
@@ -43,6 +64,12 @@ PackedReading::PackedReading(const Press& press, std::span<const CacheShape> sha
   budget_.emplace(n_bytes, share->floor, n_heads, most, least * n_tokens);
 }
 
+double PackedReading::room() const {
+  const double all = f16_bytes();
+  if (press_.counts_bytes()) return press_.wanted_bytes(all) / all;
+  return press_.wanted(n_tokens_ - n_question_) / static_cast<double>(n_tokens_ - n_question_);
+}
+
 double PackedReading::f16_bytes() const {
   double n = 0;
   for (const CacheShape& s : shapes_)
@@ -54,14 +81,14 @@ Result<void> PackedReading::add(Compute& compute, const LayerKv& kv, LayerScores
   const CacheShape& shape = shapes_[static_cast<size_t>(il_)];
   LayerView& layer = scores.layer();
   ReferenceQueries references;
-  if (press_.measures_keys()) {
-    const ByteShare* share = press_.share_of_bytes();
-    CURDKV_TRY(references, layer.reference_queries(share != nullptr ? share->n_reference : 128));
+  if (press_.rows_k() == RowType::automatic) {
+    CURDKV_TRY(references, layer.reference_queries(kTypeReferences));
   }
-  CURDKV_TRY(std::vector<EncodedHead> heads,
-             choose_types(compute, kv, shape, n_tokens_, press_, references, layer.kq_scale));
+  CURDKV_TRY(
+      std::vector<EncodedHead> heads,
+      choose_types(compute, kv, shape, n_tokens_, wanted_types(press_, room()), references, layer.kq_scale));
   if (budget_) {
-    CURDKV_CHECK(order(scores, shape, references, heads));
+    CURDKV_CHECK(order(scores, shape, heads));
   } else {
     CURDKV_TRY(KeptTokens kept, select(scores, il_, heads));
     for (size_t h = 0; h < heads.size(); ++h) heads[h].tokens = std::move(kept[h]);
@@ -85,8 +112,7 @@ Result<KeptTokens> PackedReading::select(LayerScores& scores, int64_t il,
     double row_bytes = 0;
     for (const EncodedHead& head : heads) row_bytes += static_cast<double>(head.row_bytes(shape));
     const double rows_for_one = f16_row_bytes(shape) * static_cast<double>(heads.size()) / row_bytes;
-    const double all = f16_bytes();
-    wanted = press_.wanted_bytes(all) / all * static_cast<double>(n_tokens_ - n_question_) * rows_for_one;
+    wanted = room() * static_cast<double>(n_tokens_ - n_question_) * rows_for_one;
   }
   return select_tokens(scores, press_, n_question_, il, std::ssize(shapes_), wanted);
 }
@@ -94,11 +120,10 @@ Result<KeptTokens> PackedReading::select(LayerScores& scores, int64_t il,
 // Puts all tokens of every head in the press's order, and lets go of what no longer finds room, of this layer
 // and of those before.
 Result<void> PackedReading::order(LayerScores& scores, const CacheShape& shape,
-                                  const ReferenceQueries& references, std::vector<EncodedHead>& heads) {
-  const double wanted =
-      static_cast<double>(n_tokens_ - n_question_) * press_.wanted_bytes(f16_bytes()) / f16_bytes();
+                                  std::vector<EncodedHead>& heads) {
+  const double wanted = static_cast<double>(n_tokens_ - n_question_) * room();
   CURDKV_TRY(TokenOrder tokens, order_tokens(scores, press_, n_question_, wanted));
-  CURDKV_TRY(const Scores worth, attention_worth(scores.layer(), references));
+  CURDKV_TRY(const Scores worth, scores.layer().reference_worth(press_.share_of_bytes()->n_reference));
   for (size_t h = 0; h < heads.size(); ++h) {
     const auto row = worth.row(static_cast<int64_t>(h));
     budget_->add({n_tokens_, heads[h].row_bytes(shape), tokens.n_fixed, {row.begin(), row.end()}});

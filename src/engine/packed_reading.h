@@ -24,10 +24,9 @@ class PackedReading {
 
  private:
   Result<KeptTokens> select(LayerScores& scores, int64_t il, std::span<const EncodedHead> heads) const;
-  Result<void> order(LayerScores& scores, const CacheShape& shape, const ReferenceQueries& references,
-                     std::vector<EncodedHead>& heads);
+  Result<void> order(LayerScores& scores, const CacheShape& shape, std::vector<EncodedHead>& heads);
   double f16_bytes() const;  // of the context in all layers
-  double share() const;      // of its bytes that are kept
+  double room() const;       // of these, what may be kept
 
   const Press& press_;
   std::span<const CacheShape> shapes_;

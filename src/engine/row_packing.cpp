@@ -126,23 +126,21 @@ void EncodedHead::cut(const CacheShape& shape, int64_t n) {
 }
 
 Result<std::vector<EncodedHead>> choose_types(Compute& compute, const LayerKv& kv, const CacheShape& shape,
-                                              int64_t n_tokens, const Press& press,
+                                              int64_t n_tokens, const WantedTypes& wanted,
                                               const ReferenceQueries& references, float kq_scale) {
   std::vector<EncodedHead> heads(static_cast<size_t>(shape.n_head_kv));
   const auto choose = [&](int64_t i) {
     EncodedHead& head = heads[static_cast<size_t>(i / 2)];
     if (i % 2 == 1) {
       head.mean_v = mean_row(kv.v, kv, i / 2, n_tokens);
-      head.type_v = press.rows_v() == RowType::automatic ? RowType::q3
-                    : press.rows_v() == RowType::cache   ? RowType::f16
-                                                         : press.rows_v();
+      head.type_v = wanted.v == RowType::cache ? RowType::f16 : wanted.v;
       return;
     }
     head.mean_k = mean_row(kv.k, kv, i / 2, n_tokens);
-    head.type_k = press.rows_k() == RowType::cache ? RowType::f16 : press.rows_k();
-    if (press.rows_k() != RowType::automatic) return;
+    head.type_k = wanted.k == RowType::cache ? RowType::f16 : wanted.k;
+    if (wanted.k != RowType::automatic) return;
     const Rows gram = gram_of_references(references, i / 2, shape.d_head_k, kq_scale);
-    head.type_k = fewest_bits(kv, i / 2, n_tokens, widened(head.mean_k), gram, press.key_error());
+    head.type_k = fewest_bits(kv, i / 2, n_tokens, widened(head.mean_k), gram, wanted.key_error);
   };
   CURDKV_CHECK(run_pieces(compute, 2 * shape.n_head_kv, choose));
   return heads;

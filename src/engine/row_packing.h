@@ -26,11 +26,17 @@ struct EncodedHead {
   void cut(const CacheShape& shape, int64_t n);  // keeps the first n rows
 };
 
+// Types of kept rows as a press wants them; automatic: as each head's keys need.
+struct WantedTypes {
+  RowType k, v;
+  double key_error = 0.5;
+};
+
 // Types and means of all heads of the layer, over the n_tokens that were read. references: of keys whose type
 // is to be found: the first whose rows change the logits of these queries by no more than
-// Press::key_error().
+// key_error (root mean square).
 Result<std::vector<EncodedHead>> choose_types(Compute& compute, const LayerKv& kv, const CacheShape& shape,
-                                              int64_t n_tokens, const Press& press,
+                                              int64_t n_tokens, const WantedTypes& wanted,
                                               const ReferenceQueries& references, float kq_scale);
 
 // Encodes the rows of each head's `tokens`. Errors: out_of_memory.

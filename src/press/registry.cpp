@@ -24,6 +24,7 @@
   X(scissorshands)        \
   X(expected_attention)   \
   X(noncausal_attention)  \
+  X(reference_attention)  \
   X(compactor)            \
   X(criticalkv)           \
   X(mix)                  \

@@ -9,7 +9,7 @@ std::vector<PressParam> held_params() {
       choice_param("keys", "cache", {"cache", "auto", "f16", "q8", "q5", "q4", "q3"},
                    "how kept keys are held: as the cache type says; or centred, turned and in so many bits"),
       choice_param("values", "cache", {"cache", "auto", "f16", "q8", "q5", "q4", "q3"},
-                   "how kept values are held, likewise; auto: q3"),
+                   "how kept values are held, likewise; auto: the more room, the more bits"),
       real_param("key_error", 0.5, 0, 1e6,
                  "root mean square of what a logit is changed by that keys=auto lets pass")};
 }

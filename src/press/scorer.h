@@ -122,6 +122,8 @@ class LayerView {
   virtual Result<ReferenceQueries> reference_queries(int64_t) {
     return Error{ErrorCode::internal, "there are no queries to be references"};
   }
+  // attention_worth() of so many of them, measured once.
+  virtual Result<Scores> reference_worth(int64_t n_queries);
   // n matrices F32 [d, rank], entries N(0, 1), for this layer.
   virtual std::vector<float> gaussian(uint64_t seed, int64_t d, int64_t rank, int64_t n) = 0;
 

@@ -164,7 +164,8 @@ TEST_P(Presses, Extend) {
 INSTANTIATE_TEST_SUITE_P(OutOfMemory, Presses,
                          ::testing::Values(Case{"none"}, Case{"adacurdkv"}, Case{"snapkv"}, Case{"kvzip"},
                                            Case{"compactor"}, Case{"none", PrefillKernel::ggml},
-                                           Case{"mixkv", PrefillKernel::automatic, true},
+                                           Case{"mixkv", PrefillKernel::automatic, true}, Case{"recommended"},
+                                           Case{"none:keys=q5:values=q4"},
                                            Case{"none", PrefillKernel::automatic, false, 1}));
 
 // The cache grows layer by layer, and may stop in the middle.

@@ -58,6 +58,9 @@ void note(double& worst, double error) {
   worst = std::max(worst, std::isnan(error) ? INFINITY : error);
 }
 
+// What the numpy program reckons with: mixkv's order.
+constexpr const char* kPress = "mix+bytes:first.ridge=3:first.smooth=3:keys=auto:values=q3";
+
 class PackingGoldens : public ::testing::TestWithParam<const char*> {
  protected:
   Golden inputs_{std::string("layer") + GetParam() + ".gguf"};
@@ -73,7 +76,7 @@ class PackingGoldens : public ::testing::TestWithParam<const char*> {
                     inputs_.data<float>("queries"),
                     {.pairing = RopePairing::neox, .n_rot = kD, .freq_base = inputs_.number("rope_theta")}}};
   const CacheShape shape_ = {kHeads, kD, kD, GGML_TYPE_F32, GGML_TYPE_F32};
-  const Press press_ = make_press("recommended", 0.5);
+  const Press press_ = make_press(kPress, 0.5);
   std::unique_ptr<PrefilledLayer> view_ = layer_.view(press_);
   const ReferenceQueries references_ = must(view_->reference_queries(kReferences));
 
@@ -81,7 +84,8 @@ class PackingGoldens : public ::testing::TestWithParam<const char*> {
 
   // Types and means by a press; of auto as if queries were so many times as large.
   std::vector<EncodedHead> heads_of(const Press& press, double factor = 1) {
-    return must(choose_types(layer_.compute(), layer_.kv(), shape_, n_tokens_, press, references_,
+    return must(choose_types(layer_.compute(), layer_.kv(), shape_, n_tokens_,
+                             {press.rows_k(), press.rows_v(), press.key_error()}, references_,
                              static_cast<float>(factor) * view_->kq_scale));
   }
 
@@ -127,11 +131,11 @@ TEST_P(PackingGoldens, Worth) {
     }
     return std::pair(worst, std::sqrt(squares / static_cast<double>(expected.size())));
   };
-  // The fused operation takes keys in 8 bits, which changes a logit by 0.01 or so.
+  // The fused operation takes keys and queries in 8 bits, which changes a logit by 0.01 or so.
   const auto [worst, rms] = errors(*view_);
-  std::printf("worth by keys in 8 bits: worst relative error %.1e, root mean square %.1e\n", worst, rms);
+  std::printf("worth in 8 bits: worst relative error %.1e, root mean square %.1e\n", worst, rms);
   EXPECT_LE(worst, 0.08);
-  EXPECT_LE(rms, 0.015);
+  EXPECT_LE(rms, 0.02);
   layer_.without_fused_ops();
   EXPECT_LE(errors(*layer_.view(press_)).first, 3e-4);
 }
@@ -309,7 +313,7 @@ TEST_P(PackingGoldens, AReadingKeepsThem) {
     if (c.factor != 1) continue;
     SCOPED_TRACE(c.name());
     PressRequest request;
-    request.name = "recommended:floor=0." + std::to_string(c.floor);
+    request.name = std::string(kPress) + ":floor=0." + std::to_string(c.floor);
     request.budget_bytes = static_cast<int64_t>(c.percent / 100.0 * f16_bytes_ + beside);
     const Press press = must(Press::make(request));
     PackedReading reading(press, std::span(&shape_, 1), n_tokens_, 0, 0);
