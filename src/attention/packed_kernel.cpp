@@ -21,8 +21,20 @@ namespace curdkv {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Queries at once: two sums each, and the codes.
-constexpr int kAtOnce = kRegisters == 32 ? 8 : 4;
+// Queries at once: two sums each, and the codes. Kernels for five and six would take long to compile and
+// serve few models; they are taken as four and the rest.
+constexpr int kAtOnce = HWY_TARGET == HWY_AVX3_DL || HWY_ARCH_ARM ? 8 : 4;
+constexpr int64_t at_once(int64_t n) {
+  return n >= 8 ? std::min(kAtOnce, 8) : n == 7 && kAtOnce == 8 ? 7 : std::min<int64_t>(n, 4);
+}
+template <typename F>
+HWY_INLINE void with_few(int64_t n, const F& f) {
+  if constexpr (kAtOnce == 8) {
+    if (n == 8) return f(std::integral_constant<int, 8>());
+    if (n == 7) return f(std::integral_constant<int, 7>());
+  }
+  with_count<4>(n, f);
+}
 
 void SetPackedQueries(const PackedQueries& q, bool coarse) {
   const Floats df;
@@ -74,7 +86,7 @@ void add_mean(float* out, int64_t width, float mass, const ggml_fp16_t* mean) {
 }
 
 void score_packed(const PackedBlock& b, int64_t first_q, int64_t n, float* scores) {
-  with_count<kAtOnce>(n, [&](auto count) {
+  with_few(n, [&](auto count) {
     if (b.k.type == RowType::f16) {
       const size_t stride = static_cast<size_t>(encoded_row_bytes(RowType::f16, b.k.d));
       const char* k = b.k.data + static_cast<size_t>(b.first) * stride;
@@ -98,7 +110,7 @@ void mix_block(const PackedBlock& b, int64_t n, const float* p, const PackedWeig
     const PackedPiece piece = value_block(b.v, b.first);
     pack_weights(p, n, b.v.data + piece.scales, piece.m, w);
   }
-  with_count<kAtOnce>(n, [&](auto count) {
+  with_few(n, [&](auto count) {
     if (b.v.type == RowType::f16) {
       const size_t stride = static_cast<size_t>(encoded_row_bytes(RowType::f16, b.v.d));
       const char* v = b.v.data + static_cast<size_t>(b.first) * stride;
@@ -116,8 +128,9 @@ void AttendPackedBlock(const PackedBlock& b, float* out, size_t out_stride, floa
   float* floats = scores + kMostQueries * (kBlockRows + kValueBlock / 2);
   const PackedWeights w = {bytes, bytes + kMostQueries * kValueBlock, floats, floats + kMostQueries};
   multiply_by_mean(b.q, b.k.mean);
-  for (int64_t first = 0; first < b.q.n; first += kAtOnce) {
-    const int64_t n = std::min<int64_t>(kAtOnce, b.q.n - first);
+  for (int64_t first = 0, n; first < b.q.n; first += n) {
+    // Queries whose bytes lie side by side.
+    n = at_once(std::min<int64_t>(b.q.n - first, kMostQueries - first % kMostQueries));
     float* to = out + static_cast<size_t>(first) * out_stride;
     score_packed(b, first, n, scores);
     for (int64_t i = 0; i < n; ++i)
@@ -138,8 +151,8 @@ void AddSquaredWeights(const PackedQueries& q, const PackedRows& k, float* score
   const Floats df;
   constexpr int64_t kStride = kAtOnce * kBlockRows;
   multiply_by_mean(q, k.mean);
-  for (int64_t first_q = 0; first_q < q.n; first_q += kAtOnce) {
-    const int64_t n = std::min<int64_t>(kAtOnce, q.n - first_q);
+  for (int64_t first_q = 0, n; first_q < q.n; first_q += n) {
+    n = at_once(q.n - first_q);
     float most[kAtOnce], sum[kAtOnce] = {};
     std::fill_n(most, kAtOnce, -std::numeric_limits<float>::infinity());
     for (int64_t at = 0; at < k.n; at += kBlockRows) {
