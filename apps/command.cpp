@@ -317,7 +317,7 @@ bool PressOptions::asked_for_compression() const {
 }
 
 std::string press_label(const Press& press) {
-  if (press.is_none()) return "full cache";
+  if (press.is_none()) return press.packs() ? press.spec() : "full cache";
   char number[32];
   if (press.budget()) {
     std::snprintf(number, sizeof number, " budget %lld", static_cast<long long>(*press.budget()));
