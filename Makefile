@@ -26,7 +26,7 @@ test: deps
 	cmake -S . -B build-asan -DCURDKV_SANITIZE=ON -DCURDKV_WERROR=ON $(CMAKE_FLAGS)
 	cmake --build build-asan -j $(JOBS)
 	ctest --test-dir build-asan --output-on-failure -L fast -j $(JOBS)
-	ctest --test-dir build --output-on-failure
+	ctest --test-dir build --output-on-failure -j $(JOBS)
 
 test-fast: all
 	ctest --test-dir build --output-on-failure -L fast
