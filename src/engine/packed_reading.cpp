@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/format.h"
 #include "base/try.h"
 
 namespace curdkv {
@@ -127,6 +128,11 @@ Result<void> PackedReading::order(LayerScores& scores, const CacheShape& shape,
   for (size_t h = 0; h < heads.size(); ++h) {
     const auto row = worth.row(static_cast<int64_t>(h));
     budget_->add({n_tokens_, heads[h].row_bytes(shape), tokens.n_fixed, {row.begin(), row.end()}});
+  }
+  if (press_.budget_bytes() && !budget_->holds_floors()) {
+    return Error{ErrorCode::bad_argument,
+                 format("%lld bytes do not hold the tokens that every head keeps in any case",
+                        (long long)*press_.budget_bytes())};
   }
   const std::vector<int64_t> counts = budget_->counts();
   auto n = counts.begin();

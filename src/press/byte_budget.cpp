@@ -34,6 +34,12 @@ void ByteBudget::add(RowsOfHead head) {
   heads_.push_back(std::move(h));
 }
 
+bool ByteBudget::holds_floors() const {
+  double n = 0;
+  for (const Head& h : heads_) n += static_cast<double>(h.n_floor * h.row_bytes);
+  return n <= n_bytes_;
+}
+
 double ByteBudget::bytes_at(float per_byte) const {
   double n = 0;
   for (const Head& h : heads_)

@@ -29,6 +29,8 @@ class ByteBudget {
   void add(RowsOfHead head);
   // Rows that each head added so far may keep.
   std::vector<int64_t> counts();
+  // Whether what they keep in any case is no more than the budget.
+  bool holds_floors() const;
 
  private:
   struct Head {

@@ -146,6 +146,10 @@ TEST(Packed, ABudgetOfBytesIsKeptTo) {
   must(s.read(tokens(3000), must(Press::make(in_bytes))));
   EXPECT_LE(s.kv_bytes(), 300000u);
   EXPECT_GE(s.kv_bytes(), 280000u);
+  in_bytes.budget_bytes = 1000;
+  s.clear();
+  expect_error(s.read(tokens(3000), must(Press::make(in_bytes))), ErrorCode::bad_argument,
+               "1000 bytes do not hold");
 }
 
 // What the heads of all layers keep under one budget is what they keep of their order when they are read with
