@@ -158,9 +158,7 @@ void AttendChunk(const AttentionChunk& t, char* scratch) {
 }
 
 size_t ChunkScratchBytes(int64_t n_tokens, int64_t n_group, int64_t d) {
-  Scratch measure;
-  (void)ChunkScratch(measure, n_tokens, n_group, d);
-  return measure.n_bytes();
+  return Scratch::measure([&](Scratch& all) { (void)ChunkScratch(all, n_tokens, n_group, d); });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -20,11 +20,7 @@ int64_t whole_blocks(int64_t n) {
 void turned_row(const ggml_tensor* x, int64_t head, int64_t t, float* to) {
   const char* from = static_cast<const char*>(x->data) + static_cast<size_t>(t) * x->nb[1] +
                      static_cast<size_t>(head) * x->nb[2];
-  if (x->type == GGML_TYPE_F32) {
-    std::copy_n(reinterpret_cast<const float*>(from), x->ne[0], to);
-  } else {
-    ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t*>(from), to, x->ne[0]);
-  }
+  widen_row(x->type, from, x->ne[0], to);
   turn_row(to, x->ne[0]);
 }
 
@@ -136,9 +132,7 @@ struct SquareWeights {
 
 template <typename Op, typename... N>
 size_t scratch_of(N... n) {
-  Scratch scratch;
-  Op::lay_out(scratch, n...);
-  return scratch.n_bytes();
+  return Scratch::measure([&](Scratch& scratch) { Op::lay_out(scratch, n...); });
 }
 
 }  // namespace

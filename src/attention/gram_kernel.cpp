@@ -115,15 +115,11 @@ void SquaredNormsOf(const RowsOf& t, const float* w, int64_t rank, float* norms,
 }
 
 size_t GramScratchBytes(int64_t d) {
-  Scratch measure;
-  (void)GramScratch(measure, d);
-  return measure.n_bytes();
+  return Scratch::measure([&](Scratch& all) { (void)GramScratch(all, d); });
 }
 
 size_t NormsScratchBytes(int64_t d, int64_t rank) {
-  Scratch measure;
-  (void)NormsScratch(measure, d, rank);
-  return measure.n_bytes();
+  return Scratch::measure([&](Scratch& all) { (void)NormsScratch(all, d, rank); });
 }
 
 }  // namespace HWY_NAMESPACE

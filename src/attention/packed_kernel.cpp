@@ -36,33 +36,28 @@ HWY_INLINE void with_few(int64_t n, const F& f) {
   with_count<4>(n, f);
 }
 
-void SetPackedQueries(const PackedQueries& q, bool coarse) {
+template <bool kCoarse>
+void set_queries(const PackedQueries& q) {
   const Floats df;
-  const hn::Rebind<int8_t, Floats> d8;
-  const float most_in_bytes = coarse ? 127 : 32512;
-  int8_t apart[2][kMostRowSize];
+  constexpr float kMost = kCoarse ? kMostInOne : kMostInTwoBytes;
+  int8_t high[kMostRowSize], low[kMostRowSize] = {};
   for (int64_t i = 0; i < q.n; ++i) {
     const float* from = q.turned + i * q.width;
     auto most = hn::Zero(df);
     for (int64_t d = 0; d < q.width; d += kLanes) most = hn::Max(most, hn::Abs(hn::LoadU(df, from + d)));
     const float highest = hn::GetLane(hn::MaxOfLanes(df, most));
-    const auto inverse = hn::Set(df, highest > 0 ? most_in_bytes / highest : 0.0f);
-    auto sum = hn::Zero(Ints());
-    for (int64_t d = 0; d < q.width; d += kLanes) {
-      const auto x = hn::NearestInt(hn::Mul(hn::LoadU(df, from + d), inverse));
-      const auto high = coarse ? x : hn::ShiftRight<8>(hn::Add(x, hn::Set(Ints(), 128)));
-      hn::StoreU(hn::DemoteTo(d8, high), d8, apart[0] + d);
-      hn::StoreU(hn::DemoteTo(d8, hn::Sub(x, hn::ShiftLeft<8>(high))), d8, apart[1] + d);
-      sum = hn::Add(sum, x);
-    }
+    q.scale[i] = highest / kMost;
+    q.sum[i] = split_into_bytes<kCoarse>(from, q.width, highest > 0 ? kMost / highest : 0.0f, high, low);
     int8_t* to = query_bytes(q, i);
     for (int64_t d = 0; d < q.width; d += 4, to += kBytesOfFour) {
-      std::memcpy(to, apart[0] + d, 4);
-      std::memcpy(to + 4, apart[1] + d, 4);
+      std::memcpy(to, high + d, 4);
+      std::memcpy(to + 4, low + d, 4);
     }
-    q.scale[i] = highest / most_in_bytes;
-    q.sum[i] = hn::GetLane(hn::ConvertTo(df, hn::SumOfLanes(Ints(), sum)));
   }
+}
+
+void SetPackedQueries(const PackedQueries& q, bool coarse) {
+  coarse ? set_queries<true>(q) : set_queries<false>(q);
 }
 
 void multiply_by_mean(const PackedQueries& q, const ggml_fp16_t* mean) {

@@ -38,6 +38,25 @@ HWY_INLINE int8_t* query_bytes(const PackedQueries& q, int64_t i) {
   return q.bytes + i / kMostQueries * (q.width / 4) * kBytesOfFour + i % kMostQueries * 8;
 }
 
+// Of 256 high + low with bytes of -128 to 127, and of a high byte alone.
+constexpr float kMostInTwoBytes = 32512, kMostInOne = 127;
+
+// Whole numbers nearest to x * inverse, in two bytes each, or in the high ones alone; their sum.
+template <bool kCoarse>
+HWY_INLINE float split_into_bytes(const float* from, int64_t n, float inverse, int8_t* high, int8_t* low) {
+  const Floats df;
+  const hn::Rebind<int8_t, Floats> d8;
+  auto sum = hn::Zero(Ints());
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const auto x = hn::NearestInt(hn::Mul(hn::LoadU(df, from + i), hn::Set(df, inverse)));
+    const auto above = kCoarse ? x : hn::ShiftRight<8>(hn::Add(x, hn::Set(Ints(), 128)));
+    hn::StoreU(hn::DemoteTo(d8, above), d8, high + i);
+    if (!kCoarse) hn::StoreU(hn::DemoteTo(d8, hn::Sub(x, hn::ShiftLeft<8>(above))), d8, low + i);
+    sum = hn::Add(sum, x);
+  }
+  return hn::GetLane(hn::ConvertTo(df, hn::SumOfLanes(Ints(), sum)));
+}
+
 // Weights of a block as whole numbers in two bytes, with the rows' scales in them.
 struct PackedWeights {
   int8_t *high, *low;  // [kMostQueries][kValueBlock], low ones behind the high ones
@@ -48,8 +67,6 @@ struct PackedWeights {
 HWY_INLINE void pack_weights(const float* p, int64_t n_q, const char* scales, int64_t m,
                              const PackedWeights& w) {
   const Floats df;
-  const hn::Rebind<int8_t, Floats> d8;
-  constexpr float kMost = 32512;
   float scaled[kBlockRows];
   for (int64_t i = 0; i < n_q; ++i) {
     auto most = hn::Zero(df);
@@ -61,17 +78,9 @@ HWY_INLINE void pack_weights(const float* p, int64_t n_q, const char* scales, in
       most = hn::Max(most, x);
     }
     const float highest = hn::GetLane(hn::MaxOfLanes(df, most));
-    const auto inverse = hn::Set(df, highest > 0 ? kMost / highest : 0.0f);
-    auto sum = hn::Zero(Ints());
-    for (int64_t r = 0; r < m; r += kLanes) {
-      const auto x = hn::NearestInt(hn::Mul(hn::LoadU(df, scaled + r), inverse));
-      const auto high = hn::ShiftRight<8>(hn::Add(x, hn::Set(Ints(), 128)));
-      hn::StoreU(hn::DemoteTo(d8, high), d8, w.high + i * kValueBlock + r);
-      hn::StoreU(hn::DemoteTo(d8, hn::Sub(x, hn::ShiftLeft<8>(high))), d8, w.low + i * kValueBlock + r);
-      sum = hn::Add(sum, x);
-    }
-    w.scale[i] = highest / kMost;
-    w.sum[i] = hn::GetLane(hn::ConvertTo(df, hn::SumOfLanes(Ints(), sum)));
+    w.scale[i] = highest / kMostInTwoBytes;
+    w.sum[i] = split_into_bytes<false>(scaled, m, highest > 0 ? kMostInTwoBytes / highest : 0.0f,
+                                       w.high + i * kValueBlock, w.low + i * kValueBlock);
   }
 }
 
@@ -193,9 +202,8 @@ struct Codes3 {
   static constexpr int kBits = 2;
   static constexpr bool kExtra = true;
   static HWY_INLINE ByteVec levels(ByteVec low, const char* bits) {
-    // row_level() of the eight codes.
-    alignas(16) static constexpr uint8_t kTable[16] = {128 + 13, 128 + 40, 128 + 71, 128 + 114,
-                                                       128 - 13, 128 - 40, 128 - 71, 128 - 114};
+    alignas(16) static constexpr uint8_t kTable[16] = {kLevels3[0], kLevels3[1], kLevels3[2], kLevels3[3],
+                                                       kLevels3[4], kLevels3[5], kLevels3[6], kLevels3[7]};
     return hn::TableLookupBytes(hn::LoadDup128(Bytes(), kTable), hn::Or(low, spread(bits, 4)));
   }
 };

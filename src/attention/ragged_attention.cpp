@@ -79,9 +79,7 @@ struct DecodeBlocks {
   AttentionLayer layer;
 
   static size_t scratch_bytes(const CacheShape& shape, int64_t n_group) {
-    Scratch scratch;
-    GroupQueries::reserve(scratch, shape, n_group);
-    return scratch.n_bytes();
+    return Scratch::measure([&](Scratch& scratch) { GroupQueries::reserve(scratch, shape, n_group); });
   }
 
   void operator()(ggml_tensor* dst, const OpThread& thread) const {
@@ -129,10 +127,10 @@ struct ExtendGroups {
   }
 
   static size_t scratch_bytes(const CacheShape& shape, int64_t n_group) {
-    Scratch scratch;
-    lay_out(scratch, kTokens * n_group, shape.d_head_v);
-    GroupQueries::reserve(scratch, shape, kTokens * n_group);
-    return scratch.n_bytes();
+    return Scratch::measure([&](Scratch& scratch) {
+      lay_out(scratch, kTokens * n_group, shape.d_head_v);
+      GroupQueries::reserve(scratch, shape, kTokens * n_group);
+    });
   }
 
   void operator()(ggml_tensor* dst, const OpThread& thread) const {

@@ -23,6 +23,14 @@ class Scratch {
 
   size_t n_bytes() const { return n_bytes_; }
 
+  // What lay_out(scratch) takes.
+  template <typename LayOut>
+  static size_t measure(const LayOut& lay_out) {
+    Scratch nothing;
+    lay_out(nothing);
+    return nothing.n_bytes();
+  }
+
  private:
   char* memory_ = nullptr;
   size_t n_bytes_ = 0;

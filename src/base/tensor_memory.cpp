@@ -1,13 +1,10 @@
 #include "base/tensor_memory.h"
 
 #include <ggml-alloc.h>
-#include <sys/mman.h>
+
+#include "base/try.h"
 
 namespace curdkv {
-
-void TensorMemory::Unmap::operator()(void* pages) const {
-  munmap(pages, n_bytes);
-}
 
 Result<TensorMemory> TensorMemory::allocate(ggml_context* ctx, ggml_backend_dev_t device,
                                             const std::string& what) {
@@ -19,10 +16,9 @@ Result<TensorMemory> TensorMemory::allocate(ggml_context* ctx, ggml_backend_dev_
     return memory.buffer_ ? Result<TensorMemory>(std::move(memory)) : none_left;
   }
   const size_t n_bytes = ggml_backend_alloc_ctx_tensors_from_buft_size(ctx, type);
-  void* pages = mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (pages == MAP_FAILED) return none_left;
-  memory.pages_ = std::unique_ptr<void, Unmap>(pages, Unmap{n_bytes});
-  memory.buffer_.reset(ggml_backend_cpu_buffer_from_ptr(pages, n_bytes));
+  CURDKV_TRY(memory.pages_, Pages::allocate(n_bytes, what));
+  if (n_bytes == 0) return none_left;
+  memory.buffer_.reset(ggml_backend_cpu_buffer_from_ptr(memory.pages_.data(), n_bytes));
   if (!memory.buffer_) return none_left;
   ggml_tallocr allocator = ggml_tallocr_new(memory.buffer_.get());
   for (ggml_tensor* t = ggml_get_first_tensor(ctx); t != nullptr; t = ggml_get_next_tensor(ctx, t)) {

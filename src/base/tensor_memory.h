@@ -4,10 +4,10 @@
 #include <ggml-backend.h>
 #include <ggml.h>
 
-#include <memory>
 #include <string>
 
 #include "base/ggml_ptr.h"
+#include "base/pages.h"
 #include "curdkv/result.h"
 
 namespace curdkv {
@@ -25,12 +25,8 @@ class TensorMemory {
   size_t n_bytes() const { return buffer_ ? ggml_backend_buffer_get_size(buffer_.get()) : 0; }
 
  private:
-  struct Unmap {
-    size_t n_bytes;
-    void operator()(void* pages) const;
-  };
-  std::unique_ptr<void, Unmap> pages_;  // the CPU's
-  GgmlBuffer buffer_;                   // over them
+  Pages pages_;        // the CPU's
+  GgmlBuffer buffer_;  // over them
 };
 
 }  // namespace curdkv

@@ -1,11 +1,12 @@
 #include "cache/row_codec.h"
 
+#include <ggml-cpu.h>
+
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 
-#include "cache/row_kernel.h"
+#include "cache/codec_kernel.h"
 
 namespace curdkv {
 namespace {
@@ -19,9 +20,6 @@ constexpr RowFormat kQ3 = {2, true, 128, 1.0f / 32};
 // Of a Gaussian with variance 1, the step of evenly spaced levels that is best (Max 1960, table 2).
 constexpr float kGaussStep8 = 0.0308f, kGaussStep5 = 0.1881f, kGaussStep4 = 0.3352f;
 
-// The bit above two says that the level is negative.
-constexpr std::array<uint8_t, 8> kLevels3 = {128 + 13, 128 + 40, 128 + 71, 128 + 114,
-                                             128 - 13, 128 - 40, 128 - 71, 128 - 114};
 constexpr float kOne3 = 53;  // what 1 is among these levels
 
 // The codes that go with a scale, and the scale, of one level.
@@ -75,7 +73,7 @@ const RowFormat& row_format(RowType type) {
 }
 
 uint8_t row_level(RowType type, int code) {
-  return type == RowType::q3 ? kLevels3[static_cast<size_t>(code)] : static_cast<uint8_t>(code);
+  return type == RowType::q3 ? kLevels3[code] : static_cast<uint8_t>(code);
 }
 
 int64_t encoded_row_bytes(RowType type, int64_t d) {
@@ -129,6 +127,14 @@ void take_apart(RowType type, const char* row, int64_t d, RowCodes& codes) {
       word |= ((bits & 1) | (bits & 2) << 7 | (bits & 4) << 14 | (bits & 8) << 21) << f.bits;
     }
     std::memcpy(codes.code.data() + 4 * i, &word, 4);
+  }
+}
+
+void widen_row(ggml_type type, const char* row, int64_t d, float* x) {
+  if (type == GGML_TYPE_F32) {
+    std::memcpy(x, row, static_cast<size_t>(d) * sizeof(float));
+  } else {
+    ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t*>(row), x, d);
   }
 }
 

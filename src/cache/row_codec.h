@@ -34,6 +34,10 @@ struct RowFormat {
 const RowFormat& row_format(RowType type);
 uint8_t row_level(RowType type, int code);  // of a code below n_levels()
 
+// Levels of q3's codes, whose bit above two says that the level is negative.
+inline constexpr uint8_t kLevels3[8] = {128 + 13, 128 + 40, 128 + 71, 128 + 114,
+                                        128 - 13, 128 - 40, 128 - 71, 128 - 114};
+
 inline int64_t padded_row(int64_t d) {
   return (d + kRowAlign - 1) / kRowAlign * kRowAlign;
 }
@@ -51,6 +55,9 @@ struct RowCodes {
 };
 // An encoded row taken apart, not of f16. codes.code: the caller's memory.
 void take_apart(RowType type, const char* row, int64_t d, RowCodes& codes);
+
+// A row of a layer that is read, F16 or F32, as F32 [d].
+void widen_row(ggml_type type, const char* row, int64_t d, float* x);
 
 // What an encoded row stands for: F32 [d], still centred and turned.
 void decode_row(RowType type, const char* row, int64_t d, float* x);

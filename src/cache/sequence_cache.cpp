@@ -1,7 +1,5 @@
 #include "cache/sequence_cache.h"
 
-#include <cstring>
-
 #include "base/try.h"
 
 namespace curdkv {
@@ -72,11 +70,7 @@ static void unpack(const PackedHead& from, const KvLayer& layer, int64_t to) {
   std::vector<float> x(static_cast<size_t>(std::max(from.k.d, from.v.d)));
   const auto store = [&](ggml_tensor* rows, int64_t i) {
     char* row = static_cast<char*>(rows->data) + static_cast<size_t>(to + i) * rows->nb[1];
-    if (rows->type == GGML_TYPE_F32) {
-      std::memcpy(row, x.data(), rows->nb[1]);
-    } else {
-      ggml_quantize_chunk(rows->type, x.data(), row, 0, 1, rows->ne[0], nullptr);
-    }
+    ggml_quantize_chunk(rows->type, x.data(), row, 0, 1, rows->ne[0], nullptr);
   };
   for (int64_t i = 0; i < from.k.n; ++i) {
     unpack_key(from.k, i, x.data());

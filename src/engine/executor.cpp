@@ -127,14 +127,13 @@ Result<void> Executor::Impl::check_read(const SequenceState& sequence, std::span
 }
 
 Result<void> Executor::Impl::check_rows(const Press& press) const {
+  const bool f16 = shapes[0].type_k == GGML_TYPE_F16 && shapes[0].type_v == GGML_TYPE_F16;
   if (!press.packs()) {
-    if (!press.counts_bytes()) return {};
-    return shapes[0].type_k == GGML_TYPE_F16 && shapes[0].type_v == GGML_TYPE_F16
+    return f16 || !press.counts_bytes()
                ? Result<void>()
                : Error{ErrorCode::bad_argument,
                        "a share of bytes is of F16 rows, or of packed ones (-ctk q4)"};
   }
-  const bool f16 = shapes[0].type_k == GGML_TYPE_F16 && shapes[0].type_v == GGML_TYPE_F16;
   if (!f16) {
     return Error{
         ErrorCode::bad_argument,

@@ -31,6 +31,15 @@ Scores with_sinks(const Scores& scores, int64_t n, int64_t n_sinks) {
   return out;
 }
 
+// The tokens of a context that compete for room: all but the protected last ones.
+struct OpenTokens {
+  int64_t n_protected, n, n_sinks;
+  OpenTokens(const LayerView& layer, const Press& press, int64_t n_context)
+      : n_protected(std::min(press.protect_last(), n_context)),
+        n(n_context - n_protected),
+        n_sinks(std::min(n, layer.n_below(press.scorer()->n_sinks()))) {}
+};
+
 }  // namespace
 
 Result<std::vector<std::vector<float>>> ModelLayerView::run(const Build& build) {
@@ -255,12 +264,11 @@ Result<KeptTokens> select_tokens(LayerScores& layer_scores, const Press& press, 
                                                            room ? 1 - *room / static_cast<double>(n_context)
                                                                 : press.removed(n_context),
                                                            press.seed()}));
-  const int64_t n_protected = std::min(press.protect_last(), n_context), n_open = n_context - n_protected;
-  const Budget budget = {n_kept - n_protected, wanted - static_cast<double>(n_protected)};
-  const int64_t n_sinks = layer.n_below(press.scorer()->n_sinks());
-  KeptTokens kept = press.selection()->select(with_sinks(*scores, n_open, n_sinks), budget);
+  const OpenTokens open(layer, press, n_context);
+  const Budget budget = {n_kept - open.n_protected, wanted - static_cast<double>(open.n_protected)};
+  KeptTokens kept = press.selection()->select(with_sinks(*scores, open.n, open.n_sinks), budget);
   for (auto& head : kept) {
-    for (int64_t t = n_open; t < layer.n_tokens; ++t) head.push_back(static_cast<int32_t>(t));
+    for (int64_t t = open.n; t < layer.n_tokens; ++t) head.push_back(static_cast<int32_t>(t));
   }
   return kept;
 }
@@ -272,15 +280,14 @@ Result<TokenOrder> order_tokens(LayerScores& layer_scores, const Press& press, i
   const double removed = std::max(0.0, 1 - wanted / static_cast<double>(n_context));
   CURDKV_TRY(const Scores* scores,
              layer_scores.of(press, {static_cast<int64_t>(wanted) + n_question, removed, press.seed()}));
-  const int64_t n_protected = std::min(press.protect_last(), n_context), n_open = n_context - n_protected;
-  const int64_t n_sinks = std::min(n_open, layer.n_below(press.scorer()->n_sinks()));
-  const Scores open = with_sinks(*scores, n_open, n_sinks);
+  const OpenTokens open(layer, press, n_context);
+  const Scores by_score = with_sinks(*scores, open.n, open.n_sinks);
   TokenOrder order;
-  order.n_fixed = std::min(layer.n_tokens, n_question + n_protected + n_sinks + 1);
+  order.n_fixed = std::min(layer.n_tokens, n_question + open.n_protected + open.n_sinks + 1);
   for (int64_t h = 0; h < layer.n_head_kv; ++h) {
     std::vector<int32_t>& tokens = order.tokens.emplace_back();
-    for (int64_t t = n_open; t < layer.n_tokens; ++t) tokens.push_back(static_cast<int32_t>(t));
-    const std::vector<int64_t> ranks = ranks_of(open.row(h));
+    for (int64_t t = open.n; t < layer.n_tokens; ++t) tokens.push_back(static_cast<int32_t>(t));
+    const std::vector<int64_t> ranks = ranks_of(by_score.row(h));
     const size_t first = tokens.size();
     tokens.resize(first + ranks.size());
     for (size_t t = 0; t < ranks.size(); ++t)

@@ -14,7 +14,6 @@ namespace curdkv {
 namespace {
 
 constexpr RowType kFewestBitsFirst[] = {RowType::q3, RowType::q4, RowType::q5, RowType::q8, RowType::f16};
-constexpr double kMostError = 0.5;        // of a logit, root mean square
 constexpr int64_t kMostReferences = 128;  // queries
 constexpr int64_t kSampledKeys = 512;
 
@@ -22,11 +21,7 @@ constexpr int64_t kSampledKeys = 512;
 void read_row(const ggml_tensor* x, const LayerKv& kv, int64_t head, int64_t t, float* to) {
   const char* from = static_cast<const char*>(x->data) + static_cast<size_t>(kv.n_held + t) * x->nb[2] +
                      static_cast<size_t>(head) * x->nb[1];
-  if (x->type == GGML_TYPE_F32) {
-    std::copy_n(reinterpret_cast<const float*>(from), x->ne[0], to);
-  } else {
-    ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t*>(from), to, x->ne[0]);
-  }
+  widen_row(x->type, from, x->ne[0], to);
 }
 
 std::vector<ggml_fp16_t> mean_row(const ggml_tensor* x, const LayerKv& kv, int64_t head, int64_t n_tokens) {

@@ -3,38 +3,17 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <map>
 
 #include "engine/sequence_state.h"
 #include "support/expect_error.h"
-#include "support/one_sequence.h"
-#include "support/tiny_model.h"
+#include "support/tiny_sequences.h"
 
 namespace curdkv::testing {
 namespace {
 
 // In F32 what rows lose is all that shows; products in 8 bits would add their rounding.
-const Model& tiny(ggml_type type = GGML_TYPE_F32) {
-  static std::map<ggml_type, Model> made;
-  auto it = made.find(type);
-  if (it == made.end()) {
-    const std::string path = temp_path(std::string("packed-") + ggml_type_name(type));
-    it = made.emplace(type, must(Model::load(write_tiny_model(three_layers(type), path)))).first;
-  }
-  return it->second;
-}
-
-std::vector<Token> tokens(int64_t n, uint32_t seed = 1) {
-  return random_tokens(n, tiny().info().n_vocab, seed);
-}
-
-OneSequence make(ExecutorParams params = {}) {
-  if (params.n_threads == 1) params.n_threads = 2;
-  return must(OneSequence::create(tiny(), params));
-}
-
-std::vector<float> logits_of(const OneSequence& s) {
-  return {s.logits().begin(), s.logits().end()};
+OneSequence make(const ExecutorParams& params = {}) {
+  return curdkv::testing::make(tiny(), params);
 }
 
 // The logits of a question asked of a context, all of its positions'.

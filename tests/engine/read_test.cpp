@@ -1,34 +1,10 @@
 // Reading behind what a sequence holds, reading bit by bit, and being stopped on the way.
 #include <gtest/gtest.h>
 
-#include "support/one_sequence.h"
-#include "support/tiny_model.h"
+#include "support/tiny_sequences.h"
 
 namespace curdkv::testing {
 namespace {
-
-const Model& tiny(ggml_type type = GGML_TYPE_F32) {
-  static std::map<ggml_type, Model> made;
-  auto it = made.find(type);
-  if (it == made.end()) {
-    const std::string path = temp_path(std::string("read-") + ggml_type_name(type));
-    it = made.emplace(type, must(Model::load(write_tiny_model(three_layers(type), path)))).first;
-  }
-  return it->second;
-}
-
-std::vector<Token> tokens(int64_t n, uint32_t seed = 1) {
-  return random_tokens(n, tiny().info().n_vocab, seed);
-}
-
-OneSequence make(const Model& model, ExecutorParams params = {}) {
-  params.n_threads = 2;
-  return must(OneSequence::create(model, params));
-}
-
-std::vector<float> logits_of(const OneSequence& s) {
-  return {s.logits().begin(), s.logits().end()};
-}
 
 // With nothing evicted, a context read in parts is the context read at once, to the last bit, wherever it is
 // cut and whatever computes it.

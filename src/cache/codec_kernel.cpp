@@ -1,4 +1,4 @@
-#include "cache/row_kernel.h"
+#include "cache/codec_kernel.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,7 +6,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
-#define HWY_TARGET_INCLUDE "cache/row_kernel.cpp"
+#define HWY_TARGET_INCLUDE "cache/codec_kernel.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -72,7 +72,8 @@ RowFit FitEvenly(const float* x, int64_t d, float step, float offset, uint8_t* c
 RowFit FitGaussian(const float* x, int64_t d, float scale, uint8_t* code) {
   const Floats df;
   const Ints di;
-  const float levels[4] = {13, 40, 71, 114};
+  float levels[4];
+  for (int j = 0; j < 4; ++j) levels[j] = static_cast<float>(kLevels3[j] - 128);
   Sum cross, square;
   for (int64_t i = 0; i < d; i += kRowAlign) {
     for (int64_t v = 0; v < kVectors; ++v) {
