@@ -16,6 +16,7 @@ struct DocumentOptions {
   // Errors: as of read_file() and as_text(); corrupt for text that is not UTF-8; bad_input if there is no
   // text; bad_argument if none is given.
   Result<std::string> read() const;
+  bool empty() const { return parts_.empty(); }
   std::vector<std::string> files() const;  // those named with -f
   void unescape();                         // what -p gave; see unescaped()
 

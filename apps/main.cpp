@@ -50,10 +50,15 @@ int run(int argc, char** argv) {
       "Exit codes: 0 fine, 1 failed at work, 2 wrong usage, 130 interrupted.\n"
       "Example: curdkv run -m model.gguf -f report.txt -q 'What was decided?'");
   const std::map<std::string, Command> commands = {
-      {"run", add_run(program)},         {"presses", add_presses(program)},
-      {"inspect", add_inspect(program)}, {"perplexity", add_perplexity(program)},
-      {"eval", add_eval(program)},       {"analyze", add_analyze(program)},
-      {"report", add_report(program)},   {"bench", add_bench(program)},
+      {"run", add_run(program)},
+      {"presses", add_presses(program)},
+      {"inspect", add_inspect(program)},
+      {"perplexity", add_perplexity(program)},
+      {"eval", add_eval(program)},
+      {"analyze", add_analyze(program)},
+      {"calibrate", add_calibrate(program)},
+      {"report", add_report(program)},
+      {"bench", add_bench(program)},
   };
   let_the_last_one_win(program);
   const auto arguments = read_arguments(program, {argv + 1, argv + argc});

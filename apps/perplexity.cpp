@@ -9,6 +9,7 @@
 #include "command.h"
 #include "curdkv/engine.h"
 #include "document.h"
+#include "eval/divergence.h"
 #include "numbers.h"
 #include "terminal.h"
 
@@ -31,23 +32,12 @@ struct Totals {
   int64_t agree = 0;
 };
 
-std::vector<double> log_softmax(std::span<const float> logits) {
-  const double max = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (float x : logits) sum += std::exp(x - max);
-  const double norm = max + std::log(sum);
-  std::vector<double> out;
-  out.reserve(logits.size());
-  for (float x : logits) out.push_back(x - norm);
-  return out;
-}
-
 // Adds one position: what both predict, and the token that came.
 void add(Totals& t, std::span<const float> full, std::span<const float> compressed, Token next) {
-  const std::vector<double> p = log_softmax(full), q = log_softmax(compressed);
+  const std::vector<double> p = eval::log_softmax(full), q = eval::log_softmax(compressed);
   t.nll_full -= p[static_cast<size_t>(next)];
   t.nll -= q[static_cast<size_t>(next)];
-  for (size_t i = 0; i < p.size(); ++i) t.kl += std::exp(p[i]) * (p[i] - q[i]);
+  t.kl += eval::divergence(p, q);
   t.agree +=
       std::max_element(p.begin(), p.end()) - p.begin() == std::max_element(q.begin(), q.end()) - q.begin();
   ++t.n;

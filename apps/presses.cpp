@@ -57,6 +57,7 @@ std::string list_text() {
 std::string range_of(const PressParam& p) {
   if (p.kind == "bool") return "true or false";
   if (p.kind == "scorer") return "a scorer";
+  if (p.kind == "file") return "a file";
   if (p.kind != "choice") return format("%.15g to %.15g", p.min, p.max);
   std::string all;
   for (const std::string& c : p.choices)
@@ -85,7 +86,8 @@ std::string press_text(const PressInfo& p) {
     const std::string option = press_option(q);
     within = within || option.empty();
     out += format("  %-19s ", (option.empty() ? q.name : option).c_str()) + q.help + "\n" +
-           format("  %-19s ", "") + range_of(q) + "; default: " + q.default_value + "\n";
+           format("  %-19s ", "") + range_of(q) +
+           "; default: " + (q.default_value.empty() ? "none" : q.default_value) + "\n";
   }
   const PressParam& first = p.params[0];
   out += "\nA parameter is an option (" + press_option(first) + " " + first.default_value +

@@ -14,6 +14,7 @@
 #include <sstream>
 
 #include "curdkv/engine.h"
+#include "eval/divergence.h"
 #include "support/must.h"
 
 using namespace curdkv;
@@ -26,19 +27,6 @@ std::vector<std::string> split(const std::string& list) {
   std::istringstream in(list);
   for (std::string part; std::getline(in, part, ',');) parts.push_back(part);
   return parts;
-}
-
-double kl(std::span<const float> p, std::span<const float> q) {
-  const auto log_sum = [](std::span<const float> x) {
-    const double top = *std::max_element(x.begin(), x.end());
-    double sum = 0;
-    for (float v : x) sum += std::exp(v - top);
-    return top + std::log(sum);
-  };
-  const double a = log_sum(p), b = log_sum(q);
-  double sum = 0;
-  for (size_t i = 0; i < p.size(); ++i) sum += std::exp(p[i] - a) * ((p[i] - a) - (q[i] - b));
-  return sum;
 }
 
 // Logits before each token of the answer.
@@ -111,7 +99,8 @@ int main(int argc, char** argv) {
     for (auto& [label, sequence] : sides) {
       const auto got = predict(executor, sequence, question, answer.tokens);
       double sum = 0;
-      for (size_t t = 0; t < got.size(); ++t) sum += kl(expected[t], got[t]);
+      for (size_t t = 0; t < got.size(); ++t)
+        sum += eval::divergence(eval::log_softmax(expected[t]), eval::log_softmax(got[t]));
       auto& [total, n] = sums[text("kind")][label];
       total += sum / static_cast<double>(got.size());
       ++n;

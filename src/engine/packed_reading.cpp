@@ -5,6 +5,7 @@
 
 #include "base/format.h"
 #include "base/try.h"
+#include "press/head_weights.h"
 
 namespace curdkv {
 namespace {
@@ -125,9 +126,14 @@ Result<void> PackedReading::order(LayerScores& scores, const CacheShape& shape,
   const double wanted = static_cast<double>(n_tokens_ - n_question_) * room();
   CURDKV_TRY(TokenOrder tokens, order_tokens(scores, press_, n_question_, wanted));
   CURDKV_TRY(const Scores worth, scores.layer().reference_worth(press_.share_of_bytes()->n_reference));
+  const HeadWeights* weights = press_.head_weights();
   for (size_t h = 0; h < heads.size(); ++h) {
     const auto row = worth.row(static_cast<int64_t>(h));
-    budget_->add({n_tokens_, heads[h].row_bytes(shape), tokens.n_fixed, {row.begin(), row.end()}});
+    std::vector<float> of_head(row.begin(), row.end());
+    if (weights != nullptr) {
+      for (float& w : of_head) w *= weights->weight[static_cast<size_t>(il_)][h];
+    }
+    budget_->add({n_tokens_, heads[h].row_bytes(shape), tokens.n_fixed, std::move(of_head)});
   }
   if (press_.budget_bytes() && !budget_->holds_floors()) {
     return Error{ErrorCode::bad_argument,

@@ -12,7 +12,7 @@ MAY = {
     "io": ("base",),
     "model": ("base", "io"),
     "cache": ("base",),
-    "press": ("base",),
+    "press": ("base", "io"),
     "text": ("base",),
     "compute": ("base", "model"),
     "attention": ("base", "cache", "compute"),

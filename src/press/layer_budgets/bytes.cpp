@@ -22,7 +22,8 @@ class Bytes : public LayerBudget {
 
 std::vector<PressParam> params() {
   return {real_param("floor", 0.3, 0, 1, "of an even share of the bytes, what every head gets in any case"),
-          int_param("budget_queries", 512, 16, 1 << 16, "reference queries of a KV head's group")};
+          int_param("budget_queries", 512, 16, 1 << 16, "reference queries of a KV head's group"),
+          file_param("heads", "how much each head's rows count: a file that 'curdkv calibrate' made")};
 }
 
 }  // namespace
