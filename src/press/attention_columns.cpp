@@ -24,7 +24,7 @@ ggml_tensor* masked(ScoreGraph& g, const LayerView& layer, ggml_tensor* a, int64
 
 }  // namespace
 
-Result<Scores> attention_columns(LayerView& layer, int64_t n_queries, Column column) {
+Result<Scores> attention_columns(LayerView& layer, int64_t n_queries, const ColumnGraph& column) {
   constexpr int64_t kElements = 2 << 20;  // of the attention matrix at a time: 8 MiB
   std::vector<double> sums(static_cast<size_t>(layer.n_tokens * layer.n_head()), 0.0);
   const int64_t n_rows = std::clamp<int64_t>(kElements / (layer.n_tokens * layer.n_head()), 1, 64);
@@ -35,10 +35,7 @@ Result<Scores> attention_columns(LayerView& layer, int64_t n_queries, Column col
     CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& g) {
       ggml_tensor* a = ggml_mul_mat(g.ctx(), layer.keys(g, 0, n_seen), as_f32(g, layer.queries(g, at, n)));
       a = ggml_soft_max_ext(g.ctx(), masked(g, layer, a, at), nullptr, layer.kq_scale, 0.0f);
-      if (column == Column::count_strong) {
-        a = ggml_step(g.ctx(), ggml_scale_bias(g.ctx(), a, 1.0f, -1.0f / static_cast<float>(layer.n_tokens)));
-      }
-      return std::vector<ggml_tensor*>{sum_columns(g, a)};
+      return std::vector<ggml_tensor*>{column(g, a)};
     }));
     for (int64_t h = 0; h < layer.n_head(); ++h) {
       const float* from = parts[0].data() + h * n_seen;

@@ -2,16 +2,18 @@
 // memory stays linear in the number of tokens.
 #pragma once
 
+#include <functional>
+
 #include "press/scorer.h"
 
 namespace curdkv {
 
-enum class Column {
-  sum,           // of the attention a key got from the queries
-  count_strong,  // of the queries that gave it more than 1 / n_tokens
-};
+// What some queries' attention says of the keys: from softmax(Q K^T), F32 [n_seen, queries, n_head], a
+// query's row 0 where it does not see, to F32 [n_seen, 1, n_head]. sum_columns() is one.
+using ColumnGraph = std::function<ggml_tensor*(ScoreGraph&, ggml_tensor* attention)>;
 
-// Causal attention of the last n queries over the keys they see: [n_tokens, n_head], per query head.
-Result<Scores> attention_columns(LayerView& layer, int64_t n, Column column);
+// Causal attention of the last n queries over the keys they see, what `column` says of it added up:
+// [n_tokens, n_head], per query head.
+Result<Scores> attention_columns(LayerView& layer, int64_t n, const ColumnGraph& column);
 
 }  // namespace curdkv

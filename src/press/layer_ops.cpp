@@ -157,4 +157,14 @@ float highest(const Scores& scores) {
   return scores.data().empty() ? 0 : *std::max_element(scores.data().begin(), scores.data().end());
 }
 
+void keep_latest(Scores& scores, int64_t n, float top) {
+  for (int64_t h = 0; h < scores.n_head(); ++h) {
+    const auto row = scores.row(h).last(static_cast<size_t>(n));
+    for (int64_t i = 0; i < n; ++i) {
+      const double hair = 1e-6 * static_cast<double>(i) / static_cast<double>(n);
+      row[static_cast<size_t>(i)] = static_cast<float>(top * (1 + hair));
+    }
+  }
+}
+
 }  // namespace curdkv

@@ -62,4 +62,8 @@ void fill_tokens(Scores& scores, int64_t first, int64_t n, float value);
 
 float highest(const Scores& scores);
 
+// Puts the last n tokens of every head at `top`, level with each other but for a hair, so that a budget below
+// n keeps the latest.
+void keep_latest(Scores& scores, int64_t n, float top);
+
 }  // namespace curdkv

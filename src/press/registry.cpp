@@ -1,5 +1,5 @@
-// The registry: every scorer, selection, layer budget and preset, one line each. Help, flags, JSON and checks
-// come from here.
+// The registry: presses by their names, made of what entries.h and presets.h list. Help, flags, JSON and
+// checks come from here.
 #include <algorithm>
 #include <span>
 
@@ -7,57 +7,13 @@
 #include "base/guard.h"
 #include "base/nearest.h"
 #include "base/try.h"
-#include "press/entry.h"
+#include "press/entries.h"
 #include "press/head_weights.h"
 #include "press/presets.h"
 #include "press/row_params.h"
 
-// Adding one: its file, and its name here.
-#define CURDKV_SCORERS(X) \
-  X(cur)                  \
-  X(leverage)             \
-  X(knorm)                \
-  X(keydiff)              \
-  X(lagkv)                \
-  X(snapkv)               \
-  X(tova)                 \
-  X(observed_attention)   \
-  X(scissorshands)        \
-  X(expected_attention)   \
-  X(noncausal_attention)  \
-  X(reference_attention)  \
-  X(compactor)            \
-  X(criticalkv)           \
-  X(mix)                  \
-  X(kvzip)                \
-  X(streaming_llm)        \
-  X(random)
-
-#define CURDKV_SELECTIONS(X) \
-  X(uniform)                 \
-  X(adaptive)                \
-  X(chunk)
-
 namespace curdkv {
-
-#define CURDKV_DECLARE(name) extern const ScorerEntry name##_scorer;
-CURDKV_SCORERS(CURDKV_DECLARE)
-#undef CURDKV_DECLARE
-#define CURDKV_DECLARE(name) extern const SelectionEntry name##_selection;
-CURDKV_SELECTIONS(CURDKV_DECLARE)
-#undef CURDKV_DECLARE
-extern const LayerBudgetEntry pyramid_layer_budget;
-extern const LayerBudgetEntry bytes_layer_budget;
-
 namespace {
-
-#define CURDKV_POINTER(name) &name##_scorer,
-const ScorerEntry* const kScorers[] = {CURDKV_SCORERS(CURDKV_POINTER)};
-#undef CURDKV_POINTER
-#define CURDKV_POINTER(name) &name##_selection,
-const SelectionEntry* const kSelections[] = {CURDKV_SELECTIONS(CURDKV_POINTER)};
-#undef CURDKV_POINTER
-const LayerBudgetEntry* const kLayerBudgets[] = {&pyramid_layer_budget, &bytes_layer_budget};
 
 template <typename Made, size_t n>
 const Entry<Made>* find_in(const Entry<Made>* const (&entries)[n], const std::string& name) {

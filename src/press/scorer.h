@@ -1,7 +1,7 @@
 // A scorer tells how much each cached token matters to each KV head: larger = keep.
 // What is heavy it writes as ggml graphs over slices of one layer's keys, values or queries, which run where
 // the layer lives; what is light (normalising, smoothing, combining) it does on the host, as that is where
-// tokens are selected. A new one is one file in scorers/ and one line in registry.cpp; see
+// tokens are selected. A new one is one file in scorers/ and one line in entries.h; see
 // docs/add-a-press.md.
 #pragma once
 

@@ -9,6 +9,7 @@
 #include "base/try.h"
 #include "press/entry.h"
 #include "press/layer_ops.h"
+#include "press/projected_values.h"
 #include "press/select.h"
 
 namespace curdkv {
@@ -28,7 +29,8 @@ class CriticalKv : public Scorer {
 
   Result<Scores> score(LayerView& layer, const ScoreRequest& request) const override {
     CURDKV_TRY(const Scores base, base_->score(layer, request));
-    CURDKV_TRY(const Scores norms, projected_value_norms(layer));
+    CURDKV_TRY(const Scores of_heads, projected_value_norms(layer, ValueNorm::l1));
+    const Scores norms = mean_over_groups(of_heads, layer.n_group);
     const double n_first = (1 - request.removed) * static_cast<double>(layer.n_tokens) * first_stage_;
     const int64_t n = first_stage_ > 0 ? std::max<int64_t>(1, static_cast<int64_t>(n_first)) : 0;
     const KeptTokens first = best_of_each_head(base, std::min(n, layer.n_tokens));
@@ -44,36 +46,6 @@ class CriticalKv : public Scorer {
   }
 
  private:
-  // || W_O v ||_1 with each query head's part of W_O, averaged over the group: [n_tokens, n_head_kv].
-  static Result<Scores> projected_value_norms(LayerView& layer) {
-    CURDKV_TRY(const std::vector<float> w, layer.output_matrix());
-    CURDKV_TRY(const Scores norms, per_token(layer, 0, layer.n_tokens, layer.n_head(),
-                                             [&](ScoreGraph& g, int64_t first, int64_t n) {
-                                               return head_norms(g, layer, w, first, n);
-                                             }));
-    return mean_over_groups(norms, layer.n_group);
-  }
-
-  // F32 [n, n_head].
-  static ggml_tensor* head_norms(ScoreGraph& g, LayerView& layer, const std::vector<float>& matrix,
-                                 int64_t first, int64_t n) {
-    ggml_context* ctx = g.ctx();
-    const int64_t n_in = layer.n_head() * layer.d_head_v;
-    ggml_tensor* w = g.constant(matrix, n_in, static_cast<int64_t>(matrix.size()) / n_in);
-    ggml_tensor* v = as_f32(g, layer.values(g, first, n));
-    ggml_tensor* out = nullptr;
-    for (int64_t h = 0; h < layer.n_head(); ++h) {
-      ggml_tensor* part = ggml_view_2d(ctx, w, layer.d_head_v, w->ne[1], w->nb[1],
-                                       static_cast<size_t>(h * layer.d_head_v) * w->nb[0]);
-      ggml_tensor* rows = ggml_view_2d(ctx, v, layer.d_head_v, n, v->nb[1],
-                                       static_cast<size_t>(h / layer.n_group) * v->nb[2]);
-      ggml_tensor* projected = ggml_mul_mat(ctx, ggml_cont(ctx, part), rows);  // [n_embd, n]
-      ggml_tensor* norm = ggml_reshape_1d(ctx, ggml_sum_rows(ctx, ggml_abs(ctx, projected)), n);
-      out = out == nullptr ? norm : ggml_concat(ctx, out, norm, 0);
-    }
-    return out;
-  }
-
   std::unique_ptr<Scorer> base_;
   float epsilon_;
   double first_stage_;

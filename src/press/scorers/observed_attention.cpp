@@ -18,7 +18,7 @@ class ObservedAttention : public Scorer {
   ScorerNeeds needs() const override { return {.n_queries = ScorerNeeds::kAll}; }
 
   Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
-    CURDKV_TRY(const Scores sums, attention_columns(layer, layer.n_queries(), Column::sum));
+    CURDKV_TRY(const Scores sums, attention_columns(layer, layer.n_queries(), sum_columns));
     Scores scores = mean_over_groups(sums, layer.n_group);
     if (!mean_) return scores;
     for (int64_t h = 0; h < scores.n_head(); ++h) {

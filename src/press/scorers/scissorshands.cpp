@@ -20,7 +20,12 @@ class Scissorhands : public Scorer {
 
   Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
     const int64_t n_window = std::min(window_, layer.n_queries());
-    CURDKV_TRY(const Scores counts, attention_columns(layer, n_window, Column::count_strong));
+    // Queries that gave a key more than 1 / n_tokens.
+    const ColumnGraph count_strong = [&](ScoreGraph& g, ggml_tensor* attention) {
+      const float even = 1.0f / static_cast<float>(layer.n_tokens);
+      return sum_columns(g, ggml_step(g.ctx(), ggml_scale_bias(g.ctx(), attention, 1.0f, -even)));
+    };
+    CURDKV_TRY(const Scores counts, attention_columns(layer, n_window, count_strong));
     Scores scores = mean_over_groups(counts, layer.n_group);
     for (float& x : scores.data()) x /= static_cast<float>(n_window);
     fill_tokens(scores, layer.n_tokens - recent_, recent_, 2.0f);

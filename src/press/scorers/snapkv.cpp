@@ -20,7 +20,7 @@ class SnapKv : public Scorer {
   Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
     const int64_t n_window = std::min(window_, layer.n_queries()),
                   n_before = layer.n_tokens - std::min(n_window, layer.n_tokens);
-    CURDKV_TRY(const Scores sums, attention_columns(layer, n_window, Column::sum));
+    CURDKV_TRY(const Scores sums, attention_columns(layer, n_window, sum_columns));
     const Scores grouped = mean_over_groups(sums, layer.n_group);
     Scores before(n_before, layer.n_head_kv);
     for (int64_t h = 0; h < layer.n_head_kv; ++h) {
@@ -29,16 +29,11 @@ class SnapKv : public Scorer {
       }
     }
     before = moving_average(before, kernel_, Ends::zeros);
-    const float top = highest(before) + 1;
     Scores scores(layer.n_tokens, layer.n_head_kv);
     for (int64_t h = 0; h < layer.n_head_kv; ++h) {
       std::copy(before.row(h).begin(), before.row(h).end(), scores.row(h).begin());
-      // Level with each other but for a hair, so that a budget below the window keeps the latest.
-      for (int64_t t = n_before; t < layer.n_tokens; ++t) {
-        const double hair = 1e-6 * static_cast<double>(t - n_before) / static_cast<double>(n_window);
-        scores.row(h)[static_cast<size_t>(t)] = static_cast<float>(top * (1 + hair));
-      }
     }
+    keep_latest(scores, layer.n_tokens - n_before, highest(before) + 1);
     return scores;
   }
 

@@ -14,7 +14,7 @@ class Tova : public Scorer {
   ScorerNeeds needs() const override { return {.n_queries = 1}; }
 
   Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
-    CURDKV_TRY(const Scores sums, attention_columns(layer, 1, Column::sum));
+    CURDKV_TRY(const Scores sums, attention_columns(layer, 1, sum_columns));
     Scores all = mean_over_groups(sums, layer.n_head());
     fill_tokens(all, layer.n_tokens - 1, 1, 0.0f);
     fill_tokens(all, layer.n_tokens - 1, 1, highest(all) + 1);
