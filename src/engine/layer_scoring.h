@@ -35,6 +35,12 @@ struct LayerKv {
   size_t n_bytes() const { return memory.n_bytes(); }
 };
 
+// What tokens got while the context was repeated, as LayerView tells it.
+struct Repeated {
+  Scores highest;    // [n_tokens, n_head_kv]; 0 for tokens no repeat covers
+  Scores per_input;  // [n_tokens, n_head], or empty if not asked for
+};
+
 // The layer at work.
 struct LayerModel {
   const HParams& hp;
@@ -94,11 +100,12 @@ class PrefilledLayer : public ModelLayerView {
   ggml_tensor* values(ScoreGraph& graph, int64_t first, int64_t n) override;
   ggml_tensor* queries(ScoreGraph& graph, int64_t first, int64_t n) override;
   FusedOps* fused() override;
-  Result<Scores> reconstruction() override { return *repeated; }
+  Result<Scores> reconstruction() override { return repeated->highest; }
+  Result<Scores> reconstruction_per_input() override { return repeated->per_input; }
   Result<ReferenceQueries> reference_queries(int64_t n) override;
   Result<Scores> reference_worth(int64_t n_queries) override;
 
-  std::optional<Scores> repeated;  // when the press's scorer needs it
+  std::optional<Repeated> repeated;  // when the press's scorer needs it
 
  private:
   std::map<int64_t, Scores> worth_;  // by the number of queries
@@ -116,6 +123,7 @@ class HeldRows : public ModelLayerView {
   ggml_tensor* values(ScoreGraph& graph, int64_t first, int64_t n) override;
   ggml_tensor* queries(ScoreGraph& graph, int64_t first, int64_t n) override;
   Result<Scores> reconstruction() override;
+  Result<Scores> reconstruction_per_input() override { return reconstruction(); }
   std::vector<float> gaussian(uint64_t seed, int64_t d, int64_t rank, int64_t n) override;
 
  private:

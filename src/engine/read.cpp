@@ -55,7 +55,7 @@ ReadJob::ReadJob(Executor::Impl& executor, std::vector<ReadInto> into, std::span
   n_chunk_ = std::min(round_up(e_.params.n_batch, kTileTokens), n_padded_);
   n_rows_ = n_held_ - n_front_ + n_padded_;
   if (needs_.reconstruction) {
-    second_.emplace(e_, repeats_, n_held_, n_tokens_, first_position_, n_chunk_);
+    second_.emplace(e_, repeats_, n_held_, n_tokens_, first_position_, n_chunk_, needs_.per_input);
     n_rows_ = std::max(n_rows_, n_held_ + n_tokens_ + second_->n_rows());
   }
 }

@@ -7,6 +7,7 @@
 
 #include "compute/products/layer_products.h"
 #include "engine/hidden_states.h"
+#include "engine/layer_scoring.h"
 #include "engine/scratch_attention.h"
 
 namespace curdkv {
@@ -14,15 +15,16 @@ namespace curdkv {
 class SecondReading {
  public:
   // n_tokens: of the context, behind n_held rows of a layer's scratch, at positions from first_position on.
-  // n_chunk: tokens computed at a time, a multiple of kTileTokens.
+  // n_chunk: tokens computed at a time, a multiple of kTileTokens. per_input: Repeated::per_input is wanted.
   SecondReading(Executor::Impl& executor, const std::vector<Repeat>& repeats, int64_t n_held,
-                int64_t n_tokens, int64_t first_position, int64_t n_chunk)
+                int64_t n_tokens, int64_t first_position, int64_t n_chunk, bool per_input)
       : e_(executor),
         repeats_(repeats),
         n_held_(n_held),
         n_tokens_(n_tokens),
         first_position_(first_position),
-        n_chunk_(n_chunk) {}
+        n_chunk_(n_chunk),
+        per_input_(per_input) {}
 
   // Rows the longest repeat needs in a layer's scratch, behind the context's.
   int64_t n_rows() const;
@@ -31,17 +33,18 @@ class SecondReading {
 
   Result<void> start();
   // Runs all repeats through layer il, over kv that holds the context's rows; those behind are
-  // overwritten. [n_tokens, n_head_kv]; 0 for tokens no repeat covers. The products are those of layer il.
-  Result<Scores> run_layer(int64_t il, const LayerKv& kv, ScratchAttention& attention,
-                           LayerProducts& products, const std::function<void(int64_t n_done)>& progress);
+  // overwritten. The products are those of layer il.
+  Result<Repeated> run_layer(int64_t il, const LayerKv& kv, ScratchAttention& attention,
+                             LayerProducts& products, const std::function<void(int64_t n_done)>& progress);
 
  private:
   Result<void> repeat(int64_t il, const LayerKv& kv, size_t index, ScratchAttention& attention,
-                      LayerProducts& products, Scores& scores);
+                      LayerProducts& products, Repeated& out);
 
   Executor::Impl& e_;
   const std::vector<Repeat>& repeats_;
   int64_t n_held_, n_tokens_, first_position_, n_chunk_;
+  bool per_input_;
   std::deque<HiddenStates> readings_;  // one per repeat
 };
 

@@ -23,13 +23,14 @@ Projections LayerGraph::project(ggml_tensor* x) const {
       ggml_reshape_3d(ctx, linear(w.wq, w.bq, x), s.d_head_k, s.n_head, n),
       ggml_reshape_3d(ctx, linear(w.wk, w.bk, x), s.d_head_k, s.n_head_kv, n),
       ggml_reshape_3d(ctx, linear(w.wv, w.bv, x), s.d_head_v, s.n_head_kv, n),
+      x,
   };
 }
 
 ggml_tensor* LayerGraph::attention(const Projections& p, ggml_tensor* x) const {
   ggml_tensor* q = named(rotate(ctx, hp.rope, rope_freqs, p.q, positions), "q");
   ggml_tensor* k = named(rotate(ctx, hp.rope, rope_freqs, p.k, positions), "k");
-  ggml_tensor* attended = named(attend({q, k, named(p.v, "v")}), "attention");
+  ggml_tensor* attended = named(attend({q, k, named(p.v, "v"), p.x}), "attention");
   ggml_tensor* out = named(linear(w.wo, w.bo, attended), "attn_out");
   if (out_rows != nullptr) {
     out = ggml_get_rows(ctx, out, out_rows);

@@ -12,6 +12,7 @@ struct Projections {
   ggml_tensor* q;  // F32 [d_head_k, n_head, n_tokens]
   ggml_tensor* k;  // F32 [d_head_k, n_head_kv, n_tokens]
   ggml_tensor* v;  // F32 [d_head_v, n_head_kv, n_tokens]
+  ggml_tensor* x;  // F32 [n_embd, n_tokens], the normed input that they are projections of
 };
 
 // Takes what the new tokens project to, queries and keys rotated; stores keys and values and returns the

@@ -14,13 +14,16 @@
   X(tova)                 \
   X(observed_attention)   \
   X(scissorshands)        \
+  X(dropkv)               \
   X(expected_attention)   \
   X(noncausal_attention)  \
   X(reference_attention)  \
   X(compactor)            \
+  X(capkv)                \
   X(criticalkv)           \
   X(mix)                  \
   X(kvzip)                \
+  X(kvzip_plus)           \
   X(streaming_llm)        \
   X(random)
 

@@ -34,11 +34,14 @@ inline constexpr PresetEntry kPresets[] = {
     {"h2o", "observed_attention", "uniform", "", "what got most attention over the whole context"},
     {"scissorshands", "scissorshands", "uniform", "", "what keeps getting attention"},
     {"tova", "tova", "uniform", "", "what the last token attends to"},
+    {"dropkv", "dropkv", "uniform", "", "what the last tokens' attention would miss most"},
     {"keydiff", "keydiff", "uniform", "", "keys unlike the others"},
     {"lagkv", "lagkv", "uniform", "", "what the tokens after it do not hold"},
     {"expectedattention", "expected_attention", "uniform", "", "what queries to come are expected to want"},
     {"compactor", "compactor", "uniform", "", "non-causal attention and key leverage"},
+    {"capkv", "capkv", "uniform", "", "values alone in what they say, by what queries want"},
     {"kvzip", "kvzip", "adaptive", "alpha=0", "what is needed to repeat the context; slow, reads it twice"},
+    {"kvzipplus", "kvzip_plus", "adaptive", "alpha=0", "the same, by what it writes to the hidden states"},
     {"random", "random", "uniform", "", "the baseline"},
 };
 

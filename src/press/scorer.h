@@ -51,14 +51,15 @@ struct ScorerNeeds {
   bool each_query = false;      // each token's own query, so that the latest alone will not do
   bool output_matrix = false;   // the attention's output projection
   bool reconstruction = false;  // the context is read a second time, to be repeated (KVzip)
+  bool per_input = false;       // and its attention is wanted relative to the layer's input too (KVzip+)
   bool budget = false;          // scores hold for the ScoreRequest's budget only
 
   // Whether the rows a head still holds while generating, and the latest queries, are all it takes.
   bool held_rows_will_do() const { return !each_query && !reconstruction; }
 
   ScorerNeeds operator|(const ScorerNeeds& o) const {
-    return {std::max(n_queries, o.n_queries), each_query || o.each_query, output_matrix || o.output_matrix,
-            reconstruction || o.reconstruction, budget || o.budget};
+    return {std::max(n_queries, o.n_queries),   each_query || o.each_query, output_matrix || o.output_matrix,
+            reconstruction || o.reconstruction, per_input || o.per_input,   budget || o.budget};
   }
 };
 
@@ -117,6 +118,9 @@ class LayerView {
   virtual Result<std::vector<float>> mean_rotation(int64_t first, int64_t n) = 0;
   // The highest attention each token got while the context was repeated: [n_tokens, n_head_kv].
   virtual Result<Scores> reconstruction() = 0;
+  // The same of every query head, attention divided by the norm of the layer's normed input where the query
+  // is: [n_tokens, n_head].
+  virtual Result<Scores> reconstruction_per_input() = 0;
   // About n queries of each KV head's group: those of evenly spaced tokens, turned to where the context's end
   // would have them, positions n_tokens + (i mod 64).
   virtual Result<ReferenceQueries> reference_queries(int64_t) {

@@ -184,8 +184,8 @@ class Others(Case):
     def test_presses(self):
         listed = {p["name"]: p for p in self.json("presses", "--json")}
         field = ("none curdkv adacurdkv chunkcurdkv leverage adaleverage ridgekv adaridgekv mixkv snapkv adasnapkv chunkkv "
-                 "pyramidkv streamingllm knorm h2o scissorshands tova keydiff lagkv expectedattention compactor kvzip "
-                 "random cur criticalkv mix uniform adaptive chunk pyramid")
+                 "pyramidkv streamingllm knorm h2o scissorshands tova dropkv keydiff lagkv expectedattention compactor capkv "
+                 "kvzip kvzipplus random cur criticalkv mix uniform adaptive chunk pyramid")
         self.assertLessEqual(set(field.split()), set(listed))
         ridge = next(q for q in listed["ridgekv"]["params"] if q["name"] == "ridge")
         self.assertEqual(ridge["default"], "10")

@@ -3,6 +3,7 @@
 #include <gguf.h>
 #include <gtest/gtest.h>
 
+#include "base/format.h"
 #include "curdkv/engine.h"
 #include "engine/determinism_checks.h"
 #include "engine/limits.h"
@@ -147,23 +148,25 @@ TEST(KvZip, KeepsWhatTheReferenceKeeps) {
   params.n_batch = 64;
   params.type_k = params.type_v = CacheType::f32;
   OneSequence session = must(OneSequence::create(model, params));
-  int n_compared = 0;
-  for (const int percent : {30, 50, 70, 90}) {
-    session.clear();
-    must(session.read(context, make_press("kvzip", percent / 100.0)));
-    const auto kept = session.kept_tokens();
-    for (size_t il = 0; il < 2; ++il) {
-      const std::string name = "kept.r" + std::to_string(percent) + "." + std::to_string(il);
-      if (ggml_get_tensor(ctx, name.c_str()) == nullptr) continue;  // a tie at the border
-      std::vector<int32_t> mask(context.size() * 2, 0);
-      for (size_t h = 0; h < 2; ++h) {
-        for (int32_t t : kept[il][h]) mask[h * context.size() + static_cast<size_t>(t)] = 1;
+  for (const auto& [press, masks] : {std::pair{"kvzip", "kept"}, {"kvzipplus", "plus"}}) {
+    int n_compared = 0;
+    for (const int percent : {30, 50, 70, 90}) {
+      session.clear();
+      must(session.read(context, make_press(press, percent / 100.0)));
+      const auto kept = session.kept_tokens();
+      for (size_t il = 0; il < 2; ++il) {
+        const std::string name = format("%s.r%d.%zu", masks, percent, il);
+        if (ggml_get_tensor(ctx, name.c_str()) == nullptr) continue;  // a tie at the border
+        std::vector<int32_t> mask(context.size() * 2, 0);
+        for (size_t h = 0; h < 2; ++h) {
+          for (int32_t t : kept[il][h]) mask[h * context.size() + static_cast<size_t>(t)] = 1;
+        }
+        EXPECT_EQ(mask, ints(name)) << name;
+        ++n_compared;
       }
-      EXPECT_EQ(mask, ints(name)) << name;
-      ++n_compared;
     }
+    EXPECT_GE(n_compared, 6) << press;
   }
-  EXPECT_GE(n_compared, 6);
   gguf_free(file);
   ggml_free(ctx);
 
@@ -178,16 +181,18 @@ TEST(KvZip, SameBitsForAnyThreadsAndChunks) {
   const Engine engine = must(Engine::open(path()));
   const std::vector<Token> context = tokens(500);
   for (const Model* model : {&tiny(), &unequal()}) {
-    std::optional<Outcome> first;
-    for (const auto& [n_threads, n_batch] : {std::pair{1, 512}, {2, 64}, {2, 192}}) {
-      ExecutorParams params;
-      params.n_threads = n_threads;
-      params.n_batch = n_batch;
-      params.repeats = [&](std::span<const Token> text) { return engine.prompt().repeats(text); };
-      OneSequence session = must(OneSequence::create(*model, params));
-      const Outcome o = answer(session, context, tokens(20, 2), make_press("kvzip", 0.6));
-      if (!first) first = o;
-      EXPECT_EQ(o, *first) << n_threads << " threads, chunks of " << n_batch;
+    for (const char* press : {"kvzip", "kvzipplus"}) {
+      std::optional<Outcome> first;
+      for (const auto& [n_threads, n_batch] : {std::pair{1, 512}, {2, 64}, {2, 192}}) {
+        ExecutorParams params;
+        params.n_threads = n_threads;
+        params.n_batch = n_batch;
+        params.repeats = [&](std::span<const Token> text) { return engine.prompt().repeats(text); };
+        OneSequence session = must(OneSequence::create(*model, params));
+        const Outcome o = answer(session, context, tokens(20, 2), make_press(press, 0.6));
+        if (!first) first = o;
+        EXPECT_EQ(o, *first) << press << ", " << n_threads << " threads, chunks of " << n_batch;
+      }
     }
   }
 }

@@ -35,6 +35,7 @@ class PositionsOnly : public LayerView {
   Result<std::vector<float>> output_matrix() override { return std::vector<float>(); }
   Result<std::vector<float>> mean_rotation(int64_t, int64_t) override { return std::vector<float>(); }
   Result<Scores> reconstruction() override { return Scores(); }
+  Result<Scores> reconstruction_per_input() override { return Scores(); }
   std::vector<float> gaussian(uint64_t, int64_t, int64_t, int64_t) override { return {}; }
   Result<std::vector<std::vector<float>>> run(const Build&) override {
     return std::vector<std::vector<float>>();

@@ -43,6 +43,10 @@ const std::map<std::string, std::string> kPresses = {
     {"noncausal_attention.c64.scaled.corrected",
      "noncausal_attention+uniform:chunk=64:scaled=true:tail=corrected"},
     {"compactor", "compactor"},
+    {"dropkv", "dropkv"},
+    {"dropkv.w16.k3", "dropkv:window=16:kernel=3"},
+    {"capkv", "capkv"},
+    {"capkv.t20.nosinks", "capkv:tau=20:sinks=0"},
     {"mixkv", "mixkv"},
 };
 

@@ -8,6 +8,9 @@ double precision, written from the papers and apart from the engine:
   2025, equations 4 and 5, by singular value decomposition; the ridge divides by sigma^2 + lambda m;
 - scissorshands: Liu et al., NeurIPS 2023 (arXiv 2305.17118), Algorithm 2, counts averaged over a group's query heads;
 - noncausal_attention, compactor: Chari and Van Durme 2025 (arXiv 2507.08143), as kvpress 0.5.5 runs them;
+- dropkv: "DropKV: KV cache eviction via Decoupled Residual-Output Perturbation" (openreview MqfNzH3TVH), as kvpress's
+  pull request 285 runs it, every distance by itself; the protected last tokens lie above all heads' scores;
+- capkv: Yang et al. 2026 (arXiv 2604.25975), as kvpress's cap_press.py runs it;
 - mixkv: this project's, 0.7 ridge leverage (ridge 3, smooth 3), 0.3 non-causal attention, interleaved by rank.
 Needs numpy and the gguf package.
 """
@@ -113,6 +116,37 @@ def compactor(removed):
     return np.pad(s, ((0, 0), (first, n - last)), constant_values=s.max())
 
 
+def dropkv(window=32, kernel=7, epsilon=1e-6):
+    moved = np.zeros((Q.shape[0], n))
+    for h in range(Q.shape[0]):
+        for i in range(n - window, n):
+            p = np.zeros(n)
+            p[: i + 1] = softmax(Q[h, i] @ K[h // G, : i + 1].T / np.sqrt(d))
+            distance = ((V[h // G] - p @ V[h // G]) ** 2).sum(-1)
+            moved[h] += (p / (1 - p + epsilon)) ** 2 * distance
+    padded = np.pad(group_mean(moved), ((0, 0), (kernel // 2, kernel // 2)))
+    out = np.array([np.convolve(x, np.ones(kernel) / kernel, "valid") for x in padded])
+    out[:, n - window :] = out.max() + 1
+    return out
+
+
+def capkv(tau=5.0, future=512, sinks=4, epsilon=1e-6):
+    angle = np.arange(n, n + future)[:, None] * THETA ** (-np.arange(d // 2) / (d // 2))
+    cos, sin = np.cos(angle).mean(0), np.sin(angle).mean(0)
+    mean = without_rope(Q)[:, sinks:].mean(1)
+    a, b = mean[:, : d // 2], mean[:, d // 2 :]
+    anchor = np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+    out = np.zeros((Q.shape[0], n - sinks))
+    for h in range(Q.shape[0]):
+        k, v = K[h // G, sinks:], V[h // G, sinks:]
+        logits = tau * (k @ anchor[h]) / np.linalg.norm(k, axis=-1) / np.linalg.norm(anchor[h])
+        w = np.exp(logits - logits.max())
+        capacity = np.eye(d) + (v * (w + epsilon)[:, None]).T @ v
+        out[h] = w * np.einsum("ij,ij->i", v, np.linalg.solve(capacity, v.T).T)
+    out = group_mean(out)
+    return np.pad(out, ((0, 0), (sinks, 0)), constant_values=out.max() + 1)
+
+
 def mix(a, b, share):
     out = np.zeros_like(a)
     for h in range(H):
@@ -131,6 +165,10 @@ scores = {
     "scissorshands.h64.norecent": scissorshands(64, 0),
     "noncausal_attention": noncausal(),
     "noncausal_attention.c64.scaled.corrected": noncausal(chunk=64, scaled=True, corrected=True),
+    "dropkv": dropkv(),
+    "dropkv.w16.k3": dropkv(16, 3),
+    "capkv": capkv(),
+    "capkv.t20.nosinks": capkv(tau=20, sinks=0),
     "mixkv": mix(leverage_press(ridge=3, width=3), noncausal(), 0.7),
 }
 for r in RATIOS:

@@ -96,8 +96,12 @@ class TestLayer {
     view->given = data_.gaussian;
     view->may_fuse = fused_;
     // No model is there to repeat anything; any scores will do.
-    view->repeated.emplace(data_.n_tokens, data_.n_head_kv);
-    view->repeated->data() = view->PrefilledLayer::gaussian(press.seed(), data_.n_tokens, 1, data_.n_head_kv);
+    const auto any = [&](int64_t n_head) {
+      Scores scores(data_.n_tokens, n_head);
+      scores.data() = view->PrefilledLayer::gaussian(press.seed(), data_.n_tokens, 1, n_head);
+      return scores;
+    };
+    view->repeated = {any(data_.n_head_kv), any(data_.n_head_kv * data_.n_group)};
     return view;
   }
 
