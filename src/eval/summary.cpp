@@ -102,6 +102,18 @@ double Summary::mean_kv_bytes(const Method& method) const {
   return sum / n;
 }
 
+double Summary::mean_share_of_bytes(const Method& method) const {
+  double sum = 0, n = 0;
+  for (const TaskInfo* task : tasks_) {
+    const OfTask &answers = cell(method, *task), &full = cell(kFullCache, *task);
+    for (size_t i = 0; i < answers.size(); ++i) {
+      if (full[i]->kv_bytes <= 0) continue;
+      sum += static_cast<double>(answers[i]->kv_bytes) / static_cast<double>(full[i]->kv_bytes), ++n;
+    }
+  }
+  return n > 0 ? sum / n : 0;
+}
+
 std::optional<Timings> Summary::mean_timings(const Method& method) const {
   Timings sum;
   double n = 0;

@@ -41,6 +41,9 @@ class Summary {
   // Word F1 of the answers against the full cache's answers.
   double output_fidelity(const Method& method) const;
   double mean_kv_bytes(const Method& method) const;
+  // Mean over samples of the method's bytes as a share of the full cache's of the same sample, which must be
+  // there.
+  double mean_share_of_bytes(const Method& method) const;
   std::optional<Timings> mean_timings(const Method& method) const;
 
   // Over tasks, between the presses that were run at this ratio, in the order of presses().

@@ -28,7 +28,7 @@ std::string ablation(const Summary& s) {
       if (std::find(how.begin(), how.end(), v.how) == how.end()) how.push_back(v.how);
     }
     if (what.size() < 2 || how.size() < 2) continue;
-    out += format("<h4>%.0f %% removed</h4>\n<div class=\"panels large\">\n", 100 * ratio) +
+    out += "<h4>" + removed_heading(s, ratio) + "</h4>\n<div class=\"panels large\">\n" +
            bars("average score", values, 1) +
            "</div>\n<div class=wide><table><thead><tr><th scope=col>scores of</th>";
     for (const std::string& h : how) out += "<th scope=col>" + escaped(h) + "</th>";

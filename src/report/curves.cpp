@@ -2,6 +2,7 @@
 
 #include "base/format.h"
 #include "report/html.h"
+#include "report/press_names.h"
 #include "report/sections.h"
 
 namespace curdkv::report {
@@ -15,6 +16,7 @@ constexpr double kWidth = 250, kHeight = 170, kLeft = 34, kRight = 14, kTop = 24
 struct Point {
   double ratio;
   Interval score;
+  std::string bytes;
 };
 
 double x_of(double ratio) {
@@ -63,15 +65,18 @@ std::string score_curves(const Summary& s) {
   double top = full.high;
   for (const std::string& press : s.presses()) {
     std::vector<Point>& points = curves[press];
-    points.push_back({0, full});
+    points.push_back({0, full, bytes_text(s, kFullCache)});
     for (const double ratio : s.ratios()) {
-      if (s.has({press, ratio})) points.push_back({ratio, s.average({press, ratio})});
+      if (s.has({press, ratio}))
+        points.push_back({ratio, s.average({press, ratio}), bytes_text(s, {press, ratio})});
     }
     for (const Point& p : points) top = std::max(top, p.score.high);
   }
   top = top > 60 ? 100 : top > 40 ? 60 : top > 20 ? 40 : 20;
   std::string out = "<div class=panels>\n";
-  for (const std::string& press : s.presses()) {
+  const std::vector<std::string> names = short_names(s.presses());
+  for (size_t i = 0; i < names.size(); ++i) {
+    const std::string& press = s.presses()[i];
     out += format("<svg viewBox=\"0 0 %.0f %.0f\" role=img aria-label=\"", kWidth, kHeight) + escaped(press) +
            ": average score against the ratio\">" + axes(top);
     for (const auto& [other, points] : curves) {
@@ -83,14 +88,15 @@ std::string score_curves(const Summary& s) {
                   y_of(full.mean, top), y_of(full.mean, top)) +
            line_through(own, top, "own");
     for (const Point& p : own) {
-      out += format("<circle class=own cx=%.1f cy=%.1f r=3><title>%.0f %%: %.1f (%.1f–%.1f)</title></circle>",
-                    x_of(p.ratio), y_of(p.score.mean, top), 100 * p.ratio, p.score.mean, p.score.low,
-                    p.score.high);
+      out += format(
+          "<circle class=own cx=%.1f cy=%.1f r=3><title>%.3g %%: %.1f (%.1f–%.1f), %s</title></circle>",
+          x_of(p.ratio), y_of(p.score.mean, top), 100 * p.ratio, p.score.mean, p.score.low, p.score.high,
+          p.bytes.c_str());
     }
     const double size =
-        std::min(11.0, 2 * (kWidth - kLeft) / static_cast<double>(press.size()) / 1.2);  // to fit
-    out += format("<text class=title x=%.0f y=14 style=\"font-size:%.1fpx\">", kLeft, size) + escaped(press) +
-           "</text></svg>\n";
+        std::min(11.0, 2 * (kWidth - kLeft) / static_cast<double>(names[i].size()) / 1.2);  // to fit
+    out += format("<text class=title x=%.0f y=14 style=\"font-size:%.1fpx\">", kLeft, size) +
+           escaped(names[i]) + "<title>" + escaped(press) + "</title></text></svg>\n";
   }
   return out +
          "</div>\n<p class=note>Average score over tasks, in percent. Band: 95 % bootstrap interval; dashed: "

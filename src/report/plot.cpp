@@ -22,6 +22,11 @@ std::string mark(double value) {
   return value >= 1024 && std::fmod(value, 1024) == 0 ? format("%.0fK", value / 1024) : format("%g", value);
 }
 
+// Colours first, then the same with dashes.
+std::string line_classes(size_t style) {
+  return format("class=\"line c%zu d%zu\"", style % kLineColours, style / kLineColours % 3);
+}
+
 }  // namespace
 
 Scale Scale::linear(double low, double high) {
@@ -69,45 +74,61 @@ double Scale::share(double x) const {
 }
 
 double Plot::x_of(double x) const {
-  return kLeft + x_.share(x) * (kWidth - kLeft - kRight);
+  return kLeft + x_.share(x) * (size_.width - kLeft - kRight);
 }
 double Plot::y_of(double y) const {
-  return kHeight - kBottom - y_.share(y) * (kHeight - kTop - kBottom);
+  return size_.height - kBottom - y_.share(y) * (size_.height - kTop - kBottom);
 }
 
-Plot::Plot(const std::string& title, const std::string& x_label, Scale x, Scale y, const std::string& y_label)
-    : x_(std::move(x)), y_(std::move(y)) {
-  out_ = format("<svg viewBox=\"0 0 %.0f %.0f\" role=img aria-label=\"", kWidth, kHeight) + escaped(title) +
-         "\">" + format("<text class=title x=%.0f y=14>", kLeft) + escaped(title) + "</text>";
+Plot::Plot(const std::string& title, const std::string& x_label, Scale x, Scale y, const std::string& y_label,
+           Size size)
+    : size_(size), x_(std::move(x)), y_(std::move(y)) {
+  out_ = format("<svg viewBox=\"0 0 %.0f %.0f\" role=img aria-label=\"", size_.width, size_.height) +
+         escaped(title) + "\">" + format("<text class=title x=%.0f y=14>", kLeft) + escaped(title) +
+         "</text>";
   for (const double at : y_.marks) {
-    out_ += format("<line class=grid x1=%.0f x2=%.0f y1=%.1f y2=%.1f />", kLeft, kWidth - kRight, y_of(at),
-                   y_of(at)) +
+    out_ += format("<line class=grid x1=%.0f x2=%.0f y1=%.1f y2=%.1f />", kLeft, size_.width - kRight,
+                   y_of(at), y_of(at)) +
             format("<text x=%.0f y=%.1f text-anchor=end>%g</text>", kLeft - 5, y_of(at) + 3.5, at);
   }
   for (const double at : x_.marks) {
-    out_ += format("<text x=%.1f y=%.0f text-anchor=middle>%s</text>", x_of(at), kHeight - kBottom + 14,
+    out_ += format("<text x=%.1f y=%.0f text-anchor=middle>%s</text>", x_of(at), size_.height - kBottom + 14,
                    mark(at).c_str());
   }
-  out_ += format("<text class=label x=%.1f y=%.0f text-anchor=middle>", (kLeft + kWidth - kRight) / 2,
-                 kHeight - 4) +
+  out_ += format("<text class=label x=%.1f y=%.0f text-anchor=middle>", (kLeft + size_.width - kRight) / 2,
+                 size_.height - 4) +
           escaped(x_label) + "</text>";
   if (!y_label.empty()) {
-    const double middle = (kHeight - kBottom + kTop) / 2;
+    const double middle = (size_.height - kBottom + kTop) / 2;
     out_ += format("<text class=label x=9 y=%.0f text-anchor=middle transform=\"rotate(-90 9 %.0f)\">",
                    middle, middle) +
             escaped(y_label) + "</text>";
   }
 }
 
-void Plot::line(const std::string& name, const Points& points, size_t colour) {
-  const std::string style = format("class=\"line c%zu\"", colour % kLineColours);
+void Plot::line(const Points& points, const std::vector<std::string>& titles, size_t style) {
+  const std::string classes = line_classes(style);
   std::string through;
   for (const auto& [x, y] : points) through += format("%.1f,%.1f ", x_of(x), y_of(y));
-  out_ += "<polyline " + style + " points=\"" + through + "\"/>";
-  for (const auto& [x, y] : points) {
-    out_ += "<circle " + style + format(" cx=%.1f cy=%.1f r=2.6><title>", x_of(x), y_of(y)) + escaped(name) +
-            format(", %s: %.3g</title></circle>", mark(x).c_str(), y);
+  out_ += "<polyline " + classes + " points=\"" + through + "\"/>";
+  for (size_t i = 0; i < points.size(); ++i) {
+    out_ += "<circle " + classes +
+            format(" cx=%.1f cy=%.1f r=2.6><title>", x_of(points[i].first), y_of(points[i].second)) +
+            escaped(titles[i]) + "</title></circle>";
   }
+}
+
+void Plot::line(const std::string& name, const Points& points, size_t style) {
+  std::vector<std::string> titles;
+  for (const auto& [x, y] : points) titles.push_back(name + format(", %s: %.3g", mark(x).c_str(), y));
+  line(points, titles, style);
+}
+
+void Plot::level(const std::string& name, const std::string& title, double y) {
+  const double right = size_.width - kRight;
+  out_ += format("<line class=full x1=%.0f x2=%.0f y1=%.1f y2=%.1f><title>", kLeft, right, y_of(y), y_of(y)) +
+          escaped(name + ": " + title) + "</title></line>" +
+          format("<text x=%.0f y=%.1f text-anchor=end>", right, y_of(y) + 11) + escaped(name) + "</text>";
 }
 
 void Plot::dots(const Points& points, size_t colour) {
@@ -138,14 +159,12 @@ std::string bars(const std::string& title, const std::vector<std::pair<std::stri
   return out + "</svg>\n";
 }
 
-std::string legend(const std::vector<std::string>& names) {
+std::string legend(const std::vector<std::string>& names, const std::vector<std::string>& titles) {
   std::string out;
   for (size_t i = 0; i < names.size(); ++i) {
-    out += format(
-               "<span><svg class=key viewBox=\"0 0 20 8\"><polyline class=\"line c%zu\" points=\"0,4 "
-               "20,4\"/></svg> ",
-               i % kLineColours) +
-           escaped(names[i]) + "</span>\n";
+    out += (titles.empty() ? "<span>" : "<span title=\"" + escaped(titles[i]) + "\">") +
+           "<svg class=key viewBox=\"0 0 28 8\"><polyline " + line_classes(i) +
+           " points=\"0,4 28,4\"/></svg> " + escaped(names[i]) + "</span>\n";
   }
   return "<div class=legend>" + out + "</div>\n";
 }

@@ -3,6 +3,7 @@
 
 #include "base/format.h"
 #include "report/html.h"
+#include "report/press_names.h"
 #include "report/sections.h"
 
 namespace curdkv::report {
@@ -44,6 +45,9 @@ std::string diagram(const Friedman& f, const std::vector<std::string>& presses) 
       reached = end;
     }
   }
+  size_t longest = 0;
+  for (const std::string& press : presses) longest = std::max(longest, press.size() + 6);
+  const double size = std::min(12.0, (kSide - 16) / (0.58 * static_cast<double>(longest)));  // to fit
   const size_t n_left = (k + 1) / 2;
   const double first_label = y + 14;
   for (size_t i = 0; i < k; ++i) {
@@ -53,8 +57,8 @@ std::string diagram(const Friedman& f, const std::vector<std::string>& presses) 
                  end = left ? kSide - 8 : kWidth - kSide + 8;
     marks += format("<polyline class=leader points=\"%.1f,%.0f %.1f,%.1f %.1f,%.1f\"/>", at, kAxis, at, label,
                     end, label) +
-             format("<text x=%.1f y=%.1f text-anchor=%s>", left ? end - 4 : end + 4, label + 3.5,
-                    left ? "end" : "start") +
+             format("<text x=%.1f y=%.1f text-anchor=%s style=\"font-size:%.1fpx\">",
+                    left ? end - 4 : end + 4, label + 3.5, left ? "end" : "start", size) +
              escaped(presses[order[i]]) + format("  %.2f</text>", rank);
   }
   const double bar = std::min(f.critical_difference / static_cast<double>(k - 1), 1.0) * (kWidth - 2 * kSide);
@@ -76,10 +80,11 @@ std::string rank_diagrams(const Summary& s) {
   for (const double ratio : s.ratios()) {
     const auto f = s.test(ratio);
     if (!f) continue;
-    out += format("<h4>%.0f %% removed</h4>\n<p>Friedman Q = %.2f, k = %zu presses, n = %zu tasks, p = %.2g.",
-                  100 * ratio, f->statistic, f->n_methods, f->n_blocks, f->p_value) +
+    out += "<h4>" + removed_heading(s, ratio) + "</h4>\n" +
+           format("<p>Friedman Q = %.2f, k = %zu presses, n = %zu tasks, p = %.2g.", f->statistic,
+                  f->n_methods, f->n_blocks, f->p_value) +
            (f->p_value < 0.05 ? "" : " Not significant at 5 %.") + "</p>\n" +
-           diagram(*f, s.presses_at(ratio));
+           diagram(*f, short_names(s.presses_at(ratio)));
   }
   if (out.empty()) return "<p>Ranks need at least two tasks and two presses at the same ratio.</p>\n";
   return out +

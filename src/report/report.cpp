@@ -165,9 +165,9 @@ class Report {
   static std::string sections_of(const Summary& s) {
     if (!s.has(kFullCache))
       return "<p>The full cache's answers are missing, so there is nothing to compare with.</p>\n";
-    return "<h3>Scores</h3>\n" + score_tables(s) + "<h3>Score against ratio</h3>\n" + score_curves(s) +
-           ablation(s) + "<h3>Ranks</h3>\n" + rank_diagrams(s) + "<h3>Memory and speed</h3>\n" +
-           cost_table(s);
+    return "<h3>Answers against bytes</h3>\n" + answers_against_bytes(s) + "<h3>Scores</h3>\n" +
+           score_tables(s) + "<h3>Score against ratio</h3>\n" + score_curves(s) + ablation(s) +
+           "<h3>Ranks</h3>\n" + rank_diagrams(s) + "<h3>Memory and speed</h3>\n" + cost_table(s);
   }
 
   std::vector<Run> runs_;

@@ -10,6 +10,12 @@
 
 namespace curdkv::report {
 
+// Average score against the share of the full cache's bytes that is kept, a line per press.
+std::string answers_against_bytes(const eval::Summary& summary);
+// "10.1 % of the bytes, 2.2 MiB": what a method keeps.
+std::string bytes_text(const eval::Summary& summary, const eval::Method& method);
+// "90 % removed, 9.97 to 10.1 % of the bytes kept": what presses at a ratio have in common.
+std::string removed_heading(const eval::Summary& summary, double ratio);
 // Tasks as rows, presses as columns, the best in bold; one table per ratio.
 std::string score_tables(const eval::Summary& summary);
 // Average score against ratio with its interval, a panel per press, the others behind it.

@@ -161,14 +161,28 @@ std::string runtime(const SpeedRun& run) {
   return out.empty() ? "" : "<h3>Memory and time against the ratio</h3>\n" + out;
 }
 
-std::string table(const SpeedRun& run, const std::string& test) {
+std::string speed_cell(const SpeedRow& r) {
+  std::string small;
+  const auto add = [&](const std::string& part) { small += (small.empty() ? "" : ", ") + part; };
+  if (r.stddev_ts > 0) add(format("± %.2g", r.stddev_ts));  // of one repetition there is none
+  if (r.ratio) add(format("%.2f ×", *r.ratio));
+  if (r.share) add(format("%.0f %%", 100 * *r.share));
+  return number(r.median_ts, r.median_ts < 100 ? 2 : 0) + "<small>" + small + "</small>";
+}
+
+std::string cache_cell(const SpeedRow& r) {
+  return number(r.kv_bytes / (1 << 20), 2);
+}
+
+// By depth and name, what `cell` says of a test's rows.
+std::string table(const SpeedRun& run, const std::string& test, const std::string& title,
+                  std::string (*cell)(const SpeedRow&)) {
   std::set<double> depths;
   for (const SpeedRow& r : run.rows) {
     if (r.test == test) depths.insert(r.depth);
   }
   if (depths.empty()) return "";
-  std::string out = "<h4>" + escaped(test) +
-                    ", tokens a second</h4>\n<div class=wide><table><thead><tr><th scope=col>depth</th>";
+  std::string out = "<h4>" + title + "</h4>\n<div class=wide><table><thead><tr><th scope=col>depth</th>";
   for (const std::string& name : run.names()) out += "<th scope=col>" + breakable(name) + "</th>";
   out += "</tr></thead><tbody>";
   for (const double depth : depths) {
@@ -177,16 +191,7 @@ std::string table(const SpeedRun& run, const std::string& test) {
       const auto it = std::find_if(run.rows.begin(), run.rows.end(), [&](const SpeedRow& r) {
         return r.test == test && r.depth == depth && r.name == name;
       });
-      out += "<td>";
-      if (it != run.rows.end()) {
-        std::string small;
-        const auto add = [&](const std::string& part) { small += (small.empty() ? "" : ", ") + part; };
-        if (it->stddev_ts > 0) add(format("± %.2g", it->stddev_ts));  // of one repetition there is none
-        if (it->ratio) add(format("%.2f ×", *it->ratio));
-        if (it->share) add(format("%.0f %%", 100 * *it->share));
-        out += number(it->median_ts, it->median_ts < 100 ? 2 : 0) + "<small>" + small + "</small>";
-      }
-      out += "</td>";
+      out += "<td>" + (it == run.rows.end() ? "" : cell(*it)) + "</td>";
     }
     out += "</tr>\n";
   }
@@ -236,12 +241,14 @@ Result<SpeedRow> speed_row(const JsonLine& line) {
 
 std::string speed_section(const SpeedRun& run) {
   std::string out = growth(run) + runtime(run) + "<h3>Speed</h3>\n";
-  for (const char* test : {"prefill", "compress", "extend", "decode"}) out += table(run, test);
+  for (const char* test : {"prefill", "compress", "extend", "decode"})
+    out += table(run, test, std::string(test) + ", tokens a second", speed_cell);
   const bool ratios =
       std::any_of(run.rows.begin(), run.rows.end(), [](const SpeedRow& r) { return r.ratio.has_value(); });
   return out + "<p class=note>Medians; small: standard deviation" +
          (ratios ? ", ratio to llama.cpp in the same repetition" : "") +
-         ", share of what the machine does at most (GB/s when decoding, F32 FLOP/s otherwise).</p>\n";
+         ", share of what the machine does at most (GB/s when decoding, F32 FLOP/s otherwise).</p>\n" +
+         table(run, "decode", "KV cache, MiB", cache_cell);
 }
 
 }  // namespace curdkv::report

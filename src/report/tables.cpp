@@ -27,6 +27,13 @@ std::string row(const std::string& name, const std::vector<double>& values,
   return out + "</tr>\n";
 }
 
+// A row of texts that do not compete.
+std::string plain_row(const std::string& name, const std::vector<std::string>& texts) {
+  std::string out = "<tr><th scope=row>" + name + "</th>";
+  for (const std::string& text : texts) out += "<td>" + text + "</td>";
+  return out + "</tr>\n";
+}
+
 std::string head(const std::vector<std::string>& presses) {
   std::string out = "<thead><tr><th scope=col>task</th><th scope=col>full cache</th>";
   for (const std::string& press : presses) out += "<th scope=col>" + breakable(press) + "</th>";
@@ -38,7 +45,7 @@ std::string table_at(const Summary& s, double ratio) {
   std::vector<Method> methods = {kFullCache};
   for (const std::string& press : presses) methods.push_back({press, ratio});
   std::string out =
-      format("<h4>%.0f %% removed</h4>\n<div class=wide><table>", 100 * ratio) + head(presses) + "<tbody>";
+      "<h4>" + removed_heading(s, ratio) + "</h4>\n<div class=wide><table>" + head(presses) + "<tbody>";
   for (const TaskInfo* task : s.tasks()) {
     std::vector<double> values;
     for (const Method& m : methods) values.push_back(s.score(m, *task).mean);
@@ -47,16 +54,19 @@ std::string table_at(const Summary& s, double ratio) {
                values, {});
   }
   std::vector<double> averages, fidelity, answers;
-  std::vector<std::string> intervals;
+  std::vector<std::string> intervals, bytes;
   for (const Method& m : methods) {
     const Interval i = s.average(m);
     averages.push_back(i.mean);
     intervals.push_back(format(" %.0f–%.0f", i.low, i.high));
     fidelity.push_back(s.fidelity(m));
     answers.push_back(s.output_fidelity(m));
+    bytes.push_back(number(100 * s.mean_share_of_bytes(m), 1) + "<small>" +
+                    number(s.mean_kv_bytes(m) / (1 << 20), 2) + " MiB</small>");
   }
   out += "</tbody><tbody class=sum>" + row("Average", averages, intervals) +
-         row("Fidelity, scores", fidelity, {}) + row("Fidelity, answers", answers, {});
+         row("Fidelity, scores", fidelity, {}) + row("Fidelity, answers", answers, {}) +
+         plain_row("Bytes kept, %", bytes);
   return out + "</tbody></table></div>\n";
 }
 
@@ -70,7 +80,7 @@ std::string score_tables(const Summary& s) {
          "samples. "
          "Fidelity of scores: mean over tasks of the score relative to the full cache's. Fidelity of "
          "answers: word F1 "
-         "against the full cache's answers.</p>\n";
+         "against the full cache's answers. Bytes kept: of the full cache's, mean over samples.</p>\n";
 }
 
 std::string cost_table(const Summary& s) {
@@ -89,7 +99,12 @@ std::string cost_table(const Summary& s) {
     double prefill = 0, compress = 0;
     for (const Method& m : methods) {
       const bool there = s.has(m);
-      memory += "<td>" + (there ? number(s.mean_kv_bytes(m) / (1 << 20), 2) : "") + "</td>";
+      memory += "<td>";
+      if (there) {
+        memory += number(s.mean_kv_bytes(m) / (1 << 20), 2) + "<small>" +
+                  number(100 * s.mean_share_of_bytes(m), 1) + " %</small>";
+      }
+      memory += "</td>";
       const auto t = there && timed ? s.mean_timings(m) : std::nullopt;
       if (t) prefill += t->prefill_ms, compress += t->compress_ms;
     }
@@ -106,7 +121,7 @@ std::string cost_table(const Summary& s) {
     for (const double ratio : s.ratios()) methods.push_back({press, ratio});
     add(breakable(press), methods);
   }
-  return out + "</tbody></table></div>\n<p class=note>Means over samples. " +
+  return out + "</tbody></table></div>\n<p class=note>Means over samples; small: of the full cache. " +
          (timed ? "Prefill: as if the press had been alone. Times as they were while the evaluation ran, "
                   "with whatever "
                   "ran beside it."

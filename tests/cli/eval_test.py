@@ -4,6 +4,7 @@ import html.parser
 import json
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -238,8 +239,47 @@ class Report(Case):
         page = Page(text)
         self.assertEqual(page.tags.count("script"), 2)  # the text did not end its element, nor open others
         self.assertTrue(all(link.startswith(("#", "data:")) for link in page.links), page.links)
-        for words in ("RULER, tiny.gguf", "50 % removed", "MK-1", "curdkv:sinks=9", "Friedman", "Memory and speed"):
+        for words in ("RULER, tiny.gguf", "Answers against bytes", "50 % removed", "MK-1", "curdkv:sinks=9", "Friedman",
+                      "Memory and speed"):
             self.assertIn(words, page.data)
+
+    def test_answers_against_bytes(self):
+        """Rows, bits and bytes on one axis: each sample's share of its own full cache, whatever the ratio counts."""
+        full = {0: 4096000, 1: 1024000}  # of samples of different lengths
+        kept = {("none", 0): 1, ("mixkv", 0.5): 0.5, ("mixkv", 0.9): 0.1, ("mixkv:keys=q4:values=q4", 0.9): 0.03,
+                ("mixkv:ratio_of=bytes", 0.98): 0.02, ("snapkv:ratio_of=bytes:window=9", 0.98): 0.02,
+                ("none:keys=q4:values=q4", 0): 0.28}
+        rows = [{"task": "niah_single_1", "sample": sample, "press": press, "compression_ratio": ratio, "prediction": "",
+                 "references": [""], "score": share, "n_context_tokens": 9, "kv_bytes": round(share * n), "press_params": {},
+                 "run": {"model": "m"}} for sample, n in full.items() for (press, ratio), share in kept.items()]
+        self.curdkv("report", write("rows.jsonl", "".join(json.dumps(r) + "\n" for r in rows)), "-o", path("page.html"))
+        text = content("page.html").decode()
+        first = text[:text.index("<h3>Scores")]
+        drawn = {title: (float(x), float(y)) for x, y, title in re.findall(
+            r"<circle class=\"line [^>]* cx=([0-9.]+) cy=([0-9.]+) r=2.6><title>(\S+ at \S+): [^<]*</title>", first)}
+        self.assertEqual(set(drawn), {f"{press} at {ratio:g}" for press, ratio in kept if press != "none"})
+        self.assertIn("<title>mixkv at 0.5: 50.0 (50.0–50.0), 50 % of the bytes, 1.22 MiB</title>", first)
+        # The axis of bytes is logarithmic: 50 % to 10 % is as far as 10 % to 2 %.
+        x = {title: at[0] for title, at in drawn.items()}
+        self.assertAlmostEqual(x["mixkv at 0.5"] - x["mixkv at 0.9"], x["mixkv at 0.9"] - x["mixkv:ratio_of=bytes at 0.98"],
+                               delta=0.2)
+        self.assertEqual(x["mixkv:ratio_of=bytes at 0.98"], x["snapkv:ratio_of=bytes:window=9 at 0.98"])
+        self.assertGreater(drawn["mixkv at 0.9"][1], drawn["mixkv at 0.5"][1])  # less of the score, further down
+        self.assertIn("<title>full cache: 100.0 (100.0–100.0), 100 % of the bytes, 2.44 MiB</title>", first)
+        legend = re.findall(r"<span title=\"([^\"]*)\"><svg class=key.*?</svg> ([^<]*)</span>", first)
+        self.assertEqual(legend, [("mixkv", "mixkv"), ("mixkv:keys=q4:values=q4", "mixkv keys=q4 values=q4"),
+                                  ("mixkv:ratio_of=bytes", "mixkv ratio_of=bytes"),
+                                  ("snapkv:ratio_of=bytes:window=9", "snapkv window=9"),
+                                  ("none:keys=q4:values=q4", "none keys=q4 values=q4")])
+        for words in ("98 % removed, 2 % of the bytes kept", "90 % removed, 3 to 10 % of the bytes kept"):
+            self.assertIn(f"<h4>{words}</h4>", text)
+        self.assertIn("<th scope=row>Bytes kept, %</th><td>100.0<small>2.44 MiB</small></td><td>50.0<small>1.22 MiB</small>",
+                      text)
+        # Nothing that cannot be drawn: no bytes at all, more than the full cache has.
+        for share in (0, 1000):
+            odd = [{**r, "kv_bytes": r["kv_bytes"] * share if r["press"] == "mixkv" else r["kv_bytes"]} for r in rows]
+            self.curdkv("report", write("odd.jsonl", "".join(json.dumps(r) + "\n" for r in odd)), "-o", path("page.html"))
+            self.assertNotRegex(content("page.html").decode(), r"\b(nan|inf)\b")
 
     def test_figures(self):
         document = write("document.txt", "The thing in the north is an ant & more. " * 40)
