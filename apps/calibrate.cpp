@@ -86,7 +86,7 @@ Result<void> run(const CalibrateOptions& o) {
 
 Command add_calibrate(CLI::App& program) {
   CLI::App* app = program.add_subcommand(
-      "calibrate", "which KV heads of a model its answers depend on, for --heads: once for every model");
+      "calibrate", "which KV heads of a model its answers depend on: once for every model");
   auto o = std::make_shared<CalibrateOptions>();
   o->model.add_to(*app);
   o->document.add_to(*app);

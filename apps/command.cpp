@@ -189,6 +189,10 @@ std::map<std::string, std::string> ExecutorOptions::row_params() const {
   return asked;
 }
 
+bool ExecutorOptions::holds_f16() const {
+  return cache_type(type_k) == CacheType::f16 && cache_type(type_v) == CacheType::f16;
+}
+
 ExecutorParams ExecutorOptions::resolve() const {
   ExecutorParams p = params;
   p.type_k = cache_type(type_k);
@@ -256,8 +260,11 @@ void PressOptions::add_to(CLI::App& app, const char* default_press, double defau
           ->type_name("NAME")
           ->capture_default_str();
   auto* ratio_option =
-      app.add_option("--compression-ratio", ratios,
-                     std::string("fraction of the cache that is removed, 0 to below 1") + list)
+      app.add_option(
+             "--compression-ratio", ratios,
+             std::string("fraction of the cache that is removed, 0 to below 1; of its bytes, where the "
+                         "press counts those") +
+                 list)
           ->type_name("R")
           ->transform(real_number("a number in [0, 1)"))
           ->capture_default_str();
@@ -274,6 +281,8 @@ void PressOptions::add_to(CLI::App& app, const char* default_press, double defau
       o->expected(1);
     }
   }
+  press_option_ = press_name;
+  ratio_option_ = ratio_option;
   about_compression_ = {press_name, ratio_option, byte_ratio};
   auto* budget =
       app.add_option("--budget", request.budget, "tokens kept per KV head (on average), instead of a ratio")

@@ -15,7 +15,7 @@
 
 namespace curdkv::app {
 
-// What is done when nothing is said of compression.
+// What is compared when nothing is said of compression; what 'run' does then is in run.cpp.
 inline constexpr const char* kDefaultPress = "mixkv";
 inline constexpr double kDefaultRatio = 0.5;
 
@@ -55,6 +55,7 @@ struct ExecutorOptions {
   std::string type_k = "f16", type_v = "f16", prefill_kernel = "auto";
   void add_to(CLI::App& app);
   ExecutorParams resolve() const;
+  bool holds_f16() const;  // keys and values that no press packs
   // What -ctk and -ctv ask of presses, where they were given: their parameters "keys" and "values".
   std::map<std::string, std::string> row_params() const;
 
@@ -81,8 +82,11 @@ struct PressOptions {
   Result<std::vector<Press>> resolve_all(const ExecutorOptions& rows) const;  // each at every ratio, once
   // Whether any of these options was given but the seed.
   bool asked_for_compression() const;
+  bool asked_for_press() const { return press_option_->count() > 0; }
+  bool asked_for_ratio() const { return ratio_option_->count() > 0; }
 
  private:
+  const CLI::Option *press_option_ = nullptr, *ratio_option_ = nullptr;
   std::vector<const CLI::Option*> about_compression_;
 };
 

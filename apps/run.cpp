@@ -36,8 +36,12 @@ struct RunOptions {
 // small caches lose answers first.
 constexpr int64_t kWorthCompressing = 1024;
 
-// With --decode-budget, when nothing is said: the default press looks at each token's query,
-// and those are gone by then.
+// What is done when nothing is said of compression: of the bytes, as the press counts.
+constexpr const char* kRecommended = "recommended";
+constexpr double kRecommendedRatio = 0.8;
+
+// With --decode-budget, when nothing is said: the others look at each token's query, and those are gone by
+// then.
 constexpr const char* kDefaultDecodePress = "ridgekv";
 
 struct Prepared {
@@ -253,15 +257,23 @@ class Run {
   Prepared tokens_;
 };
 
+// Where no press is named: the recommended one, or what goes with the other options where it does not.
+void choose_press(RunOptions& o) {
+  const bool bounds = o.generate.decode_budget.budget > 0 && !o.press.asked_for_compression();
+  const bool must_not_pack =
+      o.press.request.budget || o.model.params.n_gpu_layers != 0 || !o.executor.holds_f16();
+  if (!bounds && !must_not_pack) return;
+  o.press.names = {bounds ? kDefaultDecodePress : kDefaultPress};
+  if (!o.press.asked_for_ratio()) o.press.ratios = {kDefaultRatio};
+}
+
 // What options mean together.
 void settle(RunOptions& o) {
   o.generate.draft = o.draft == "lookup" ? Draft::lookup : Draft::none;
   o.generate.sampling.seed = static_cast<uint32_t>(o.press.request.seed);
   o.generate.sampling.top_k = std::max(o.generate.sampling.top_k, 0);  // llama.cpp: -1 is all, too
   if (o.generate.n_predict < 0) o.generate.n_predict = -1;             // and -2 until the context is full
-  if (o.generate.decode_budget.budget > 0 && !o.press.asked_for_compression()) {
-    o.press.names = {kDefaultDecodePress};
-  }
+  if (!o.press.asked_for_press()) choose_press(o);
   if (o.escapes) {
     o.document.unescape();
     for (std::string& q : o.questions) q = unescaped(q);
@@ -284,7 +296,7 @@ Command add_run(CLI::App& program) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   o->prompt.add_to(*app);
-  o->press.add_to(*app, kDefaultPress, kDefaultRatio);
+  o->press.add_to(*app, kRecommended, kRecommendedRatio);
   app->footer(
       format("A document of fewer than %lld tokens is kept whole unless one of the options says how to "
              "compress it.",

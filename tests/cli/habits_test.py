@@ -12,7 +12,7 @@ subprocess.run([os.path.join(BUILD, "make_tiny_model"), MODEL, "4096"], check=Tr
 DOCUMENT = write("document.txt", "The thing in the north is an ant. " * 60)
 SHORT = ("run", "-m", MODEL, "-t", "1", "-p", "The thing in the north is an ant.", "-q", "What?")
 ASK = ("run", "-m", MODEL, "-t", "1", "-f", DOCUMENT, "-q", "What?", "--press", "none")
-COMMANDS = ("run", "presses", "inspect", "perplexity", "eval", "analyze", "report", "bench")
+COMMANDS = ("run", "presses", "inspect", "perplexity", "eval", "analyze", "calibrate", "report", "bench")
 COMPRESSING = ("run", "perplexity", "eval", "analyze", "bench")
 
 
@@ -193,11 +193,11 @@ class PressParameters(Case):
             text = self.curdkv("presses", name)[0]
             for q in told[name]["params"]:
                 kind = {"int": "{min:.0f} to {max:.0f}; ", "real": "{min:.15g} to {max:.15g}; ", "bool": "true or false; ",
-                        "scorer": "a scorer; "}
+                        "scorer": "a scorer; ", "file": "a file; "}
                 values = kind[q["kind"]].format(**q) if q["kind"] in kind else " or " + q["choices"][-1] + "; "
                 self.assertEqual(q.get("option"), None if "." in q["name"] else "--" + q["name"])
                 self.assertRegex(text, rf"(?m)^  {q.get('option', q['name'])} +{re.escape(q['help'])}\n"
-                                 rf" +.*{re.escape(values)}default: {re.escape(q['default'])}$")
+                                 rf" +.*{re.escape(values)}default: {re.escape(q['default'] or 'none')}$")
             self.assertEqual("no parameters" in text, not told[name]["params"])
         names = lambda name: [q["name"] for q in told[name]["params"]]
         self.assertEqual((names("snapkv"), names("adasnapkv")),
@@ -306,10 +306,21 @@ class NothingSaid(Case):
                       ("--sinks", "2", "--press", "curdkv"), ("--query-aware",), ("--compare-full",)):
             self.assertNotEqual(self.json(*SHORT, "-n", "1", "--json", *asked)["press"], "none", asked)
 
-    def test_others_by_mixkv(self):
-        out = self.json("run", "-m", MODEL, "-t", "1", "-f", DOCUMENT, "-q", "What?", "-n", "1", "--json")
+    def test_others_as_is_recommended(self):
+        ask = ("run", "-m", MODEL, "-t", "1", "-f", DOCUMENT, "-q", "What?", "-n", "1", "--json")
+        out = self.json(*ask)
         self.assertGreaterEqual(out["n_context_tokens"], 1024)
-        self.assertEqual((out["press"], out["compression_ratio"]), ("mixkv", 0.5))
+        self.assertEqual((out["press"], out["compression_ratio"]), ("recommended", 0.8))
+        self.assertLessEqual(out["kv_bytes"], 0.2 * out["kv_bytes_full"])
+        self.assertEqual(self.json(*ask, "--byte-ratio", "0.9")["press"], "recommended")
+        packed = self.json(*ask, "-ctk", "q4")
+        self.assertEqual((packed["press"], packed["press_params"]["keys"]), ("recommended", "q4"))
+        # Where rows cannot be packed, or tokens are counted: the best press that takes it.
+        for asked in (("-ctk", "f32"), ("-ctv", "bf16"), ("--budget", "300")):
+            out = self.json(*ask, *asked)
+            self.assertEqual(out["press"], "mixkv", asked)
+        self.assertEqual(self.json(*ask, "-ctk", "f32")["compression_ratio"], 0.5)
+        self.assertEqual(self.json(*ask, "-ctk", "f32", "--compression-ratio", "0.7")["compression_ratio"], 0.7)
 
     def test_a_bound_alone(self):
         out = self.json(*SHORT, "-n", "1", "--json", "--decode-budget", "50")
