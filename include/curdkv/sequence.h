@@ -64,6 +64,7 @@ class Sequence {
 
  private:
   friend class Executor;
+  friend struct SequenceState;
   explicit Sequence(std::unique_ptr<SequenceState> state);
   std::unique_ptr<SequenceState> state_;
 };

@@ -69,7 +69,9 @@ class Prompt {
   // Errors: bad_argument for a system turn without a chat template; as of ChatTemplate::create.
   static Result<Prompt> create(const Tokenizer& tokenizer, const PromptOptions& options = {});
 
-  bool is_chat() const { return chat_; }  // whether it goes through a chat template
+  bool is_chat() const { return chat_; }                        // whether it goes through a chat template
+  const std::string& chat_template() const { return source_; }  // in Jinja, or its name; "" without one
+  const UserTurn& turn() const { return turn_; }  // what goes around document and question; empty without one
 
   // Errors: as of Tokenizer::tokenize.
   Result<std::vector<Token>> context(const std::string& document) const;
@@ -82,12 +84,13 @@ class Prompt {
   Result<std::vector<Repeat>> repeats(std::span<const Token> context) const;
 
  private:
-  Prompt(Tokenizer tokenizer, UserTurn turn, bool chat)
-      : tokenizer_(std::move(tokenizer)), turn_(std::move(turn)), chat_(chat) {}
+  Prompt(Tokenizer tokenizer, UserTurn turn, std::string source, bool chat)
+      : tokenizer_(std::move(tokenizer)), turn_(std::move(turn)), source_(std::move(source)), chat_(chat) {}
   Result<std::vector<Token>> asked(const std::string& question, const std::string& answer) const;
 
   Tokenizer tokenizer_;
   UserTurn turn_;
+  std::string source_;
   bool chat_;
 };
 

@@ -1,5 +1,6 @@
 #include "cache/kv_block.h"
 
+#include <array>
 #include <numeric>
 
 #include "base/format.h"
@@ -7,8 +8,8 @@
 
 namespace curdkv {
 
-Result<KvLayer> KvLayer::allocate(const CacheShape& shape, ggml_backend_dev_t device, int64_t il,
-                                  const std::vector<int64_t>& lengths) {
+// Tensors without memory.
+static KvLayer describe(const CacheShape& shape, int64_t il, const std::vector<int64_t>& lengths) {
   KvLayer layer;
   layer.length = lengths;
   layer.offset.assign(lengths.size(), 0);
@@ -21,9 +22,24 @@ Result<KvLayer> KvLayer::allocate(const CacheShape& shape, ggml_backend_dev_t de
   layer.v = ggml_new_tensor_2d(layer.context.get(), shape.type_v, shape.d_head_v, n_rows);
   ggml_format_name(layer.k, "cache_k.%d", static_cast<int>(il));
   ggml_format_name(layer.v, "cache_v.%d", static_cast<int>(il));
+  return layer;
+}
+
+Result<KvLayer> KvLayer::allocate(const CacheShape& shape, ggml_backend_dev_t device, int64_t il,
+                                  const std::vector<int64_t>& lengths) {
+  KvLayer layer = describe(shape, il, lengths);
+  if (layer.k == nullptr) return layer;
   CURDKV_TRY(layer.memory, TensorMemory::allocate(
                                layer.context.get(), device,
-                               format("%lld cache rows of layer %lld", (long long)n_rows, (long long)il)));
+                               format("%zu cache rows of layer %lld", layer.position.size(), (long long)il)));
+  return layer;
+}
+
+Result<KvLayer> KvLayer::over(const CacheShape& shape, int64_t il, const std::vector<int64_t>& lengths,
+                              const char* k, const char* v) {
+  KvLayer layer = describe(shape, il, lengths);
+  if (layer.k == nullptr) return layer;
+  CURDKV_TRY(layer.memory, TensorMemory::over(layer.context.get(), std::array{k, v}));
   return layer;
 }
 
@@ -51,12 +67,12 @@ size_t packed_bytes(const CacheShape& shape, const KvLayer::PackedLength& head) 
   return offsets_of(shape, head, 0).end;
 }
 
-Result<KvLayer> KvLayer::allocate_packed(const CacheShape& shape, int64_t il,
-                                         std::span<const PackedLength> heads) {
+static KvLayer describe_packed(const CacheShape& shape, int64_t il,
+                               std::span<const KvLayer::PackedLength> heads) {
   KvLayer layer;
   size_t n_bytes = kPackedSlack;
   int64_t n_rows = 0;
-  for (const PackedLength& head : heads) {
+  for (const KvLayer::PackedLength& head : heads) {
     layer.offset.push_back(n_rows);
     layer.length.push_back(head.n);
     n_rows += head.n;
@@ -66,19 +82,38 @@ Result<KvLayer> KvLayer::allocate_packed(const CacheShape& shape, int64_t il,
   layer.context = make_ggml_context(1);
   ggml_tensor* all = ggml_new_tensor_1d(layer.context.get(), GGML_TYPE_I8, static_cast<int64_t>(n_bytes));
   ggml_format_name(all, "cache_packed.%d", static_cast<int>(il));
-  CURDKV_TRY(layer.memory,
-             TensorMemory::allocate(
-                 layer.context.get(), ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU),
-                 format("%lld packed cache rows of layer %lld", (long long)n_rows, (long long)il)));
+  return layer;
+}
+
+static void find_heads(KvLayer& layer, const CacheShape& shape,
+                       std::span<const KvLayer::PackedLength> heads) {
+  auto* data = static_cast<char*>(layer.packed_bytes()->data);
   size_t at = 0;
-  for (const PackedLength& head : heads) {
+  for (const KvLayer::PackedLength& head : heads) {
     const PackedOffsets o = offsets_of(shape, head, at);
-    auto* data = static_cast<char*>(all->data);
     const auto mean = [&](size_t offset) { return reinterpret_cast<ggml_fp16_t*>(data + offset); };
     layer.packed.push_back({{head.k, shape.d_head_k, head.n, data + o.k, mean(o.mean_k)},
                             {head.v, shape.d_head_v, head.n, data + o.v, mean(o.mean_v)}});
     at = o.end;
   }
+}
+
+Result<KvLayer> KvLayer::allocate_packed(const CacheShape& shape, int64_t il,
+                                         std::span<const PackedLength> heads) {
+  KvLayer layer = describe_packed(shape, il, heads);
+  CURDKV_TRY(layer.memory,
+             TensorMemory::allocate(
+                 layer.context.get(), ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU),
+                 format("%zu packed cache rows of layer %lld", layer.position.size(), (long long)il)));
+  find_heads(layer, shape, heads);
+  return layer;
+}
+
+Result<KvLayer> KvLayer::over_packed(const CacheShape& shape, int64_t il, std::span<const PackedLength> heads,
+                                     const char* packed) {
+  KvLayer layer = describe_packed(shape, il, heads);
+  CURDKV_TRY(layer.memory, TensorMemory::over(layer.context.get(), std::array{packed}));
+  find_heads(layer, shape, heads);
   return layer;
 }
 

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "base/mapped_file.h"
 #include "base/tensor_memory.h"
 #include "cache/packed_rows.h"
 #include "curdkv/result.h"
@@ -49,6 +50,11 @@ struct KvLayer {
   GgmlContext context;
   TensorMemory memory;
 
+  // All heads' packed rows and means, I8; null if the layer is not packed.
+  ggml_tensor* packed_bytes() const {
+    return k == nullptr && context ? ggml_get_first_tensor(context.get()) : nullptr;
+  }
+
   // Room for so many rows per KV head, all of them in use; the rows and their positions are the caller's to
   // write. Errors: out_of_memory.
   static Result<KvLayer> allocate(const CacheShape& shape, ggml_backend_dev_t device, int64_t il,
@@ -62,6 +68,15 @@ struct KvLayer {
   static Result<KvLayer> allocate_packed(const CacheShape& shape, int64_t il,
                                          std::span<const PackedLength> heads);
 
+  // Rows that lie somewhere already, which is only read and outlives the layer; the positions are the
+  // caller's to write. k and v: those of all heads, as allocate() would have them; null where no head holds a
+  // row.
+  static Result<KvLayer> over(const CacheShape& shape, int64_t il, const std::vector<int64_t>& lengths,
+                              const char* k, const char* v);
+  // The same of packed rows: from what allocate_packed() calls its beginning on, on a cache line.
+  static Result<KvLayer> over_packed(const CacheShape& shape, int64_t il, std::span<const PackedLength> heads,
+                                     const char* packed);
+
   size_t n_bytes() const { return memory.n_bytes(); }  // of keys and values
 };
 
@@ -70,7 +85,8 @@ size_t packed_bytes(const CacheShape& shape, const KvLayer::PackedLength& head);
 
 struct KvBlock {
   std::vector<KvLayer> layers;
-  size_t n_bytes() const;  // of keys and values
+  std::shared_ptr<const MappedFile> file;  // that rows lie in; null if they lie in memory of the layers' own
+  size_t n_bytes() const;                  // of keys and values
 };
 
 // Rows [first, first + n) of [d_head, rows]. The view is ready to be read or written by a graph.

@@ -143,6 +143,14 @@ int64_t packed_value_bytes(RowType type, int64_t d, int64_t n) {
   return scale_bytes(padded_values(f, n)) + piece_bytes(f, d, padded_values(f, n));
 }
 
+int64_t packed_key_halves(const PackedRows& rows) {
+  return rows.type == RowType::f16 ? rows.n * padded_row(rows.d) : scale_bytes(padded_keys(rows.n)) / 2;
+}
+int64_t packed_value_halves(const PackedRows& rows) {
+  return rows.type == RowType::f16 ? rows.n * padded_row(rows.d)
+                                   : scale_bytes(padded_values(row_format(rows.type), rows.n)) / 2;
+}
+
 PackedPiece key_group(const PackedRows& rows, int64_t first_row) {
   const int64_t n = padded_keys(rows.n);
   return piece(row_format(rows.type), rows.d, first_row, std::min(kKeyGroup, n - first_row), n);

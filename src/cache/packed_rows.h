@@ -33,6 +33,10 @@ struct PackedRows {
 int64_t packed_key_bytes(RowType type, int64_t d, int64_t n);
 int64_t packed_value_bytes(RowType type, int64_t d, int64_t n);
 
+// Numbers in F16 that come first: scales, those of padding included; or, of f16, all elements.
+int64_t packed_key_halves(const PackedRows& rows);
+int64_t packed_value_halves(const PackedRows& rows);
+
 // What kernels find of a group of keys or a block of values with m rows, padding included.
 struct PackedPiece {
   int64_t m;      // rows, with padding

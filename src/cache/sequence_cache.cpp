@@ -133,7 +133,7 @@ Result<void> SequenceCache::add(std::shared_ptr<const KvBlock> block) {
     }
     blocks.push_back(std::move(sealed));
   }
-  blocks.push_back(std::move(block));
+  if (block) blocks.push_back(std::move(block));
   blocks_.swap(blocks);
   tail_.clear();
   return {};
@@ -160,6 +160,17 @@ Result<void> SequenceCache::take_out(int64_t il, int64_t head, int64_t first, in
   }
   clear();
   blocks_.push_back(std::move(rest));
+  return {};
+}
+
+Result<void> SequenceCache::seal() {
+  return add(nullptr);
+}
+
+Result<void> SequenceCache::check() const {
+  for (const auto& block : blocks_) {
+    if (block->file) CURDKV_CHECK(block->file->check());
+  }
   return {};
 }
 

@@ -77,6 +77,9 @@ class SequenceCache {
 
   // A block behind everything held so far; the tail becomes a block before it. On error nothing has changed.
   Result<void> add(std::shared_ptr<const KvBlock> block);
+  Result<void> seal();  // the tail, if it holds anything, becomes the last block; errors likewise
+  // Whether files that blocks are mapped from still are what was opened. Errors: corrupt.
+  Result<void> check() const;
   std::vector<std::vector<std::vector<int32_t>>> block_positions()
       const;  // of blocks' rows, [layer][KV head]
 

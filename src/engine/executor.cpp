@@ -96,8 +96,18 @@ Sequence Executor::sequence() const {
 
 Result<void> Executor::Impl::check_sequence(const SequenceState& sequence) const {
   const CacheShape &its = sequence.cache.shape(0), &ours = shapes[0];
-  if (&sequence.model.impl() == &m() && its.type_k == ours.type_k && its.type_v == ours.type_v) return {};
-  return Error{ErrorCode::bad_argument, "the sequence is of another model or cache type than the executor"};
+  if (&sequence.model.impl() != &m() || its.type_k != ours.type_k || its.type_v != ours.type_v) {
+    return Error{ErrorCode::bad_argument, "the sequence is of another model or cache type than the executor"};
+  }
+  for (int64_t il = 0; il < m().hp.n_layer; ++il) {
+    if (sequence.cache.has_packed(il) && (!on_cpu(il) || params.portable_attention)) {
+      return Error{
+          ErrorCode::bad_argument,
+          "the sequence holds packed rows, which only the CPU's own attention reads: keep all layers "
+          "there (-ngl 0)"};
+    }
+  }
+  return {};
 }
 
 Result<void> Executor::Impl::check_tokens(const SequenceState& sequence,

@@ -138,6 +138,7 @@ Result<void> ReadJob::commit() {
     if (into_[i].press.packs()) CURDKV_CHECK(packed_[i].finish(*e_.compute, *blocks_[i]));
   }
   CURDKV_CHECK(read_logits());
+  for (const ReadInto& into : into_) CURDKV_CHECK(into.sequence->cache.check());
   recent_.append(std::min(n_tokens_, recent_.capacity()),
                  first_position_ + std::max<int64_t>(0, n_tokens_ - recent_.capacity()));
   std::vector<SequenceState> read;

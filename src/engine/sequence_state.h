@@ -22,6 +22,9 @@ struct SequenceState {
   std::vector<float> logits;
   RecentQueries recent;
 
+  static SequenceState& of(Sequence& sequence) { return *sequence.state_; }
+  static const SequenceState& of(const Sequence& sequence) { return *sequence.state_; }
+
   int64_t longest_head() const;
   Sequence::Mark mark() const;
   bool holds(const Sequence::Mark& mark) const;    // no fewer tokens than it, and as many appended

@@ -62,6 +62,7 @@ Result<KvLayer> ShrinkJob::shrink_layer() {
 }
 
 Result<void> ShrinkJob::commit() {
+  CURDKV_CHECK(sequence_.cache.check());
   SequenceState shrunk = sequence_;
   shrunk.cache.clear();
   CURDKV_CHECK(shrunk.cache.add(block_));

@@ -34,6 +34,7 @@ Result<void> StepGraph::run(std::span<const StepPart> parts) {
   if (!serves(batch)) CURDKV_CHECK(build(batch));
   for (const auto& input : inputs_) input->set_input(batch);
   CURDKV_CHECK(compute_.run());
+  for (const StepPart& p : parts) CURDKV_CHECK(p.sequence->cache.check());
   return finish(batch);
 }
 

@@ -187,20 +187,48 @@ int write_all(int file, std::string_view text) {
   return 0;
 }
 
-Result<void> write_special(const std::string& path, const Target& target, std::string_view text) {
-  const Descriptor file(target.descriptor >= 0
-                            ? ::fcntl(target.descriptor, F_DUPFD_CLOEXEC, 0)
-                            : ::open(target.path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
-  if (!file) return failed(path, std::strerror(errno));
-  if (const int error = write_all(file.get(), text)) return failed(path, std::strerror(error));
+}  // namespace
+
+struct OutputFile::Impl {
+  std::string path;
+  Target target;
+  Descriptor special;                      // that is written to
+  std::optional<TemporaryFile> temporary;  // or that will replace the target
+};
+
+OutputFile::OutputFile(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+OutputFile::OutputFile(OutputFile&&) noexcept = default;
+OutputFile& OutputFile::operator=(OutputFile&&) noexcept = default;
+OutputFile::~OutputFile() = default;
+
+Result<OutputFile> OutputFile::create(const std::string& path, unsigned mode) {
+  CURDKV_TRY(Target target, find_target(path));
+  CURDKV_CHECK(check_access(path, target));
+  auto impl = std::make_unique<Impl>(Impl{path, std::move(target), {}, {}});
+  const Target& to = impl->target;
+  if (to.special) {
+    impl->special = Descriptor(to.descriptor >= 0 ? ::fcntl(to.descriptor, F_DUPFD_CLOEXEC, 0)
+                                                  : ::open(to.path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
+    if (!impl->special) return failed(path, std::strerror(errno));
+  } else {
+    // What replaces a file must not be readable to others even for a moment.
+    CURDKV_TRY(TemporaryFile file, TemporaryFile::create(path, folder_of(to.path), to.status ? 0600 : mode));
+    impl->temporary.emplace(std::move(file));
+  }
+  return OutputFile(std::move(impl));
+}
+
+Result<void> OutputFile::append(std::string_view bytes) {
+  const int file = impl_->temporary ? impl_->temporary->file() : impl_->special.get();
+  if (const int error = write_all(file, bytes)) return failed(impl_->path, std::strerror(error));
   return {};
 }
 
-Result<void> replace(const std::string& path, const Target& target, std::string_view text) {
-  const std::string folder = folder_of(target.path);
-  // What replaces a file must not be readable to others even for a moment; a new file is as umask has it.
-  CURDKV_TRY(TemporaryFile file, TemporaryFile::create(path, folder, target.status ? 0600 : 0666));
-  if (const int error = write_all(file.file(), text)) return failed(path, std::strerror(error));
+Result<void> OutputFile::commit() {
+  if (!impl_->temporary) return {};
+  const Target& target = impl_->target;
+  const std::string& path = impl_->path;
+  TemporaryFile& file = *impl_->temporary;
   if (target.status) {
     const bool same_owner = ::fchown(file.file(), target.status->st_uid, target.status->st_gid) == 0;
     const mode_t mode = target.status->st_mode & (same_owner ? 07777 : 0777);
@@ -211,17 +239,15 @@ Result<void> replace(const std::string& path, const Target& target, std::string_
   }
   if (!file.rename_to(target.path)) return failed(path, std::strerror(errno));
   // The file is there; that its name is on the disk too is as far as the system can tell.
-  const Descriptor names(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const Descriptor names(::open(folder_of(target.path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (names) ::fsync(names.get());
   return {};
 }
 
-}  // namespace
-
 Result<void> write_file(const std::string& path, std::string_view text) {
-  CURDKV_TRY(const Target target, find_target(path));
-  CURDKV_CHECK(check_access(path, target));
-  return target.special ? write_special(path, target, text) : replace(path, target, text);
+  CURDKV_TRY(OutputFile file, OutputFile::create(path));
+  CURDKV_CHECK(file.append(text));
+  return file.commit();
 }
 
 Result<void> check_output(const std::string& path, std::span<const std::string> inputs) {

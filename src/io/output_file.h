@@ -3,6 +3,7 @@
 // (/dev/stdout, /dev/fd/3) is written to. A file that is replaced keeps its mode.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,6 +14,24 @@ namespace curdkv {
 
 // Errors: io with the system's reason; the file is then as it was before.
 Result<void> write_file(const std::string& path, std::string_view text);
+
+// The same, bit by bit. Dropped before commit(), it leaves the file as it was.
+class OutputFile {
+ public:
+  // mode: of a file that is made, less what umask takes from it.
+  static Result<OutputFile> create(const std::string& path, unsigned mode = 0666);
+  Result<void> append(std::string_view bytes);
+  Result<void> commit();  // once
+
+  OutputFile(OutputFile&&) noexcept;
+  OutputFile& operator=(OutputFile&&) noexcept;
+  ~OutputFile();
+
+ private:
+  struct Impl;
+  explicit OutputFile(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
 
 // Whether write_file() may make this file, for who does long work first. Leaves no trace. Errors: as there,
 // and bad_input if the file is one of `inputs`, by whatever name.

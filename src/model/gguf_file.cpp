@@ -151,8 +151,8 @@ Result<std::optional<std::vector<uint64_t>>> GgufFile::integers(const std::strin
   if (!integer_at(type, &id, 0))
     return corrupt(key + (is_array ? " holds no integers" : " is not an integer"));
   if (is_array && gguf_get_arr_n(g, id) != static_cast<size_t>(n)) {
-    return corrupt(format("%s holds %zu values, not one for each of %lld layers", key.c_str(),
-                          gguf_get_arr_n(g, id), static_cast<long long>(n)));
+    return corrupt(format("%s holds %zu values, not the %lld expected", key.c_str(), gguf_get_arr_n(g, id),
+                          static_cast<long long>(n)));
   }
   const void* data = is_array ? gguf_get_arr_data(g, id) : gguf_get_val_data(g, id);
   std::vector<uint64_t> values;
@@ -197,6 +197,17 @@ Result<std::optional<std::string>> GgufFile::string(const std::string& key) cons
   if (id < 0) return std::optional<std::string>();
   if (gguf_get_kv_type(gguf_.get(), id) != GGUF_TYPE_STRING) return corrupt(key + " is not a string");
   return std::optional<std::string>(gguf_get_val_str(gguf_.get(), id));
+}
+
+Result<std::optional<std::vector<std::string>>> GgufFile::strings(const std::string& key) const {
+  const gguf_context* g = gguf_.get();
+  const int64_t id = gguf_find_key(g, key.c_str());
+  if (id < 0) return std::optional<std::vector<std::string>>();
+  if (gguf_get_kv_type(g, id) != GGUF_TYPE_ARRAY || gguf_get_arr_type(g, id) != GGUF_TYPE_STRING)
+    return corrupt(key + " is not a list of strings");
+  std::vector<std::string> all;
+  for (size_t i = 0; i < gguf_get_arr_n(g, id); ++i) all.emplace_back(gguf_get_arr_str(g, id, i));
+  return std::optional(std::move(all));
 }
 
 }  // namespace curdkv

@@ -40,11 +40,14 @@ class GgufFile {
   // Metadata by key. Missing: nullopt. Errors: corrupt if it is of another type, or outside the type asked
   // for; unsupported for a list where one value for all layers is expected.
   Result<std::optional<uint64_t>> integer(const std::string& key) const;  // any integer type, >= 0
-  // One integer for each of n layers: an array of n of them, or one that is all of theirs.
+  // n integers: an array of them, or one that is all of theirs.
   Result<std::optional<std::vector<uint64_t>>> integers(const std::string& key, int64_t n) const;
   Result<std::optional<double>> real(const std::string& key) const;  // f32, f64 or integer, finite
   Result<std::optional<bool>> boolean(const std::string& key) const;
   Result<std::optional<std::string>> string(const std::string& key) const;
+  Result<std::optional<std::vector<std::string>>> strings(const std::string& key) const;
+
+  const gguf_context* metadata() const { return gguf_.get(); }
 
   Error corrupt(const std::string& what) const;  // "PATH: what"
   Error unsupported(const std::string& what) const;

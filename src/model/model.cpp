@@ -48,10 +48,15 @@ ModelInfo describe(const GgufFile& file, const HParams& hp) {
   return info;
 }
 
-// Everything but the weights: metadata read and found supported.
-Result<Model::Impl> read(const std::string& path) {
+}  // namespace
+
+Result<Model::Impl> read_model(const std::string& path) {
   Model::Impl impl;
   CURDKV_TRY(impl.file, GgufFile::open(path));
+  CURDKV_TRY(const auto kind, impl.file.string("general.type"));
+  if (kind == "kv-context") {
+    return impl.file.unsupported("is a saved context, not a model; ask it with curdkv run --context FILE");
+  }
   CURDKV_TRY(const auto name, impl.file.string("general.architecture"));
   if (!name) return impl.file.corrupt("does not say which architecture it is (no general.architecture)");
   CURDKV_TRY(const auto n_split, impl.file.integer("split.count"));
@@ -70,8 +75,6 @@ Result<Model::Impl> read(const std::string& path) {
   return impl;
 }
 
-}  // namespace
-
 std::vector<std::string> supported_architectures() {
   std::vector<std::string> list;
   for (const Architecture* a : architectures()) list.push_back(format("%-8s%s", a->name, a->members));
@@ -81,7 +84,7 @@ std::vector<std::string> supported_architectures() {
 Result<ModelInfo> Model::inspect(const std::string& path) {
   return guarded([&]() -> Result<ModelInfo> {
     capture_logs();
-    CURDKV_TRY(const Impl impl, read(path));
+    CURDKV_TRY(const Impl impl, read_model(path));
     return impl.info;
   });
 }
@@ -89,7 +92,7 @@ Result<ModelInfo> Model::inspect(const std::string& path) {
 Result<Model> Model::load(const std::string& path, const ModelParams& params) {
   return guarded([&]() -> Result<Model> {
     capture_logs();
-    CURDKV_TRY(Impl impl, read(path));
+    CURDKV_TRY(Impl impl, read_model(path));
     impl.params = params;
     auto shared = std::make_shared<Impl>(std::move(impl));
     if (params.use_mmap) CURDKV_CHECK(shared->file.map());

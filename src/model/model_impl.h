@@ -23,4 +23,7 @@ struct Model::Impl {
   }
 };
 
+// Everything but the weights: metadata read and found supported. Errors: as of Model::load.
+Result<Model::Impl> read_model(const std::string& path);
+
 }  // namespace curdkv

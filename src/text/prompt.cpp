@@ -21,11 +21,12 @@ Result<Prompt> Prompt::create(const Tokenizer& tokenizer, const PromptOptions& o
       if (!options.system.empty()) {
         return Error{ErrorCode::bad_argument, "without a chat template there is no system turn to fill"};
       }
-      return Prompt(tokenizer, {}, false);
+      return Prompt(tokenizer, {}, "", false);
     }
     CURDKV_TRY(const ChatTemplate chat_template, ChatTemplate::create(tokenizer, chosen));
     CURDKV_TRY(UserTurn turn, chat_template.user_turn(options.system));
-    return Prompt(tokenizer, std::move(turn), true);
+    std::string source = chosen.source.empty() ? tokenizer.chat_template() : chosen.source;
+    return Prompt(tokenizer, std::move(turn), std::move(source), true);
   });
 }
 

@@ -154,7 +154,7 @@ TEST(BadModel, UnequalLayers) {
   EXPECT_TRUE(try_model(with([](TinyModel&) {})));
   EXPECT_EQ(must(Model::inspect(with([](TinyModel&) {}))).n_head, 8) << "the most of any layer";
   expect_refused(with([](TinyModel& m) { m.n_layer = 2; }), ErrorCode::corrupt,
-                 "feed_forward_length holds 3 values, not one for each of 2 layers");
+                 "feed_forward_length holds 3 values, not the 2 expected");
   expect_refused(with([](TinyModel& m) { m.n_head_kv_of = {3, 3, 2}; }), ErrorCode::corrupt, "no multiple");
   // Layers without attention or without a feed-forward network.
   expect_refused(with([](TinyModel& m) { m.n_head_of[1] = 0; }), ErrorCode::corrupt,

@@ -17,6 +17,7 @@ MAY = {
     "compute": ("base", "model"),
     "attention": ("base", "cache", "compute"),
     "engine": ("base", "model", "cache", "press", "compute", "attention"),
+    "store": ("base", "io", "model", "cache", "engine"),
     "eval": ("base", "io"),
     "analysis": ("base", "press", "attention", "engine", "eval"),
     "measure": ("base", "model", "cache"),
