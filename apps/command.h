@@ -15,9 +15,22 @@
 
 namespace curdkv::app {
 
-// What is compared when nothing is said of compression; what 'run' does then is in run.cpp.
+// What is compared when nothing is said of compression.
 inline constexpr const char* kDefaultPress = "mixkv";
 inline constexpr double kDefaultRatio = 0.5;
+
+// What one context is compressed by then: of the bytes, as the press counts.
+inline constexpr const char* kRecommended = "recommended";
+inline constexpr double kRecommendedRatio = 0.8;
+
+// With --decode-budget then: the others look at each token's query, and those are gone by then.
+inline constexpr const char* kDefaultDecodePress = "ridgekv";
+
+// Documents of fewer tokens are kept whole unless compression was asked for: there is little to gain, and
+// small caches lose answers first.
+inline constexpr int64_t kWorthCompressing = 1024;
+inline constexpr const char* kShortDocuments =
+    "A document of fewer than 1024 tokens is kept whole unless one of the options says how to compress it.";
 
 inline constexpr int kOk = 0;
 inline constexpr int kFailed = 1;         // a file that cannot be read, a model that is not supported, ...
@@ -44,8 +57,7 @@ const std::atomic<bool>& interrupted();  // for ExecutorParams::stop
 struct ModelOptions {
   std::string path;
   ModelParams params;
-  // positional: the file may also stand alone.
-  void add_to(CLI::App& app, bool positional = false);
+  void add_to(CLI::App& app);
   Result<std::string> resolve() const;
 };
 
@@ -56,6 +68,9 @@ struct ExecutorOptions {
   void add_to(CLI::App& app);
   ExecutorParams resolve() const;
   bool holds_f16() const;  // keys and values that no press packs
+  // The same for a context that was saved with such types. Errors: bad_argument if -ctk or -ctv say
+  // otherwise.
+  Result<ExecutorParams> resolve(CacheType held_k, CacheType held_v) const;
   // What -ctk and -ctv ask of presses, where they were given: their parameters "keys" and "values".
   std::map<std::string, std::string> row_params() const;
 
@@ -82,8 +97,11 @@ struct PressOptions {
   Result<std::vector<Press>> resolve_all(const ExecutorOptions& rows) const;  // each at every ratio, once
   // Whether any of these options was given but the seed.
   bool asked_for_compression() const;
-  bool asked_for_press() const { return press_option_->count() > 0; }
-  bool asked_for_ratio() const { return ratio_option_->count() > 0; }
+  // Where no press is named: the recommended one stays, or what goes with the other options where it does
+  // not. bounds: whether the cache is bounded while tokens are generated.
+  void choose(const ModelOptions& model, const ExecutorOptions& executor, bool bounds);
+  // The press, or, with a note, none where nothing was asked for and the document is short.
+  Press unless_short(const Press& press, int64_t n_tokens, bool asked) const;
 
  private:
   const CLI::Option *press_option_ = nullptr, *ratio_option_ = nullptr;
@@ -92,9 +110,13 @@ struct PressOptions {
 
 std::string press_label(const Press& press);  // "adacurdkv 0.70"
 
+// To stdout. Errors: as of write_out().
+Result<void> write_json(const nlohmann::ordered_json& json);
+
 // A subcommand: adds itself to the program; the function returned runs it and gives the exit code.
 using Command = std::function<int()>;
 Command add_run(CLI::App& program);
+Command add_compress(CLI::App& program);
 Command add_presses(CLI::App& program);
 Command add_inspect(CLI::App& program);
 Command add_perplexity(CLI::App& program);

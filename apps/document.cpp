@@ -6,15 +6,17 @@
 #include "base/utf8.h"
 #include "escapes.h"
 #include "io/input_file.h"
+#include "sha256.h"
 
 namespace curdkv::app {
 namespace {
 
-Result<std::string> read_document(const std::string& path) {
+Result<std::string> read_document(const std::string& path, std::vector<ContextDocument>* parts) {
   const std::string name = path == "-" ? "standard input" : path;
   CURDKV_TRY(std::string bytes, path == "-" ? read_descriptor(STDIN_FILENO, name, kMostDocumentBytes)
                                             : read_file(path, kMostDocumentBytes));
   if (bytes.empty()) return Error{ErrorCode::bad_input, name + ": is empty"};
+  if (parts != nullptr) parts->push_back({name, std::ssize(bytes), sha256_of(bytes)});
   CURDKV_TRY(std::string text, as_text(std::move(bytes), name));
   if (const size_t at = find_invalid_utf8(text); at != std::string_view::npos) {
     return Error{ErrorCode::corrupt,
@@ -51,15 +53,17 @@ void DocumentOptions::unescape() {
   }
 }
 
-Result<std::string> DocumentOptions::read() const {
+Result<std::string> DocumentOptions::read(std::vector<ContextDocument>* parts) const {
   if (parts_.empty()) return Error{ErrorCode::bad_argument, "no document: give one with -f FILE or -p TEXT"};
   std::string whole;
   for (const Part& part : parts_) {
     std::string text = part.text;
     if (part.is_file) {
-      CURDKV_TRY(text, read_document(part.text));
+      CURDKV_TRY(text, read_document(part.text, parts));
     } else if (const size_t at = find_invalid_utf8(text); at != std::string::npos) {
       return Error{ErrorCode::corrupt, "-p: not UTF-8 text: byte " + std::to_string(at) + " is malformed"};
+    } else if (parts != nullptr) {
+      parts->push_back({"-p", std::ssize(text), sha256_of(text)});
     }
     if (!whole.empty() && whole.back() != '\n') whole += '\n';
     whole += text;

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "curdkv/result.h"
+#include "curdkv/context.h"
 
 namespace curdkv::app {
 
@@ -13,9 +13,10 @@ namespace curdkv::app {
 struct DocumentOptions {
   void add_to(CLI::App& app);
 
-  // Errors: as of read_file() and as_text(); corrupt for text that is not UTF-8; bad_input if there is no
-  // text; bad_argument if none is given.
-  Result<std::string> read() const;
+  // parts: gets each part's name, size and SHA-256, as they were before anything was done to them. Errors: as
+  // of read_file() and as_text(); corrupt for text that is not UTF-8; bad_input if there is no text;
+  // bad_argument if none is given.
+  Result<std::string> read(std::vector<ContextDocument>* parts = nullptr) const;
   bool empty() const { return parts_.empty(); }
   std::vector<std::string> files() const;  // those named with -f
   void unescape();                         // what -p gave; see unescaped()

@@ -1,9 +1,13 @@
-// curdkv inspect: what a model file is, what its cache costs, and whether it can be run.
+// curdkv inspect: what a model file is, what its cache costs, and whether it can be run; what a saved context
+// holds, and whether it fits a model.
 #include <unistd.h>
 
 #include "base/format.h"
+#include "base/try.h"
 #include "command.h"
+#include "context_report.h"
 #include "printable.h"
+#include "prompt_flags.h"
 #include "terminal.h"
 
 namespace curdkv::app {
@@ -51,36 +55,71 @@ nlohmann::ordered_json to_json(const ModelInfo& m) {
           {"kv_bytes_per_token", kv_bytes_per_token(m)}};
 }
 
-int inspect(const std::string& path, bool json) {
+int inspect_model(const std::string& path, bool json) {
   const auto info = Model::inspect(path);
-  if (!info) {
-    if (json) {
-      const nlohmann::ordered_json j = {
-          {"model", path}, {"supported", false}, {"reason", info.error().message}};
-      if (auto w = write_out(j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"); !w)
-        return report(w.error());
-    }
-    return report(info.error());
+  if (!info && json) {
+    const auto said = write_json({{"model", path}, {"supported", false}, {"reason", info.error().message}});
+    if (!said) return report(said.error());
   }
-  const auto text = json ? to_json(*info).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"
-                         : as_text(*info);
-  const auto written = write_out(text);
+  if (!info) return report(info.error());
+  const auto written = json ? write_json(to_json(*info)) : write_out(as_text(*info));
   return written ? kOk : report(written.error());
+}
+
+struct InspectOptions {
+  std::string file;
+  ModelOptions model;
+  PromptFlags prompt;
+  bool json = false;
+};
+
+// Whether the context fits the model.
+Result<void> check_fit(const SavedContext& context, const InspectOptions& o) {
+  CURDKV_TRY(const Tokenizer tokenizer, Tokenizer::load(o.model.path));
+  CURDKV_TRY(const PromptOptions options, o.prompt.options());
+  CURDKV_TRY(const Prompt prompt, Prompt::create(tokenizer, options));
+  return context.check(o.model.path, prompt);
+}
+
+int inspect_context(const InspectOptions& o) {
+  const auto context = open_context(o.file);
+  if (!context) return report(context.error());
+  const Result<void> fits = o.model.path.empty() ? Result<void>() : check_fit(*context, o);
+  std::string text = context_as_text(context->info());
+  nlohmann::ordered_json j = context_json(context->info());
+  if (!o.model.path.empty()) {
+    if (fits) text += "fits          " + o.model.path + "\n";
+    j["model"] = o.model.path;
+    j["fits"] = static_cast<bool>(fits);
+    if (!fits) j["reason"] = fits.error().message;
+  }
+  const auto written = o.json ? write_json(j) : write_out(text);
+  if (!written) return report(written.error());
+  return fits ? kOk : report(fits.error());
+}
+
+int inspect(const InspectOptions& o) {
+  if (const auto saved = is_context(o.file); saved && *saved) return inspect_context(o);
+  if (!o.file.empty() && !o.model.path.empty())
+    return report(
+        {ErrorCode::bad_argument, o.file + ": is no saved context; one model is inspected at a time"});
+  if (!o.file.empty()) return inspect_model(o.file, o.json);
+  const auto path = o.model.resolve();
+  return path ? inspect_model(*path, o.json) : report(path.error());
 }
 
 }  // namespace
 
 Command add_inspect(CLI::App& program) {
-  CLI::App* app =
-      program.add_subcommand("inspect", "describe a model file and say whether, or why not, it can be run");
-  auto model = std::make_shared<ModelOptions>();
-  auto json = std::make_shared<bool>(false);
-  model->add_to(*app, true);
-  app->add_flag("--json", *json, "print JSON");
-  return [model, json] {
-    const auto path = model->resolve();
-    return path ? inspect(*path, *json) : report(path.error());
-  };
+  CLI::App* app = program.add_subcommand(
+      "inspect", "describe a model file and say whether, or why not, it can be run; or a saved context");
+  auto o = std::make_shared<InspectOptions>();
+  app->add_option("FILE", o->file, "a model, or a context that 'curdkv compress' saved")
+      ->check([](const std::string& name) { return std::string(name.empty() ? "the name is empty" : ""); });
+  o->model.add_to(*app);
+  o->prompt.add_to(*app);
+  app->add_flag("--json", o->json, "print JSON");
+  return [o] { return inspect(*o); };
 }
 
 }  // namespace curdkv::app

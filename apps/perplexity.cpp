@@ -170,7 +170,7 @@ class Perplexity {
       auto j = nlohmann::ordered_json::array();
       for (const Side& side : sides) j.push_back(to_json(model, side, kv_full));
       const auto& out = sides.size() == 1 ? j[0] : j;
-      return write_out(out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+      return write_json(out);
     }
     int width = 24;
     for (const Side& s : sides) width = std::max(width, static_cast<int>(press_label(s.press).size()));

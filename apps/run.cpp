@@ -1,15 +1,13 @@
 // curdkv run: a document is read once, its cache compressed, and questions are answered from what is left.
 #include <algorithm>
-#include <limits>
 
 #include "base/format.h"
-#include "base/stopwatch.h"
 #include "base/try.h"
 #include "command.h"
-#include "document.h"
 #include "escapes.h"
 #include "numbers.h"
-#include "prompt_flags.h"
+#include "questions.h"
+#include "run_options.h"
 #include "run_report.h"
 #include "sampling_flags.h"
 #include "terminal.h"
@@ -17,41 +15,9 @@
 namespace curdkv::app {
 namespace {
 
-struct RunOptions {
-  ModelOptions model;
-  ExecutorOptions executor;
-  PressOptions press;
-  DocumentOptions document;
-  PromptFlags prompt;
-  GenerateOptions generate;
-  std::vector<std::string> questions;
-  std::string draft = "lookup";
-  bool json = false;
-  bool compare_full = false;
-  bool query_aware = false;
-  bool escapes = false;
-};
-
-// Documents of fewer tokens are kept whole unless compression was asked for: there is little to gain, and
-// small caches lose answers first.
-constexpr int64_t kWorthCompressing = 1024;
-
-// What is done when nothing is said of compression: of the bytes, as the press counts.
-constexpr const char* kRecommended = "recommended";
-constexpr double kRecommendedRatio = 0.8;
-
-// With --decode-budget, when nothing is said: the others look at each token's query, and those are gone by
-// then.
-constexpr const char* kDefaultDecodePress = "ridgekv";
-
-struct Prepared {
-  std::vector<Token> context;
-  std::vector<std::vector<Token>> questions;
-};
-
 class Run {
  public:
-  explicit Run(const RunOptions& options) : o_(options) {}
+  explicit Run(const RunOptions& options) : o_(options), questions_(options) {}
 
   Result<void> run() {
     CURDKV_TRY(Press press, o_.press.resolve(o_.executor));
@@ -62,10 +28,12 @@ class Run {
     CURDKV_TRY(const std::string path, o_.model.resolve());
     CURDKV_TRY([[maybe_unused]] const Sampler possible, Sampler::create(o_.generate.sampling));
     CURDKV_TRY(const Engine engine, o_.prompt.open(path, o_.model.params));
-    CURDKV_CHECK(tokenise(engine.prompt(), document));
-    if (is_kept_whole(press)) press = Press();
+    CURDKV_TRY(context_, engine.prompt().context(document));
+    CURDKV_CHECK(questions_.tokenise(engine.prompt()));
+    press = o_.press.unless_short(press, std::ssize(context_),
+                                  o_.query_aware || o_.compare_full || o_.generate.decode_budget.budget > 0);
     params_ = o_.executor.resolve();
-    CURDKV_TRY(params_.n_ctx, check_length(engine.info(), press));
+    CURDKV_TRY(params_.n_ctx, questions_.check_length(engine.info(), std::ssize(context_), press));
 
     Reading full;
     if (o_.compare_full) {
@@ -78,71 +46,6 @@ class Run {
   }
 
  private:
-  // Nothing was said of compression, and the document is short.
-  bool is_kept_whole(const Press& press) const {
-    const bool asked = o_.press.asked_for_compression() || o_.query_aware || o_.compare_full ||
-                       o_.generate.decode_budget.budget > 0;
-    if (asked || press.is_none() || std::ssize(tokens_.context) >= kWorthCompressing) return false;
-    note(
-        format("the document has %zu tokens, too few to be worth compressing, and is kept whole "
-               "(--press or --compression-ratio compresses it)",
-               tokens_.context.size()));
-    return true;
-  }
-
-  Result<void> tokenise(const Prompt& prompt, const std::string& document) {
-    CURDKV_TRY(tokens_.context, prompt.context(document));
-    for (const std::string& q : o_.questions) {
-      CURDKV_TRY(auto question, prompt.question(q));
-      tokens_.questions.push_back(std::move(question));
-    }
-    return {};
-  }
-
-  // The context limit in force. Errors: document and longest question exceed it. What is left for an answer
-  // may be less than was asked for, which is said.
-  Result<int64_t> check_length(const ModelInfo& model, const Press& press) const {
-    const int64_t trained = model.n_ctx_train, given = o_.executor.params.n_ctx;
-    const int64_t limit = given > 0 ? given : trained;
-    size_t longest = 0;
-    for (const auto& q : tokens_.questions) longest = std::max(longest, q.size());
-    const int64_t taken = static_cast<int64_t>(tokens_.context.size() + longest), room = limit - taken;
-    if (room < 0) {
-      return Error{ErrorCode::bad_input,
-                   format("the document is too long: %zu tokens, with the question %lld, and %s %lld (%s)",
-                          tokens_.context.size(), (long long)taken,
-                          given > 0 ? "-c allows" : "the model's context holds", (long long)limit,
-                          mend_for(taken, trained).c_str())};
-    }
-    if (limit > trained) {
-      note(format("-c %lld exceeds the %lld tokens the model was trained for; expect worse answers",
-                  (long long)limit, (long long)trained));
-    }
-    const DecodeBudget& bound = o_.generate.decode_budget;
-    const bool renumbered = bound.budget > 0 && press.bounds_positions() && !o_.compare_full &&
-                            bound.budget + bound.interval <= room;
-    const int64_t most = room + 1;  // the last token of an answer need not be read
-    if (o_.generate.n_predict > most && !renumbered) {
-      note(
-          format("there is room for %lld tokens of an answer, not for %lld: document and question take %lld "
-                 "of the %lld that %s",
-                 (long long)most, (long long)o_.generate.n_predict, (long long)taken, (long long)limit,
-                 given > 0 ? "-c allows" : "the model's context holds"));
-    }
-    return limit;
-  }
-
-  static std::string mend_for(int64_t taken, int64_t trained) {
-    if (taken <= trained) {
-      return format("raise -c to %lld or more; the model was trained for %lld", (long long)taken,
-                    (long long)trained);
-    }
-    return format(
-        "shorten the document, or raise -c beyond the %lld tokens the model was trained for and expect "
-        "worse answers",
-        (long long)trained);
-  }
-
   Result<Reading> read(const Engine& engine, const Press& press, bool stream) {
     const InterruptScope scope;
     CURDKV_TRY(Executor executor, engine.executor(params_));
@@ -150,31 +53,30 @@ class Run {
     Reading r;
     r.label = press_label(press);
     const bool query_aware = o_.query_aware && !press.is_none();
-    for (size_t i = 0; i < tokens_.questions.size(); ++i) {
+    for (size_t i = 0; i < o_.questions.size(); ++i) {
       if (i == 0 || query_aware) {
         context.clear();
         CURDKV_CHECK(
-            read_context(executor, context, press, query_aware ? &tokens_.questions[i] : nullptr, r));
+            read_context(executor, context, press, query_aware ? &questions_.tokens(i) : nullptr, r));
         if (i == 0) write_err(reading_as_text(r));
       }
       // Each question is asked of the context alone.
-      const bool last = i + 1 == tokens_.questions.size();
+      const bool last = i + 1 == o_.questions.size();
       Sequence asked = last ? std::move(context) : context.fork();
-      CURDKV_TRY(Answer answer, ask(engine, executor, asked, press, i, stream, query_aware));
+      CURDKV_TRY(Answer answer,
+                 questions_.ask(engine, executor, asked, press, i, context_, stream, query_aware));
       if (query_aware) answer.question_ms = r.prefill.prefill_ms;
       r.answers.push_back(std::move(answer));
       r.kv_bytes_peak = std::max(r.kv_bytes_peak, asked.kv_bytes());
     }
-    if (stream && decode_ms(r) > 0) {
-      write_err(format("decode %.1f ms per token (%.1f t/s)\n", decode_ms(r), 1e3 / decode_ms(r)));
-    }
+    if (stream) write_err(decoding_as_text(r.answers));
     return r;
   }
 
   // Reads the context, and behind it the question that is to take part in the scoring, if there is one.
   Result<void> read_context(Executor& executor, Sequence& context, const Press& press,
                             const std::vector<Token>* question, Reading& r) {
-    std::vector<Token> tokens = tokens_.context;
+    std::vector<Token> tokens = context_;
     ReadOptions options;
     if (question != nullptr) {
       tokens.insert(tokens.end(), question->begin(), question->end());
@@ -187,34 +89,6 @@ class Run {
     r.n_kept = context.cache_lengths();
     r.kv_bytes_peak = std::max(r.kv_bytes_peak, r.prefill.kv_bytes_peak);
     return {};
-  }
-
-  Result<Answer> ask(const Engine& engine, Executor& executor, Sequence& sequence, const Press& press,
-                     size_t index, bool stream, bool already_read) {
-    Answer a;
-    const Stopwatch watch;
-    if (!already_read) CURDKV_CHECK(executor.extend(sequence, tokens_.questions[index]));
-    a.question_ms = watch.ms();
-    GenerateOptions options = o_.generate;
-    options.decode_budget.press = press;
-    if (press.is_none()) options.decode_budget.budget = 0;  // --compare-full's other side
-    std::vector<Token> history = tokens_.context;
-    history.insert(history.end(), tokens_.questions[index].begin(), tokens_.questions[index].end());
-    options.history = history;
-    Result<void> written;
-    if (stream) {
-      if (o_.questions.size() > 1) CURDKV_CHECK(write_out("> " + o_.questions[index] + "\n"));
-      options.on_text = [&](const std::string& text) {
-        if (written) written = write_out(text);
-      };
-    }
-    CURDKV_TRY(a.generation, generate(executor, sequence, engine.tokenizer(), options));
-    if (stream && written) written = write_out(o_.questions.size() > 1 ? "\n\n" : "\n");
-    CURDKV_CHECK(written);
-    if (a.generation.context_full) {
-      note(format("the answer ends where the context of %lld tokens is full", (long long)executor.n_ctx()));
-    }
-    return a;
   }
 
   Result<void> print_json(const ModelInfo& model, const Press& press, const Reading& r,
@@ -235,7 +109,7 @@ class Run {
                                 {"rss_peak_bytes", peak_rss_bytes()},
                                 {"prefill_ms", r.prefill.prefill_ms},
                                 {"compress_ms", r.prefill.compress_ms},
-                                {"answers", nlohmann::ordered_json::array()}};
+                                {"answers", nullptr}};
     if (press.budget()) j["budget"] = *press.budget();
     if (press.protect_last() > 0) j["protect_last"] = press.protect_last();
     if (o_.query_aware) j["query_aware"] = true;
@@ -243,29 +117,17 @@ class Run {
       j["decode_budget"] = o_.generate.decode_budget.budget;
       j["decode_interval"] = o_.generate.decode_budget.interval;
     }
-    for (size_t i = 0; i < r.answers.size(); ++i) {
-      nlohmann::ordered_json a = {{"question", o_.questions[i]}};
-      a.update(answer_json(r.answers[i]));
-      if (o_.compare_full) a["full"] = answer_json(full.answers[i]);
-      j["answers"].push_back(a);
-    }
-    return write_out(j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    j["answers"] = answers_json(o_.questions, r.answers);
+    for (size_t i = 0; o_.compare_full && i < r.answers.size(); ++i)
+      j["answers"][i]["full"] = answer_json(full.answers[i]);
+    return write_json(j);
   }
 
   const RunOptions& o_;
   ExecutorParams params_;
-  Prepared tokens_;
+  Questions questions_;
+  std::vector<Token> context_;
 };
-
-// Where no press is named: the recommended one, or what goes with the other options where it does not.
-void choose_press(RunOptions& o) {
-  const bool bounds = o.generate.decode_budget.budget > 0 && !o.press.asked_for_compression();
-  const bool must_not_pack =
-      o.press.request.budget || o.model.params.n_gpu_layers != 0 || !o.executor.holds_f16();
-  if (!bounds && !must_not_pack) return;
-  o.press.names = {bounds ? kDefaultDecodePress : kDefaultPress};
-  if (!o.press.asked_for_ratio()) o.press.ratios = {kDefaultRatio};
-}
 
 // What options mean together.
 void settle(RunOptions& o) {
@@ -273,7 +135,7 @@ void settle(RunOptions& o) {
   o.generate.sampling.seed = static_cast<uint32_t>(o.press.request.seed);
   o.generate.sampling.top_k = std::max(o.generate.sampling.top_k, 0);  // llama.cpp: -1 is all, too
   if (o.generate.n_predict < 0) o.generate.n_predict = -1;             // and -2 until the context is full
-  if (!o.press.asked_for_press()) choose_press(o);
+  o.press.choose(o.model, o.executor, o.generate.decode_budget.budget > 0);
   if (o.escapes) {
     o.document.unescape();
     for (std::string& q : o.questions) q = unescaped(q);
@@ -288,6 +150,10 @@ Command add_run(CLI::App& program) {
   auto o = std::make_shared<RunOptions>();
   o->model.add_to(*app);
   o->document.add_to(*app);
+  app->add_option("--context", o->context,
+                  "a context that 'curdkv compress' saved, instead of a document; it is not read again")
+      ->type_name("FILE")
+      ->check([](const std::string& name) { return std::string(name.empty() ? "the name is empty" : ""); });
   app->add_option("-q,--question", o->questions,
                   "question about the document; may be given again, each is answered "
                   "from the same compressed context")
@@ -297,10 +163,7 @@ Command add_run(CLI::App& program) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   o->prompt.add_to(*app);
   o->press.add_to(*app, kRecommended, kRecommendedRatio);
-  app->footer(
-      format("A document of fewer than %lld tokens is kept whole unless one of the options says how to "
-             "compress it.",
-             (long long)kWorthCompressing));
+  app->footer(kShortDocuments);
   app->add_flag("--compare-full", o->compare_full, "answer from the full cache too and show both");
   app->add_flag("-e,--escape,!--no-escape", o->escapes,
                 "take \\n, \\t, \\\", \\\\ and \\x41 in -p and -q for what they stand for");
@@ -332,7 +195,7 @@ Command add_run(CLI::App& program) {
   app->add_flag("--json", o->json, "print one JSON object instead of text");
   return [o] {
     settle(*o);
-    const auto done = Run(*o).run();
+    const auto done = o->context.empty() ? Run(*o).run() : run_saved(*o);
     return done ? kOk : report(done.error());
   };
 }

@@ -15,9 +15,9 @@ const char* stopped_by(const Generation& g) {
 
 }  // namespace
 
-double decode_ms(const Reading& r) {
+double decode_ms(std::span<const Answer> answers) {
   double sum = 0, n = 0;
-  for (const Answer& a : r.answers) {
+  for (const Answer& a : answers) {
     const double weight = static_cast<double>(a.generation.tokens.size());
     sum += a.generation.decode_ms_per_token * weight;
     n += weight;
@@ -51,7 +51,7 @@ std::string side_by_side(const std::vector<std::string>& questions, const Readin
     out += format("%-*s  %12s  %12s  %8.0f t/s  %10.1f t/s\n", width, side->label.c_str(),
                   human_bytes(side->prefill.kv_bytes).c_str(), human_bytes(side->kv_bytes_peak).c_str(),
                   static_cast<double>(side->prefill.n_tokens) * 1e3 / side->prefill.prefill_ms,
-                  decode_ms(*side) > 0 ? 1e3 / decode_ms(*side) : 0.0);
+                  decode_ms(side->answers) > 0 ? 1e3 / decode_ms(side->answers) : 0.0);
   }
   return out;
 }
@@ -61,6 +61,22 @@ nlohmann::ordered_json answer_json(const Answer& a) {
           {"ended", a.generation.ended},         {"stopped_by", stopped_by(a.generation)},
           {"question_ms", a.question_ms},        {"decode_ms_per_token", a.generation.decode_ms_per_token},
           {"n_drafted", a.generation.n_drafted}, {"n_accepted", a.generation.n_accepted}};
+}
+
+nlohmann::ordered_json answers_json(const std::vector<std::string>& questions,
+                                    std::span<const Answer> answers) {
+  auto all = nlohmann::ordered_json::array();
+  for (size_t i = 0; i < answers.size(); ++i) {
+    nlohmann::ordered_json a = {{"question", questions[i]}};
+    a.update(answer_json(answers[i]));
+    all.push_back(a);
+  }
+  return all;
+}
+
+std::string decoding_as_text(std::span<const Answer> answers) {
+  const double ms = decode_ms(answers);
+  return ms > 0 ? format("decode %.1f ms per token (%.1f t/s)\n", ms, 1e3 / ms) : "";
 }
 
 }  // namespace curdkv::app

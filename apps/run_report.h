@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,10 +24,13 @@ struct Reading {
   std::vector<Answer> answers;
 };
 
-double decode_ms(const Reading& r);  // per token, of all answers
+double decode_ms(std::span<const Answer> answers);  // per token
 
-std::string reading_as_text(const Reading& r);  // a line
+std::string decoding_as_text(std::span<const Answer> answers);  // a line, or nothing
+std::string reading_as_text(const Reading& r);                  // a line
 std::string side_by_side(const std::vector<std::string>& questions, const Reading& full, const Reading& r);
 nlohmann::ordered_json answer_json(const Answer& a);
+nlohmann::ordered_json answers_json(const std::vector<std::string>& questions,
+                                    std::span<const Answer> answers);
 
 }  // namespace curdkv::app

@@ -100,4 +100,8 @@ struct OpenOptions {
 // damaged; out_of_memory.
 Result<SavedContext> open_context(const std::string& path, const OpenOptions& options = {});
 
+// Whether a file says of itself that it is a saved context. Errors: as of Model::inspect for a file that
+// cannot be read or is no GGUF file.
+Result<bool> is_context(const std::string& path);
+
 }  // namespace curdkv

@@ -17,8 +17,8 @@ size_t padded(size_t n) {
 
 // That the file is of a kind that this program knows.
 Result<void> check_version(const GgufFile& file) {
-  CURDKV_TRY(const auto type, file.string("general.type"));
-  if (type != layout::kType) {
+  CURDKV_TRY(const bool known, is_context(file));
+  if (!known) {
     return file.unsupported(std::string("is no saved context") +
                             (file.has("general.architecture") ? " but a model; give it with -m" : ""));
   }
@@ -31,6 +31,11 @@ Result<void> check_version(const GgufFile& file) {
 }
 
 }  // namespace
+
+Result<bool> is_context(const GgufFile& file) {
+  CURDKV_TRY(const auto type, file.string("general.type"));
+  return type == layout::kType;
+}
 
 Result<ContextFile> ContextFile::open(const std::string& path, const OpenOptions& options) {
   ContextFile file;

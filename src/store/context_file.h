@@ -59,6 +59,9 @@ struct ContextFile {
   Result<void> find_tensors();
 };
 
+// Whether a GGUF file says that it is one. Errors: corrupt.
+Result<bool> is_context(const GgufFile& file);
+
 // What is wrong with the rows of a layer, or nothing.
 Result<void> check_rows(const ContextFile& file, size_t block, size_t il);
 

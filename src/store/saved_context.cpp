@@ -140,6 +140,14 @@ Result<Sequence> SavedContext::sequence(const Engine& engine, const Executor& ex
   });
 }
 
+Result<bool> is_context(const std::string& path) {
+  return guarded([&]() -> Result<bool> {
+    capture_logs();
+    CURDKV_TRY(const GgufFile file, GgufFile::open(path));
+    return is_context(file);
+  });
+}
+
 Result<SavedContext> open_context(const std::string& path, const OpenOptions& options) {
   return guarded([&]() -> Result<SavedContext> {
     capture_logs();

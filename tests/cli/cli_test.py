@@ -20,7 +20,7 @@ ASK = ("run", "-m", MODEL, "-t", "2", "-n", "8", "-q", "What?")
 
 class Usage(Case):
     def test_help(self):
-        for command in ("run", "presses", "inspect", "perplexity"):
+        for command in ("run", "compress", "presses", "inspect", "perplexity"):
             out, _ = self.curdkv(command, "--help")
             self.assertIn("Usage: curdkv " + command, out)
         out, _ = self.curdkv("run", "--help")

@@ -12,8 +12,8 @@ subprocess.run([os.path.join(BUILD, "make_tiny_model"), MODEL, "4096"], check=Tr
 DOCUMENT = write("document.txt", "The thing in the north is an ant. " * 60)
 SHORT = ("run", "-m", MODEL, "-t", "1", "-p", "The thing in the north is an ant.", "-q", "What?")
 ASK = ("run", "-m", MODEL, "-t", "1", "-f", DOCUMENT, "-q", "What?", "--press", "none")
-COMMANDS = ("run", "presses", "inspect", "perplexity", "eval", "analyze", "calibrate", "report", "bench")
-COMPRESSING = ("run", "perplexity", "eval", "analyze", "bench")
+COMMANDS = ("run", "compress", "presses", "inspect", "perplexity", "eval", "analyze", "calibrate", "report", "bench")
+COMPRESSING = ("run", "compress", "perplexity", "eval", "analyze", "bench")
 
 
 class Words(Case):
@@ -176,7 +176,7 @@ class PressParameters(Case):
 
     def test_every_command_that_compresses_takes_them(self):
         more = {"run": ("-p", "x", "-q", "y"), "perplexity": ("-p", "x"), "eval": ("--task", "vt", "-o", path("x.jsonl")),
-                "analyze": ("-p", "x", "-o", path("x.json")), "bench": ()}
+                "analyze": ("-p", "x", "-o", path("x.json")), "bench": (), "compress": ("-p", "x", "-o", path("x.kvc"))}
         for command in COMPRESSING:
             args = (command, "-m", path("missing.gguf"), *more[command], "--press", "adacurdkv")
             self.fails(1, "missing.gguf: cannot be opened", *args, "--sinks", "3", "--window=7", "--alpha", "0.5")
