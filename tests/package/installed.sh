@@ -10,6 +10,14 @@ cmake --install "$1" --prefix "$work/prefix" >/dev/null
 cmake -S "$here/consumer" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/prefix" >/dev/null
 cmake --build "$work/build" >/dev/null
 "$work/build/consumer" "$work/tiny.gguf"
+cmake -S "$here/../../examples" -B "$work/examples" -DCMAKE_PREFIX_PATH="$work/prefix" >/dev/null
+cmake --build "$work/examples" >/dev/null
+for run in 1 2; do  # the second from the file
+  "$work/examples/ask_many" "$work/tiny.gguf" "$work/saved.kvc" "$here/../../LICENSE" "Who?" "Why?" >"$work/answers$run"
+done
+cat "$work/answers1"
+cmp "$work/answers1" "$work/answers2"
+"$work/examples/own_press" "$work/tiny.gguf" "$here/../../LICENSE"
 "$work/prefix/bin/curdkv" --version
 library=$(find "$work/prefix" -name libcurdkv.so)
 symbols=$(nm -DC --defined-only "$library")
