@@ -24,7 +24,7 @@ Result<void> run(const char* model, const char* document) {
 
   std::vector<Sequence> sequences;
   std::vector<ReadTarget> targets;
-  for (const char* name : {"snapkv+pyramid+adaptive:window=16:sinks=2", "adacurdkv"}) {
+  for (const char* name : {"snapkv+pyramid+adaptive:window=16", "adacurdkv"}) {
     const auto press = Press::make({.name = name, .compression_ratio = 0.75});
     if (!press) return press.error();
     sequences.push_back(executor->sequence());

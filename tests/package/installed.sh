@@ -12,12 +12,13 @@ cmake --build "$work/build" >/dev/null
 "$work/build/consumer" "$work/tiny.gguf"
 cmake -S "$here/../../examples" -B "$work/examples" -DCMAKE_PREFIX_PATH="$work/prefix" >/dev/null
 cmake --build "$work/examples" >/dev/null
+head -c 2000 "$here/../../LICENSE" >"$work/document.txt"
 for run in 1 2; do  # the second from the file
-  "$work/examples/ask_many" "$work/tiny.gguf" "$work/saved.kvc" "$here/../../LICENSE" "Who?" "Why?" >"$work/answers$run"
+  "$work/examples/ask_many" "$work/tiny.gguf" "$work/saved.kvc" "$work/document.txt" "Who?" "Why?" >"$work/answers$run"
 done
 cat "$work/answers1"
 cmp "$work/answers1" "$work/answers2"
-"$work/examples/own_press" "$work/tiny.gguf" "$here/../../LICENSE"
+"$work/examples/own_press" "$work/tiny.gguf" "$work/document.txt"
 "$work/prefix/bin/curdkv" --version
 library=$(find "$work/prefix" -name libcurdkv.so)
 symbols=$(nm -DC --defined-only "$library")
