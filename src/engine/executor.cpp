@@ -100,12 +100,9 @@ Result<void> Executor::Impl::check_sequence(const SequenceState& sequence) const
     return Error{ErrorCode::bad_argument, "the sequence is of another model or cache type than the executor"};
   }
   for (int64_t il = 0; il < m().hp.n_layer; ++il) {
-    if (sequence.cache.has_packed(il) && (!on_cpu(il) || params.portable_attention)) {
-      return Error{
-          ErrorCode::bad_argument,
-          "the sequence holds packed rows, which only the CPU's own attention reads: keep all layers "
-          "there (-ngl 0)"};
-    }
+    if (sequence.cache.has_packed(il) && (!on_cpu(il) || params.portable_attention))
+      return Error{ErrorCode::bad_argument,
+                   "the sequence holds packed rows, which only the CPU's own attention reads (-ngl 0)"};
   }
   return {};
 }

@@ -2,6 +2,8 @@
 #include <gguf.h>
 
 #include <algorithm>
+#include <numeric>
+#include <span>
 
 #include "base/guard.h"
 #include "base/try.h"
@@ -50,14 +52,26 @@ class Metadata {
   gguf_context_ptr gguf_;
 };
 
-// A tensor of the file: bytes of the host's, or those of a tensor anywhere.
+// Bytes of something.
+struct Range {
+  size_t first, n;
+};
+
+// A tensor of the file: these bytes of the host's, or of a tensor anywhere.
 struct Part {
   std::string name;
   ggml_type type;
   int64_t ne0, ne1;
+  std::vector<Range> ranges;
   const void* bytes = nullptr;
   const ggml_tensor* tensor = nullptr;
 };
+
+// Numbers of the caller's.
+template <typename T>
+Part part_of(const std::string& name, ggml_type type, std::span<const T> numbers) {
+  return {name, type, std::ssize(numbers), 1, {{0, numbers.size_bytes()}}, numbers.data()};
+}
 
 void describe_model(Metadata& m, const Model::Impl& model) {
   m.set("context.model.architecture", model.info.architecture);
@@ -116,14 +130,33 @@ void describe_block(Metadata& m, const KvBlock& block, size_t index, std::vector
       types_k.emplace_back(name_of(l.packed.empty() ? RowType::cache : l.packed[h].k.type));
       types_v.emplace_back(name_of(l.packed.empty() ? RowType::cache : l.packed[h].v.type));
     }
-    const auto add = [&](const char* what, const ggml_tensor* t) {
-      parts.push_back({layout::tensor(index, il, what), t->type, t->ne[0], t->ne[1], nullptr, t});
+    const int64_t n_rows = std::accumulate(l.length.begin(), l.length.end(), int64_t{0});
+    // Heads need not lie one right behind the other in memory.
+    const auto add = [&](const char* what, ggml_type type, int64_t ne0, const void* bytes,
+                         const ggml_tensor* tensor, size_t row_bytes) {
+      Part& p =
+          parts.emplace_back(Part{layout::tensor(index, il, what), type, ne0, n_rows, {}, bytes, tensor});
+      for (size_t h = 0; h < l.length.size(); ++h) {
+        p.ranges.push_back(
+            {static_cast<size_t>(l.offset[h]) * row_bytes, static_cast<size_t>(l.length[h]) * row_bytes});
+      }
     };
-    if (l.k != nullptr) add("k", l.k), add("v", l.v);
-    if (!l.packed.empty()) add("packed", l.packed_bytes());
-    if (!l.position.empty()) {
-      parts.push_back({layout::tensor(index, il, "positions"), GGML_TYPE_I32, std::ssize(l.position), 1,
-                       l.position.data()});
+    if (l.packed_bytes() != nullptr) {
+      const ggml_tensor* all = l.packed_bytes();
+      parts.push_back({layout::tensor(index, il, "packed"),
+                       all->type,
+                       all->ne[0],
+                       1,
+                       {{0, ggml_nbytes(all)}},
+                       nullptr,
+                       all});
+    } else if (n_rows > 0) {
+      add("k", l.k->type, l.k->ne[0], nullptr, l.k, l.k->nb[1]);
+      add("v", l.v->type, l.v->ne[0], nullptr, l.v, l.v->nb[1]);
+    }
+    if (n_rows > 0) {
+      add("positions", GGML_TYPE_I32, 1, l.position.data(), nullptr, sizeof(int32_t));
+      std::swap(parts.back().ne0, parts.back().ne1);
     }
   }
   m.set(layout::block_key(index, "rows"), rows);
@@ -137,7 +170,7 @@ class Writer {
   explicit Writer(OutputFile& file) : file_(file) {}
 
   Result<void> write(const Metadata& m, std::vector<Part> parts) {
-    parts.push_back({layout::kChecksums, GGML_TYPE_I64, std::ssize(parts) + 2, 1});
+    parts.push_back({layout::kChecksums, GGML_TYPE_I64, std::ssize(parts) + 2, 1, {}});
     const GgmlContext ctx = make_ggml_context(parts.size());
     for (const Part& p : parts) {
       ggml_tensor* t = ggml_new_tensor_2d(ctx.get(), p.type, p.ne0, p.ne1);
@@ -170,19 +203,27 @@ class Writer {
   }
 
   Result<void> write(const Part& p) {
-    const size_t n = ggml_row_size(p.type, p.ne0) * static_cast<size_t>(p.ne1);
-    if (p.tensor == nullptr || ggml_backend_buffer_is_host(p.tensor->buffer)) {
-      CURDKV_CHECK(add({static_cast<const char*>(p.tensor != nullptr ? p.tensor->data : p.bytes), n}));
-    } else {
-      std::vector<char> some(std::min(n, size_t{1} << 22));
-      for (size_t at = 0; at < n; at += some.size()) {
-        const size_t m = std::min(some.size(), n - at);
-        ggml_backend_tensor_get(p.tensor, some.data(), at, m);
-        CURDKV_CHECK(add({some.data(), m}));
-      }
+    size_t n = 0;
+    for (const Range& r : p.ranges) {
+      CURDKV_CHECK(write(p, r));
+      n += r.n;
     }
     CURDKV_CHECK(add(padding(n)));
     sums_.push_back(sum_.value());
+    return {};
+  }
+
+  Result<void> write(const Part& p, const Range& r) {
+    if (p.tensor == nullptr || ggml_backend_buffer_is_host(p.tensor->buffer)) {
+      const void* from = p.tensor != nullptr ? p.tensor->data : p.bytes;
+      return add({static_cast<const char*>(from) + r.first, r.n});
+    }
+    std::vector<char> some(std::min(r.n, size_t{1} << 22));
+    for (size_t at = 0; at < r.n; at += some.size()) {
+      const size_t m = std::min(some.size(), r.n - at);
+      ggml_backend_tensor_get(p.tensor, some.data(), r.first + at, m);
+      CURDKV_CHECK(add({some.data(), m}));
+    }
     return {};
   }
   Result<void> add(std::string_view bytes) {
@@ -228,10 +269,9 @@ Result<void> save(const std::string& path, const Engine& engine, const SequenceS
 
   std::vector<Part> parts;
   for (size_t b = 0; b < cache.blocks().size(); ++b) describe_block(m, *cache.blocks()[b], b, parts);
-  if (!origin.tokens.empty())
-    parts.push_back({"tokens", GGML_TYPE_I32, std::ssize(origin.tokens), 1, origin.tokens.data()});
+  if (!origin.tokens.empty()) parts.push_back(part_of("tokens", GGML_TYPE_I32, origin.tokens));
   if (origin.logits && !sequence.logits.empty())
-    parts.push_back({"logits", GGML_TYPE_F32, std::ssize(sequence.logits), 1, sequence.logits.data()});
+    parts.push_back(part_of("logits", GGML_TYPE_F32, std::span(sequence.logits)));
   CURDKV_CHECK(Writer(file).write(m, std::move(parts)));
   CURDKV_CHECK(cache.check());  // what was copied from another context's file was whole
   return file.commit();
