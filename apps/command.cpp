@@ -25,11 +25,17 @@ constexpr int64_t kAllLayers = 1 << 20;  // more than any model has
 
 std::atomic<bool> interrupted_flag{false};
 std::atomic<bool> in_scope{false};
+std::atomic<bool> program_goes_on{false};
 
 constexpr unsigned kPatience = 2;  // seconds that the work in hand may take to end in order
 
 void on_signal(int number) {  // nothing but what is safe in a signal handler
-  if (in_scope && number != SIGALRM && !interrupted_flag.exchange(true)) {
+  if (in_scope && program_goes_on) {
+    if (number == SIGINT) {
+      interrupted_flag = true;
+      return;
+    }
+  } else if (in_scope && number != SIGALRM && !interrupted_flag.exchange(true)) {
     alarm(kPatience);  // some steps are long, and some are other libraries'
     return;
   }
@@ -102,11 +108,17 @@ const std::atomic<bool>& interrupted() {
   return interrupted_flag;
 }
 
-InterruptScope::InterruptScope() {
+void lower_interrupted() {
+  interrupted_flag = false;
+}
+
+InterruptScope::InterruptScope(bool goes_on) {
+  program_goes_on = goes_on;
   in_scope = true;
 }
 InterruptScope::~InterruptScope() {
   in_scope = false;
+  if (program_goes_on) lower_interrupted();
 }
 
 void install_signal_handlers() {

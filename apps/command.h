@@ -18,6 +18,9 @@ namespace curdkv::app {
 // What is compared when nothing is said of compression.
 inline constexpr const char* kDefaultPress = "mixkv";
 inline constexpr double kDefaultRatio = 0.5;
+// Where a cache is bounded by tokens, when nothing is said: by keys and values alone, which are there at any
+// time.
+inline constexpr const char* kDefaultBoundPress = "ridgekv";
 
 // What one context is compressed by then: of the bytes, as the press counts.
 inline constexpr const char* kRecommended = "recommended";
@@ -45,13 +48,16 @@ int report(const Error& error);
 void install_signal_handlers();
 
 // While one of these lives, Ctrl-C raises interrupted() instead, and the work in hand ends in order; a second
-// one ends the process, and so do two seconds without an end.
+// one ends the process, and so do two seconds without an end. goes_on: Ctrl-C never ends the process (SIGTERM
+// does, at once), as the program goes on after the work in hand; interrupted() is lowered when the scope
+// ends.
 class InterruptScope {
  public:
-  InterruptScope();
+  explicit InterruptScope(bool goes_on = false);
   ~InterruptScope();
 };
 const std::atomic<bool>& interrupted();  // for ExecutorParams::stop
+void lower_interrupted();
 
 // -m, -ngl, --no-mmap. Without -m: the default model, if it has been fetched.
 struct ModelOptions {
@@ -116,6 +122,7 @@ Result<void> write_json(const nlohmann::ordered_json& json);
 // A subcommand: adds itself to the program; the function returned runs it and gives the exit code.
 using Command = std::function<int()>;
 Command add_run(CLI::App& program);
+Command add_chat(CLI::App& program);
 Command add_compress(CLI::App& program);
 Command add_presses(CLI::App& program);
 Command add_inspect(CLI::App& program);

@@ -47,6 +47,12 @@ void DocumentOptions::add_to(CLI::App& app) {
       ->trigger_on_parse();
 }
 
+DocumentOptions DocumentOptions::of_file(const std::string& path) {
+  DocumentOptions o;
+  o.parts_.push_back({true, path});
+  return o;
+}
+
 void DocumentOptions::unescape() {
   for (Part& part : parts_) {
     if (!part.is_file) part.text = unescaped(part.text);

@@ -12,6 +12,7 @@ namespace curdkv::app {
 // (-f FILE | -p TEXT)..., joined by line breaks in the order given; FILE may be - for standard input.
 struct DocumentOptions {
   void add_to(CLI::App& app);
+  static DocumentOptions of_file(const std::string& path);
 
   // parts: gets each part's name, size and SHA-256, as they were before anything was done to them. Errors: as
   // of read_file() and as_text(); corrupt for text that is not UTF-8; bad_input if there is no text;

@@ -51,6 +51,7 @@ int run(int argc, char** argv) {
       "Example: curdkv run -m model.gguf -f report.txt -q 'What was decided?'");
   const std::map<std::string, Command> commands = {
       {"run", add_run(program)},
+      {"chat", add_chat(program)},
       {"compress", add_compress(program)},
       {"presses", add_presses(program)},
       {"inspect", add_inspect(program)},

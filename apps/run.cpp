@@ -131,10 +131,7 @@ class Run {
 
 // What options mean together.
 void settle(RunOptions& o) {
-  o.generate.draft = o.draft == "lookup" ? Draft::lookup : Draft::none;
-  o.generate.sampling.seed = static_cast<uint32_t>(o.press.request.seed);
-  o.generate.sampling.top_k = std::max(o.generate.sampling.top_k, 0);  // llama.cpp: -1 is all, too
-  if (o.generate.n_predict < 0) o.generate.n_predict = -1;             // and -2 until the context is full
+  settle_generation(o.generate, o.press.request.seed);
   o.press.choose(o.model, o.executor, o.generate.decode_budget.budget > 0);
   if (o.escapes) {
     o.document.unescape();
@@ -180,17 +177,7 @@ Command add_run(CLI::App& program) {
       ->type_name("TOKENS")
       ->transform(whole_number(1, kMostTokens))
       ->capture_default_str();
-  app->add_option("--draft", o->draft,
-                  "draft what may come next and check several tokens at a time, which changes no answer: "
-                  "lookup (what followed where the text went alike, while it pays) or none")
-      ->check(CLI::IsMember({"none", "lookup"}))
-      ->capture_default_str();
-  app->add_option("-n,--predict,--n-predict", o->generate.n_predict,
-                  "most tokens of an answer (-1 or -2: until the model ends its turn or the context is full)")
-      ->type_name("N")
-      ->transform(whole_number(-2, kMostTokens))
-      ->capture_default_str();
-  add_sampling(*app, o->generate.sampling);
+  add_generation(*app, o->generate);
   o->executor.add_to(*app);
   app->add_flag("--json", o->json, "print one JSON object instead of text");
   return [o] {

@@ -19,7 +19,6 @@ struct RunOptions {
   GenerateOptions generate;
   std::vector<std::string> questions;
   std::string context;  // a saved one's file, instead of a document
-  std::string draft = "lookup";
   bool json = false;
   bool compare_full = false;
   bool query_aware = false;

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 packages=(g++ cmake make pkg-config python3 python3-pip libcli11-dev nlohmann-json3-dev libgtest-dev libhwy-dev
-  libeigen3-dev libutf8proc-dev libboost-math-dev libssl-dev libxxhash-dev libdnnl-dev ocl-icd-opencl-dev)
+  libeigen3-dev libutf8proc-dev libboost-math-dev libssl-dev libxxhash-dev libedit-dev libdnnl-dev ocl-icd-opencl-dev)
 command -v dpkg-query >/dev/null || exit 0  # no Debian: CMake will say what it misses
 
 missing=()

@@ -61,6 +61,12 @@ struct PromptOptions {
   ChatTemplateOptions chat_template = {};
 };
 
+// What a user said in a turn of a conversation, behind a document if one was read there, and the answer.
+struct Exchange {
+  bool document = false;
+  std::string question, answer;
+};
+
 // How a document and the questions about it become tokens. Only the context is ever compressed, so it comes
 // first and is the same for every question (question-agnostic). Owns its texts and shares the tokenizer's
 // vocabulary. Immutable: any number of threads may use a prompt at once.
@@ -69,7 +75,7 @@ class Prompt {
   // Errors: bad_argument for a system turn without a chat template; as of ChatTemplate::create.
   static Result<Prompt> create(const Tokenizer& tokenizer, const PromptOptions& options = {});
 
-  bool is_chat() const { return chat_; }                        // whether it goes through a chat template
+  bool is_chat() const { return template_.has_value(); }        // whether it goes through a chat template
   const std::string& chat_template() const { return source_; }  // in Jinja, or its name; "" without one
   const UserTurn& turn() const { return turn_; }  // what goes around document and question; empty without one
 
@@ -79,19 +85,29 @@ class Prompt {
   // As the benchmarks ask (kvpress's pipeline): nothing goes between context and question, and the answer
   // begins with `answer_prefix`.
   Result<std::vector<Token>> question(const std::string& question, const std::string& answer_prefix) const;
+  // A conversation: the tokens of all that the template writes from behind its last document on, or, without
+  // one, from the beginning; to where the answer to the last question begins. That of the last exchange is
+  // not looked at. Errors: unsupported without a chat template; bad_argument if there is no exchange; as of
+  // ChatTemplate::parts and Tokenizer::tokenize.
+  Result<std::vector<Token>> conversation(std::span<const Exchange> exchanges) const;
+  // The same to where the user's next turn has begun with `text`. exchanges may be none. Errors: as above.
+  Result<std::vector<Token>> opening(std::span<const Exchange> exchanges, const std::string& text) const;
+  // A further document of a user's turn that began with one.
+  Result<std::vector<Token>> next_document(const std::string& document) const;
   // What KVzip's second reading repeats of a context made by context(): chunks of 2,048 tokens, each behind a
   // request in the words of the reference implementation (kvpress KVzipPress).
   Result<std::vector<Repeat>> repeats(std::span<const Token> context) const;
 
  private:
-  Prompt(Tokenizer tokenizer, UserTurn turn, std::string source, bool chat)
-      : tokenizer_(std::move(tokenizer)), turn_(std::move(turn)), source_(std::move(source)), chat_(chat) {}
+  explicit Prompt(Tokenizer tokenizer) : tokenizer_(std::move(tokenizer)) {}
   Result<std::vector<Token>> asked(const std::string& question, const std::string& answer) const;
+  std::string without_lead(const std::string& text) const;
+  Result<std::vector<PromptPart>> parts_behind_document(std::span<const Exchange> exchanges) const;
 
   Tokenizer tokenizer_;
+  std::optional<ChatTemplate> template_;
   UserTurn turn_;
-  std::string source_;
-  bool chat_;
+  std::string source_, system_;
 };
 
 struct SamplingParams {
