@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <clocale>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 
@@ -37,23 +38,16 @@ struct LineInput::Editor {
     ::history(history, &event, H_SETSIZE, kMostRemembered);
     ::history(history, &event, H_SETUNIQUE, 1);
     el_set(edit, EL_CLIENTDATA, this);
-    el_set(
-        edit, EL_PROMPT, +[](EditLine* e) {
-          return const_cast<char*>(of(e)->prompt);  // NOLINT: libedit's type
-        });
+    el_set(edit, EL_PROMPT, shown_prompt);
     el_set(edit, EL_SIGNAL, 1);  // the terminal is put back before a signal ends the process
     el_set(edit, EL_EDITOR, "emacs");
     el_set(edit, EL_HIST, ::history, history);
-    // Ctrl-C is a key here.
-    el_set(edit, EL_SETTY, "-d", "intr=", nullptr);
-    el_set(
-        edit, EL_ADDFN, "interrupt", "leave this line", +[](EditLine* e, int) -> unsigned char {
-          const LineInfo* line = el_line(e);
-          of(e)->interrupted = true;
-          of(e)->interrupted_text.assign(line->buffer, line->lastchar);
-          return CC_EOF;
-        });
+    // Ctrl-C is a key here, and so must Ctrl-Z be.
+    el_set(edit, EL_SETTY, "-d", "-isig", nullptr);
+    el_set(edit, EL_ADDFN, "interrupt", "leave this line", interrupt);
+    el_set(edit, EL_ADDFN, "suspend", "stop the program for a while", suspend);
     el_set(edit, EL_BIND, "^C", "interrupt", nullptr);
+    el_set(edit, EL_BIND, "^Z", "suspend", nullptr);
     el_set(edit, EL_BIND, "^R", "em-inc-search-prev", nullptr);
   }
   ~Editor() {
@@ -65,6 +59,17 @@ struct LineInput::Editor {
     Editor* self = nullptr;
     el_get(e, EL_CLIENTDATA, &self);
     return self;
+  }
+  static char* shown_prompt(EditLine* e) { return const_cast<char*>(of(e)->prompt); }  // NOLINT: its type
+  static unsigned char interrupt(EditLine* e, int) {
+    const LineInfo* line = el_line(e);
+    of(e)->interrupted = true;
+    of(e)->interrupted_text.assign(line->buffer, line->lastchar);
+    return CC_EOF;
+  }
+  static unsigned char suspend(EditLine*, int) {
+    std::raise(SIGTSTP);
+    return CC_REFRESH;
   }
 
   Line next() {
