@@ -69,7 +69,7 @@ struct LineInput::Editor {
   }
   static unsigned char suspend(EditLine*, int) {
     std::raise(SIGTSTP);
-    return CC_REFRESH;
+    return CC_REDISPLAY;
   }
 
   Line next() {

@@ -45,7 +45,7 @@ class Words(Case):
                              ("pre", "presses"), ("in", "inspect")):
             for words in ((typed,), (typed, "--help"), ("help", typed)):
                 self.fails(2, f"there is no command '{typed}' (did you mean '{meant}'?)", *words)
-        for typed in ("chat", "nosuch", "x", "r"):
+        for typed in ("talk", "nosuch", "x", "r"):
             self.fails(2, f"there is no command '{typed}' ('curdkv help' lists them)", typed)
         self.fails(2, "curdkv eval has no command 'mrege' (did you mean 'merge'?)", "eval", "mrege")
         self.fails(2, "'nosuch' stands alone, and curdkv eval takes options only", "eval", "nosuch")

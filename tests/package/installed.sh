@@ -18,6 +18,8 @@ for run in 1 2; do  # the second from the file
 done
 cat "$work/answers1"
 cmp "$work/answers1" "$work/answers2"
+printf 'Who?\nWhy?\n' | "$work/examples/chat" "$work/tiny.gguf" "$work/document.txt" >"$work/chat"
+grep -Eq '^[0-9]+ tokens in [0-9]+ rows$' "$work/chat"
 "$work/examples/own_press" "$work/tiny.gguf" "$work/document.txt"
 "$work/prefix/bin/curdkv" --version
 library=$(find "$work/prefix" -name libcurdkv.so)
