@@ -105,7 +105,7 @@ Command add_chat(CLI::App& program) {
       ->type_name("FILE")
       ->check([](const std::string& name) { return std::string(name.empty() ? "the name is empty" : ""); });
   o->prompt.add_to(*app);
-  o->press.add_to(*app, kDefaultPress, kDefaultRatio);
+  o->press.add_to(*app, kRecommended, kRecommendedRatio);
   app->footer(kShortDocuments);
   app->add_option("--chat-budget", o->budget,
                   "tokens per KV head that the turns since the document may hold when a question is asked; "
@@ -119,6 +119,7 @@ Command add_chat(CLI::App& program) {
   o->executor.add_to(*app);
   return [o] {
     settle_generation(o->generate, o->press.request.seed);
+    o->press.choose(o->model, o->executor, false);
     if (o->escapes) o->document.unescape();
     const auto code = chat(*o);
     return code ? *code : report(code.error());

@@ -26,9 +26,6 @@ inline constexpr const char* kDefaultBoundPress = "ridgekv";
 inline constexpr const char* kRecommended = "recommended";
 inline constexpr double kRecommendedRatio = 0.8;
 
-// With --decode-budget then: the others look at each token's query, and those are gone by then.
-inline constexpr const char* kDefaultDecodePress = "ridgekv";
-
 // Documents of fewer tokens are kept whole unless compression was asked for: there is little to gain, and
 // small caches lose answers first.
 inline constexpr int64_t kWorthCompressing = 1024;

@@ -128,7 +128,7 @@ void PressOptions::choose(const ModelOptions& model, const ExecutorOptions& exec
   bounds = bounds && !asked_for_compression();
   const bool must_not_pack = request.budget || model.params.n_gpu_layers != 0 || !executor.holds_f16();
   if (!bounds && !must_not_pack) return;
-  names = {bounds ? kDefaultDecodePress : kDefaultPress};
+  names = {bounds ? kDefaultBoundPress : kDefaultPress};
   if (ratio_option_->count() == 0) ratios = {kDefaultRatio};
 }
 
