@@ -127,6 +127,7 @@ void install_signal_handlers() {
   std::signal(SIGALRM, on_signal);
   std::signal(SIGPIPE, SIG_IGN);  // writing to a closed pipe is an error like any other
   std::signal(SIGXFSZ, SIG_IGN);  // and so is a file that becomes larger than is allowed
+  std::signal(SIGCHLD, SIG_DFL);  // how a program ended that was run is to be known
 }
 
 void ModelOptions::add_to(CLI::App& app) {

@@ -2,28 +2,65 @@
 
 #include <unistd.h>
 
+#include <cstdlib>
+
 #include "base/try.h"
 #include "base/utf8.h"
+#include "command.h"
 #include "escapes.h"
+#include "io/convert.h"
 #include "io/input_file.h"
 #include "sha256.h"
+#include "terminal.h"
 
 namespace curdkv::app {
 namespace {
 
-Result<std::string> read_document(const std::string& path, std::vector<ContextDocument>* parts) {
+// What was done: "report.pdf: 12 pages converted by pdftotext, 2 of them without text".
+std::string said_of(const Converted& c, const std::string& name) {
+  std::string out = name + ": ";
+  if (c.n_pages > 0) out += std::to_string(c.n_pages) + (c.n_pages == 1 ? " page " : " pages ");
+  out += "converted by " + c.tool;
+  if (c.n_blank_pages > 0) out += ", " + std::to_string(c.n_blank_pages) + " of them without text";
+  if (!c.warning.empty()) out += "; it says: " + c.warning;
+  return out;
+}
+
+Result<std::string> converted(const std::string& bytes, Format format, const std::string& name) {
+  ToolSettings settings;
+  const char* path = std::getenv("PATH");
+  settings.path = path != nullptr ? path : "";
+  settings.environment = environ;
+  settings.stop = &interrupted();
+  const InterruptScope scope;
+  CURDKV_TRY(Converted c, convert(bytes, format, name, settings));
+  note(said_of(c, name));
+  return std::move(c.text);
+}
+
+Result<std::string> utf8(std::string text, const std::string& name) {
+  const size_t at = find_invalid_utf8(text);
+  if (at == std::string::npos) return text;
+  return Error{ErrorCode::corrupt,
+               name + ": is not UTF-8 text: byte " + std::to_string(at) +
+                   " is malformed; convert it first (iconv -f LATIN1 -t UTF-8 FILE, or from what it is)"};
+}
+
+Result<std::string> read_document(const std::string& path, bool as_it_is,
+                                  std::vector<ContextDocument>* parts) {
   const std::string name = path == "-" ? "standard input" : path;
   CURDKV_TRY(std::string bytes, path == "-" ? read_descriptor(STDIN_FILENO, name, kMostDocumentBytes)
                                             : read_file(path, kMostDocumentBytes));
   if (bytes.empty()) return Error{ErrorCode::bad_input, name + ": is empty"};
   if (parts != nullptr) parts->push_back({name, std::ssize(bytes), sha256_of(bytes)});
+  const auto format = as_it_is ? std::nullopt : format_of(bytes);
+  if (format && format != Format::html) return converted(bytes, *format, name);
   CURDKV_TRY(std::string text, as_text(std::move(bytes), name));
-  if (const size_t at = find_invalid_utf8(text); at != std::string_view::npos) {
-    return Error{ErrorCode::corrupt,
-                 name + ": is not UTF-8 text: byte " + std::to_string(at) +
-                     " is malformed; convert it first (iconv -f LATIN1 -t UTF-8 FILE, or from what it is)"};
-  }
-  return text;
+  CURDKV_TRY(text, utf8(std::move(text), name));
+  if (!format) return text;
+  auto page = converted(text, *format, name);
+  if (page || page.error().code == ErrorCode::cancelled) return page;
+  return Error{page.error().code, page.error().message + "; --as text takes it as it is"};
 }
 
 }  // namespace
@@ -34,7 +71,8 @@ void DocumentOptions::add_to(CLI::App& app) {
          [this](const std::string& path) {
            parts_.push_back({true, path});
          },
-         "document to read, UTF-8 text; - is standard input; may be given again")
+         "document to read: UTF-8 text; PDF by way of pdftotext; DOCX, ODT, EPUB, RTF or HTML by way of "
+         "pandoc; - is standard input; may be given again")
       ->type_name("FILE")
       ->trigger_on_parse();
   app.add_option_function<std::string>(
@@ -45,6 +83,9 @@ void DocumentOptions::add_to(CLI::App& app) {
          "text to use as (part of) the document")
       ->type_name("TEXT")
       ->trigger_on_parse();
+  app.add_option("--as", as_, "text: take every FILE as the text it is, HTML too; auto: by its content")
+      ->check(CLI::IsMember({"auto", "text"}))
+      ->capture_default_str();
 }
 
 DocumentOptions DocumentOptions::of_file(const std::string& path) {
@@ -65,7 +106,7 @@ Result<std::string> DocumentOptions::read(std::vector<ContextDocument>* parts) c
   for (const Part& part : parts_) {
     std::string text = part.text;
     if (part.is_file) {
-      CURDKV_TRY(text, read_document(part.text, parts));
+      CURDKV_TRY(text, read_document(part.text, as_ == "text", parts));
     } else if (const size_t at = find_invalid_utf8(text); at != std::string::npos) {
       return Error{ErrorCode::corrupt, "-p: not UTF-8 text: byte " + std::to_string(at) + " is malformed"};
     } else if (parts != nullptr) {

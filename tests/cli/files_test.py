@@ -156,10 +156,11 @@ class Input(Case):
             "latin1.txt": ("M\u00e4ra".encode("latin-1"), "iconv"),
             "zeros.txt": (b"a" * 600 + b"\0b", "binary file"),
         }
+        no_tools = {**os.environ, "PATH": ""}
         for name, (data, words) in kinds.items():
-            self.fails(1, words, *ASK, "-f", write(name, data))
+            self.fails(1, words, *ASK, "-f", write(name, data), env=no_tools)
             with open(path(name)) as stdin:
-                self.fails(1, words, *ASK, "-f", "-", stdin=stdin)
+                self.fails(1, words, *ASK, "-f", "-", stdin=stdin, env=no_tools)
         self.fails(1, "a model rather than a text", *ASK, "-f", MODEL)
         self.fails(1, "pdftotext", "report", path("ascii.pdf"), "-o", path("x.html"))
         self.fails(1, "not a GGUF file (it does not begin with 'GGUF'); it is a ZIP", "inspect", "-m", write("z", zipped(a_b="")))
