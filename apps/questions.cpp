@@ -10,6 +10,8 @@
 namespace curdkv::app {
 namespace {
 
+constexpr int64_t kUnlimitedAnswer = 256;  // tokens that one without a limit has room for at least
+
 std::string mend_for(int64_t taken, int64_t trained) {
   if (taken <= trained) {
     return format("raise -c to %lld or more; the model was trained for %lld", (long long)taken,
@@ -52,22 +54,41 @@ Result<void> Questions::tokenise(const Prompt& prompt) {
   return {};
 }
 
-Result<int64_t> Questions::check_length(const ModelInfo& model, int64_t n_context, const Press& press) const {
-  int64_t longest = 0;
-  for (const auto& q : tokens_) longest = std::max<int64_t>(longest, std::ssize(q));
-  const int64_t given = o_.executor.params.n_ctx;
-  CURDKV_TRY(const int64_t limit, context_limit(model, given, n_context, longest));
-  const int64_t room = limit - n_context - longest;
+int64_t Questions::longest() const {
+  int64_t most = 0;
+  for (const auto& q : tokens_) most = std::max<int64_t>(most, std::ssize(q));
+  return most;
+}
+
+int64_t Questions::most_held(const Press& press) const {
   const DecodeBudget& bound = o_.generate.decode_budget;
-  const bool renumbered = bound.budget > 0 && press.bounds_positions() && !o_.compare_full &&
-                          bound.budget + bound.interval <= room;
+  return bound.budget > 0 && press.bounds_positions() && !o_.compare_full ? bound.budget + bound.interval : 0;
+}
+
+int64_t Questions::room_for_context(const ModelInfo& model, const Press& press) const {
+  const int64_t given = o_.executor.params.n_ctx, n_predict = o_.generate.n_predict;
+  int64_t answer = n_predict < 0 ? kUnlimitedAnswer : n_predict;
+  if (const int64_t held = most_held(press); held > 0) answer = std::min(answer, held);
+  return (given > 0 ? given : model.n_ctx_train) - longest() - answer;
+}
+
+Result<int64_t> Questions::check_length(const ModelInfo& model, int64_t n_context, const Press& press) const {
+  const int64_t given = o_.executor.params.n_ctx, taken = n_context + longest();
+  const auto limit = context_limit(model, given, n_context, longest());
+  if (!limit && o_.context.empty()) {
+    return Error{limit.error().code,
+                 limit.error().message + "; --truncate head, tail or middle keeps a part of the document"};
+  }
+  if (!limit) return limit;
+  const int64_t room = *limit - taken;
+  const bool renumbered = most_held(press) > 0 && most_held(press) <= room;
   const int64_t most = room + 1;  // the last token of an answer need not be read
   if (o_.generate.n_predict > most && !renumbered) {
     note(
         format("there is room for %lld tokens of an answer, not for %lld: document and question take %lld "
                "of the %lld that %s",
-               (long long)most, (long long)o_.generate.n_predict, (long long)(n_context + longest),
-               (long long)limit, what_limits(given)));
+               (long long)most, (long long)o_.generate.n_predict, (long long)taken, (long long)*limit,
+               what_limits(given)));
   }
   return limit;
 }

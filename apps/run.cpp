@@ -30,6 +30,8 @@ class Run {
     CURDKV_TRY(const Engine engine, o_.prompt.open(path, o_.model.params));
     CURDKV_TRY(context_, engine.prompt().context(document));
     CURDKV_CHECK(questions_.tokenise(engine.prompt()));
+    CURDKV_TRY(n_truncated_,
+               truncate(engine, o_.truncate, questions_.room_for_context(engine.info(), press), context_));
     press = o_.press.unless_short(press, std::ssize(context_),
                                   o_.query_aware || o_.compare_full || o_.generate.decode_budget.budget > 0);
     params_ = o_.executor.resolve();
@@ -102,6 +104,7 @@ class Run {
                                 {"seed", o_.press.request.seed},
                                 {"threads", params_.n_threads},
                                 {"n_context_tokens", r.prefill.n_tokens},
+                                {"n_truncated", n_truncated_},
                                 {"n_kept", r.n_kept},
                                 {"kv_bytes_full", r.prefill.kv_bytes_full},
                                 {"kv_bytes", r.prefill.kv_bytes},
@@ -127,6 +130,7 @@ class Run {
   ExecutorParams params_;
   Questions questions_;
   std::vector<Token> context_;
+  int64_t n_truncated_ = 0;  // tokens of the document that are left out
 };
 
 // What options mean together.
@@ -161,6 +165,13 @@ Command add_run(CLI::App& program) {
   o->prompt.add_to(*app);
   o->press.add_to(*app, kRecommended, kRecommendedRatio);
   app->footer(kShortDocuments);
+  app->add_option_function<std::string>(
+         "--truncate", [o](const std::string& name) { o->truncate = truncations().at(name); },
+         "keep what fits of a document that is too long for the context, with the longest question and an "
+         "answer of -n tokens (256 if -n is -1): its head, its tail, or both, with [...] for the middle; "
+         "else such a document is refused")
+      ->type_name("head|tail|middle")
+      ->check(CLI::IsMember(truncations()).description(""));
   app->add_flag("--compare-full", o->compare_full, "answer from the full cache too and show both");
   app->add_flag("-e,--escape,!--no-escape", o->escapes,
                 "take \\n, \\t, \\\", \\\\ and \\x41 in -p and -q for what they stand for");

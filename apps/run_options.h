@@ -7,6 +7,7 @@
 #include "command.h"
 #include "document.h"
 #include "prompt_flags.h"
+#include "truncate.h"
 
 namespace curdkv::app {
 
@@ -19,6 +20,7 @@ struct RunOptions {
   GenerateOptions generate;
   std::vector<std::string> questions;
   std::string context;  // a saved one's file, instead of a document
+  Truncate truncate = Truncate::none;
   bool json = false;
   bool compare_full = false;
   bool query_aware = false;

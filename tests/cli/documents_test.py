@@ -2,6 +2,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -188,6 +189,62 @@ class Real(Documents):
             self.skipTest("pandoc is not installed here")
         done = self.json(*ASK, "-f", write("evil.html", page))
         self.assertLess(done["n_context_tokens"], self.json(*ASK, "-p", "Mara sesame")["n_context_tokens"])
+
+
+class Truncated(Documents):
+    C = 500
+    LIMITED = ("-c", str(C))
+    GAP = b"\n[...]\n"
+
+    def kept(self, data, how, *args):
+        """How many bytes (the tiny model's tokens) of a document are kept, and what is said."""
+        out, err = self.curdkv(*ASK, "-f", write("long.txt", data), *self.LIMITED, "--truncate", how, *args)
+        out = json.loads(out)
+        template = self.json(*ASK, "-p", "x")["n_context_tokens"] - 1
+        n = out["n_context_tokens"] - template - (len(self.GAP) if how == "middle" else 0)
+        self.assertEqual(out["n_truncated"], len(data) - n)
+        self.assertRegex(err, f"note: the document has {len(data)} tokens.* {len(data) - n} ")
+        return n, out
+
+    def test_what_is_kept(self):
+        words = " ".join(f"a{i * i % 997}" for i in range(600)).encode()
+        signs = "".join(f"{i * i % 97}\u20ac\U0001f600" for i in range(400)).encode()
+        _, err = self.curdkv(*ASK, "-f", write("long.txt", words), *self.LIMITED, code=1)
+        n_all = int(re.search(r"with the question (\d+)", err)[1])
+        self.assertIn("; --truncate head, tail or middle keeps a part", err)
+        room = self.C - (n_all - len(words)) - 4  # for the document, beside template, question and answer
+        for data in (words, signs):
+            for how in ("head", "tail", "middle"):
+                n, out = self.kept(data, how)
+                most = room - (len(self.GAP) if how == "middle" else 0)
+                self.assertTrue(most - (0 if data is words else 6) <= n <= most, (how, n, most))
+                head = {"head": n, "tail": 0, "middle": (most + 1) // 2}[how]
+                while data[head] & 0xC0 == 0x80:  # whole characters
+                    head -= 1
+                tail = len(data) - (n - head)
+                text = data[:head] + (self.GAP if how == "middle" else b"") + data[tail:]
+                text.decode()
+                _, err = self.curdkv(*ASK, "-p", text, *self.LIMITED)
+                self.assertNotIn("there is room", err)
+                same = self.json(*ASK, "-p", text, *self.LIMITED)
+                self.assertEqual(same["n_context_tokens"], out["n_context_tokens"])
+                self.assertEqual(same["answers"][0]["answer"], out["answers"][0]["answer"])
+        # Not one token more would have left room for the answer but the one that need not be read.
+        self.assertIn("there is room for 3 tokens", self.curdkv(*ASK, "-p", words[:room + 2], *self.LIMITED)[1])
+        self.assertEqual(self.kept(words, "head", "-n", "-1")[0], room + 4 - 256)
+        bounded = ("-n", "300", "--press", "streamingllm", "--decode-budget", "40", "--decode-interval", "30", "--temp", "0")
+        self.assertEqual(self.kept(words, "tail", *bounded)[0], room + 4 - 70)
+
+    def test_what_fits_is_whole(self):
+        for args in ((), ("--truncate", "head")):
+            out, err = self.curdkv(*ASK, "-p", "a short one", *args)
+            self.assertEqual(json.loads(out)["n_truncated"], 0)
+            self.assertNotIn("left out", err)
+
+    def test_what_cannot_be(self):
+        name = write("long.txt", "word " * 3000)
+        self.fails(1, "there is no room for a part of the document", *ASK, "-f", name, "-c", "500", "-n", "490", "--truncate", "tail")
+        self.fails(2, "--truncate", *ASK, "-f", name, "--truncate", "left")
 
 
 if __name__ == "__main__":
