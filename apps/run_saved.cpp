@@ -18,6 +18,8 @@ Result<void> check_options(const RunOptions& o) {
   const auto refused = [](const std::string& what) { return Error{ErrorCode::bad_argument, what}; };
   if (!o.document.empty())
     return refused("with --context no document is read: leave out -f and -p, or --context");
+  if (o.truncate != Truncate::none)
+    return refused("--truncate is of a document, and with --context none is read: leave it out");
   if (o.query_aware) return refused("--query-aware reads the document, which --context does without");
   if (o.compare_full) return refused("--compare-full reads the document, which --context does without");
   if (o.generate.decode_budget.budget == 0 && o.press.asked_for_compression()) {

@@ -112,6 +112,7 @@ class Contexts(Case):
         self.fails(2, "leave out options of compression", *ASK, "--context", CONTEXT, "--compression-ratio", "0.5")
         for option in ("--query-aware", "--compare-full"):
             self.fails(2, option + " reads the document", *ASK, "--context", CONTEXT, option)
+        self.fails(2, "--truncate is of a document", *ASK, "--context", CONTEXT, "--truncate", "head")
         self.fails(2, "leave these out", *ASK, "--context", CONTEXT, "-ctk", "q8_0")
         self.fails(1, "too long", *ASK, "--context", CONTEXT, "-c", "200")
         self.fails(2, "--output is required", *COMPRESS)
