@@ -131,6 +131,48 @@ TEST(Prompt, ContextAndQuestionAreTheWholesTokens) {
   }
 }
 
+// And as `curdkv chat` has it, the document first and then turn by turn.
+TEST(Prompt, AConversationBehindItsDocumentIsTheWholesTokens) {
+  setenv("TZ", "UTC", 1);
+  tzset();
+  const Json golden = Json::parse(read(std::string(CURDKV_TEST_DATA) + "/prompts.json"));
+  size_t n_seen = 0, n_same = 0;
+  for (const auto& [file, prompts] : golden["prompts"].items()) {
+    if (n_seen++ % kEvery != 0 || prompts.is_null()) continue;
+    for (const std::string name : {"two turns", "thinking"}) {
+      if (prompts[name].is_null()) continue;
+      SCOPED_TRACE(file + ": " + name);
+      auto messages = messages_of(golden["conversations"][name]);
+      PromptOptions options;
+      if (messages[0].role == "system") {
+        options.system = messages[0].content;
+        messages.erase(messages.begin());
+      }
+      options.chat_template.source = read(std::filesystem::path(CURDKV_TEMPLATES) / file);
+      options.chat_template.now = std::chrono::system_clock::from_time_t(golden["now"].get<std::time_t>());
+      const Prompt prompt = must(Prompt::create(tokenizer(), options));
+      std::vector<Exchange> exchanges;
+      for (size_t i = 0; i < messages.size(); i += 2)
+        exchanges.push_back(
+            {false, messages[i].content, i + 1 < messages.size() ? messages[i + 1].content : ""});
+      const auto whole = libllamas(tokenizer(), prompts[name].get<std::string>(), true, true);
+      EXPECT_EQ(must(prompt.conversation(exchanges)), whole);
+
+      const std::string content = exchanges[0].question;
+      const size_t between = content.rfind("\n\n");
+      exchanges[0] = {true, content.substr(between + 2), exchanges[0].answer};
+      auto tokens = must(prompt.context(content.substr(0, between)));
+      const auto behind = must(prompt.conversation(exchanges));
+      tokens.insert(tokens.end(), behind.begin(), behind.end());
+      // This one moves the system turn to the user's last.
+      const bool moves = name == "thinking" && file == "mistralai-Mistral-Nemo-Instruct-2407.jinja";
+      EXPECT_EQ(tokens == whole, !moves);
+      n_same += tokens == whole;
+    }
+  }
+  EXPECT_GT(n_same, kEvery == 1 ? 100u : 10u);
+}
+
 TEST(ChatTemplates, TellTheDateTheyAreGiven) {
   const auto day = std::chrono::system_clock::from_time_t(86400 * 200);
   const std::string source =
