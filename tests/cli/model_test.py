@@ -56,8 +56,8 @@ class Demo(Case):
     def test_answers_hold_the_facts(self):
         # The demo's questions, whichever kernel rounds.
         for kernel in ("ggml", "auto"):
-            out = self.json("run", "-m", MODEL, "-f", REPORT, "--json", "-t", "2", "-n", "32", "--press", "mixkv",
-                            "--compression-ratio", "0.5", "--compare-full", "--prefill-kernel", kernel,
+            out = self.json("run", "-m", MODEL, "-f", REPORT, "--json", "-t", "2", "-n", "32",
+                            "--compare-full", "--prefill-kernel", kernel,
                             "-q", "What is the name of the harbour engineer?",
                             "-q", "What was the total cost of the rebuilding?",
                             "-q", "What is the name of the quarry the granite came from?")
