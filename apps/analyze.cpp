@@ -67,12 +67,7 @@ Result<void> run(const AnalyzeOptions& o) {
     }
   }
   CURDKV_TRY(const std::string path, o.model.resolve());
-  if (o.out != "-") {
-    std::vector<std::string> inputs = o.document.files();
-    inputs.push_back(path);
-    for (const std::string& file : o.prompt.files()) inputs.push_back(file);
-    CURDKV_CHECK(check_output(o.out, inputs));
-  }
+  if (o.out != "-") CURDKV_CHECK(check_output(o.out, inputs_of(path, o.document, o.prompt)));
   CURDKV_TRY(const std::string document, o.document.read());
   CURDKV_TRY(const Engine engine, o.prompt.open(path, o.model.params));
   CURDKV_TRY(const std::vector<Token> tokens, engine.prompt().context(document));

@@ -5,7 +5,6 @@
 #include "base/format.h"
 #include "base/try.h"
 #include "command.h"
-#include "curdkv/version.h"
 #include "document.h"
 #include "eval/builtin.h"
 #include "io/output_file.h"
@@ -45,12 +44,7 @@ std::string most_of(const analysis::PerHead& loss, size_t count) {
 
 Result<void> run(const CalibrateOptions& o) {
   CURDKV_TRY(const std::string path, o.model.resolve());
-  if (o.out != "-") {
-    std::vector<std::string> inputs = o.document.files();
-    inputs.push_back(path);
-    for (const std::string& file : o.prompt.files()) inputs.push_back(file);
-    CURDKV_CHECK(check_output(o.out, inputs));
-  }
+  if (o.out != "-") CURDKV_CHECK(check_output(o.out, inputs_of(path, o.document, o.prompt)));
   std::string text(eval::kBuiltinHaystack);
   if (!o.document.empty()) {
     CURDKV_TRY(text, o.document.read());

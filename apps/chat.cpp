@@ -1,8 +1,8 @@
 // curdkv chat: what is asked for, and how a chat begins.
-#include "base/format.h"
 #include "base/stopwatch.h"
 #include "base/try.h"
 #include "chat_loop.h"
+#include "context_report.h"
 #include "numbers.h"
 #include "questions.h"
 #include "sampling_flags.h"
@@ -34,8 +34,8 @@ ConversationOptions bounds(const ChatOptions& o, const Press& press) {
 }
 
 // The context and its file's words of it, for /save.
-Result<void> restore(const ChatOptions& o, const SavedContext& saved, const Engine& engine,
-                     const Executor& executor, Conversation& conversation, ChatLoop& loop) {
+Result<void> restore(const SavedContext& saved, const Engine& engine, const Executor& executor,
+                     Conversation& conversation, ChatLoop& loop) {
   const Stopwatch watch;
   CURDKV_TRY(Sequence context, saved.sequence(engine, executor));
   const ContextInfo& info = saved.info();
@@ -47,10 +47,7 @@ Result<void> restore(const ChatOptions& o, const SavedContext& saved, const Engi
                             .budget_bytes = info.budget_bytes,
                             .seed = info.seed});
   if (press) loop.made_by = std::move(*press);
-  write_err(format("%s: restored %lld tokens in %.1f ms; KV cache %s of %s\n", o.context.c_str(),
-                   (long long)info.n_tokens, watch.ms(),
-                   human_bytes(static_cast<size_t>(info.kv_bytes)).c_str(),
-                   human_bytes(static_cast<size_t>(info.kv_bytes_full)).c_str()));
+  write_err(restored_as_text(info, watch.ms()));
   return {};
 }
 
@@ -84,7 +81,7 @@ Result<int> chat(const ChatOptions& o) {
   CURDKV_TRY(Executor executor, engine.executor(params));
   CURDKV_TRY(Conversation conversation, Conversation::create(engine, executor, bounds(o, press)));
   ChatLoop loop(o, engine, executor, conversation, press);
-  if (saved) CURDKV_CHECK(restore(o, *saved, engine, executor, conversation, loop));
+  if (saved) CURDKV_CHECK(restore(*saved, engine, executor, conversation, loop));
   if (!document.empty()) {
     const InterruptScope scope;
     CURDKV_CHECK(loop.read(document, std::move(documents)));
@@ -103,7 +100,7 @@ Command add_chat(CLI::App& program) {
   app->add_option("--context", o->context,
                   "a context that 'curdkv compress' or /save saved, instead of a document")
       ->type_name("FILE")
-      ->check([](const std::string& name) { return std::string(name.empty() ? "the name is empty" : ""); });
+      ->check(check_name);
   o->prompt.add_to(*app);
   o->press.add_to(*app, kRecommended, kRecommendedRatio);
   app->footer(kShortDocuments);

@@ -130,10 +130,14 @@ void install_signal_handlers() {
   std::signal(SIGCHLD, SIG_DFL);  // how a program ended that was run is to be known
 }
 
+std::string check_name(const std::string& name) {
+  return name.empty() ? "the name is empty" : "";
+}
+
 void ModelOptions::add_to(CLI::App& app) {
   app.add_option("-m,--model", path, "GGUF model file (default: the one 'make demo' fetches)")
       ->type_name("FILE")
-      ->check([](const std::string& name) { return std::string(name.empty() ? "the name is empty" : ""); });
+      ->check(check_name);
   app.add_option_function<int>(
          "--gpu-layers,--n-gpu-layers",
          [this](const int& n) {

@@ -56,6 +56,9 @@ class InterruptScope {
 const std::atomic<bool>& interrupted();  // for ExecutorParams::stop
 void lower_interrupted();
 
+// What is wrong with a file's name, or "": for options.
+std::string check_name(const std::string& name);
+
 // -m, -ngl, --no-mmap. Without -m: the default model, if it has been fetched.
 struct ModelOptions {
   std::string path;

@@ -31,10 +31,7 @@ Result<void> compress(const CompressOptions& o) {
   ContextOrigin origin;
   CURDKV_TRY(const std::string document, o.document.read(&origin.documents));
   CURDKV_TRY(const std::string path, o.model.resolve());
-  std::vector<std::string> inputs = o.document.files();
-  for (const std::string& file : o.prompt.files()) inputs.push_back(file);
-  inputs.push_back(path);
-  CURDKV_CHECK(check_output(o.output, inputs));
+  CURDKV_CHECK(check_output(o.output, inputs_of(path, o.document, o.prompt)));
 
   CURDKV_TRY(const Engine engine, o.prompt.open(path, o.model.params));
   CURDKV_TRY(const std::vector<Token> tokens, engine.prompt().context(document));

@@ -42,6 +42,12 @@ std::string context_label(const ContextInfo& c) {
   return c.press == "none" ? "none (full cache)" : c.press + format(" %.2f", c.compression_ratio);
 }
 
+std::string restored_as_text(const ContextInfo& c, double ms) {
+  return format("%s: restored %lld tokens in %.1f ms; KV cache %s of %s\n", c.path.c_str(),
+                (long long)c.n_tokens, ms, human_bytes(static_cast<size_t>(c.kv_bytes)).c_str(),
+                human_bytes(static_cast<size_t>(c.kv_bytes_full)).c_str());
+}
+
 std::string context_as_text(const ContextInfo& c) {
   const auto shown = [](const std::string& text) {
     return isatty(STDOUT_FILENO) != 0 ? printable_line(text) : text;

@@ -10,6 +10,9 @@ namespace curdkv::app {
 
 std::string context_label(const ContextInfo& c);  // "adacurdkv 0.80"
 
+// The line that says that it is there again, as no document is read.
+std::string restored_as_text(const ContextInfo& c, double ms);
+
 // A table, and beneath it a line per layer: a character for each KV head, the darker the more rows it keeps.
 std::string context_as_text(const ContextInfo& c);
 

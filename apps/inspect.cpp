@@ -114,8 +114,7 @@ Command add_inspect(CLI::App& program) {
   CLI::App* app = program.add_subcommand(
       "inspect", "describe a model file and say whether, or why not, it can be run; or a saved context");
   auto o = std::make_shared<InspectOptions>();
-  app->add_option("FILE", o->file, "a model, or a context that 'curdkv compress' saved")
-      ->check([](const std::string& name) { return std::string(name.empty() ? "the name is empty" : ""); });
+  app->add_option("FILE", o->file, "a model, or a context that 'curdkv compress' saved")->check(check_name);
   o->model.add_to(*app);
   o->prompt.add_to(*app);
   app->add_flag("--json", o->json, "print JSON");

@@ -1,6 +1,7 @@
 #include "prompt_flags.h"
 
 #include "base/try.h"
+#include "document.h"
 #include "io/input_file.h"
 #include "terminal.h"
 
@@ -66,6 +67,14 @@ Result<Engine> PromptFlags::open(const std::string& path, const ModelParams& par
     note("the model has no chat template; document and question are used as they are");
   }
   return engine;
+}
+
+std::vector<std::string> inputs_of(const std::string& model, const DocumentOptions& document,
+                                   const PromptFlags& prompt) {
+  std::vector<std::string> all = document.files();
+  all.push_back(model);
+  for (const std::string& file : prompt.files()) all.push_back(file);
+  return all;
 }
 
 }  // namespace curdkv::app

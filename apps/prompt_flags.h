@@ -9,6 +9,8 @@
 
 namespace curdkv::app {
 
+struct DocumentOptions;
+
 struct PromptFlags {
   bool raw = false;
 
@@ -26,5 +28,9 @@ struct PromptFlags {
  private:
   std::string system_, system_file_, template_, template_file_;
 };
+
+// All files that a command reads, which none of its outputs may be.
+std::vector<std::string> inputs_of(const std::string& model, const DocumentOptions& document,
+                                   const PromptFlags& prompt);
 
 }  // namespace curdkv::app

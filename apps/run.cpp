@@ -154,7 +154,7 @@ Command add_run(CLI::App& program) {
   app->add_option("--context", o->context,
                   "a context that 'curdkv compress' saved, instead of a document; it is not read again")
       ->type_name("FILE")
-      ->check([](const std::string& name) { return std::string(name.empty() ? "the name is empty" : ""); });
+      ->check(check_name);
   app->add_option("-q,--question", o->questions,
                   "question about the document; may be given again, each is answered "
                   "from the same compressed context")

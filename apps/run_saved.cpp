@@ -1,7 +1,6 @@
 // curdkv run --context: questions are answered from a context that was saved. No document is read.
 #include <algorithm>
 
-#include "base/format.h"
 #include "base/stopwatch.h"
 #include "base/try.h"
 #include "context_report.h"
@@ -58,10 +57,7 @@ class SavedRun {
     watch = Stopwatch();
     CURDKV_TRY(Sequence context, saved.sequence(engine, executor));
     restore_ms_ += watch.ms();
-    write_err(format("%s: restored %lld tokens in %.1f ms; KV cache %s of %s\n", o_.context.c_str(),
-                     (long long)info.n_tokens, restore_ms_,
-                     human_bytes(static_cast<size_t>(info.kv_bytes)).c_str(),
-                     human_bytes(static_cast<size_t>(info.kv_bytes_full)).c_str()));
+    write_err(restored_as_text(info, restore_ms_));
     size_t peak = context.kv_bytes();
     std::vector<Answer> answers;
     for (size_t i = 0; i < o_.questions.size(); ++i) {

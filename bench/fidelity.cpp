@@ -23,7 +23,7 @@ using AllLogits = std::vector<std::vector<float>>;
 double perplexity(const AllLogits& logits, std::span<const Token> tokens) {
   double sum = 0;
   for (size_t i = 0; i + 1 < tokens.size(); ++i)
-    sum -= log_softmax(logits[i])[static_cast<size_t>(tokens[i + 1])];
+    sum -= eval::log_softmax(logits[i])[static_cast<size_t>(tokens[i + 1])];
   return std::exp(sum / static_cast<double>(tokens.size() - 1));
 }
 
