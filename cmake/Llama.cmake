@@ -1,5 +1,5 @@
-# Provides the targets llama, ggml::ggml and llama-common (chat templates, from llama.cpp's common library) from
-# llama.cpp's source, mended (cmake/llama/) and built into the cache by scripts/get_llama.sh: the pinned one, or
+# Provides the targets llama, ggml::ggml, llama-common (chat templates, from llama.cpp's common library) and cpp-httplib
+# (which llama.cpp brings) from llama.cpp's source, mended (cmake/llama/) and built into the cache by scripts/get_llama.sh: the pinned one, or
 # -DCURDKV_LLAMA_DIR=DIR, a source tree that the mends fit.
 set(CURDKV_LLAMA_DIR "" CACHE PATH "llama.cpp source tree to build instead of the pinned one")
 
@@ -33,6 +33,12 @@ add_library(llama-common INTERFACE)
 target_include_directories(llama-common SYSTEM INTERFACE ${prefix}/include/llama-common)
 # The two archives refer to each other.
 target_link_libraries(llama-common INTERFACE -Wl,--start-group ${common_archives} -Wl,--end-group llama)
+# What that library was compiled with is what its header must be read with.
+add_library(cpp-httplib INTERFACE)
+target_include_directories(cpp-httplib SYSTEM INTERFACE ${prefix}/include)
+target_compile_definitions(cpp-httplib INTERFACE CPPHTTPLIB_FORM_URL_ENCODED_PAYLOAD_MAX_LENGTH=1048576
+  CPPHTTPLIB_LISTEN_BACKLOG=512 CPPHTTPLIB_REQUEST_URI_MAX_LENGTH=32768 CPPHTTPLIB_TCP_NODELAY=1)
+target_link_libraries(cpp-httplib INTERFACE ${prefix}/lib/libcpp-httplib.a Threads::Threads)
 if(TARGET ggml::ggml-cuda)
   # ggml's package names CUDA's libraries only where those are linked statically, too, and never NCCL, which it uses
   # where it finds it.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fetches the pinned llama.cpp source (unless a source tree is given), mends it (cmake/llama/), builds libllama, ggml
-# and llama.cpp's common library into the cache and prints the prefix they are installed under. Quick when the cache
-# has them.
+# Fetches the pinned llama.cpp source (unless a source tree is given), mends it (cmake/llama/), builds libllama, ggml,
+# llama.cpp's common library and the cpp-httplib that it brings into the cache, and prints the prefix they are
+# installed under. Quick when the cache has them.
 # usage: get_llama.sh [--address-sanitizer | --thread-sanitizer] [SOURCE_DIR]
 # CURDKV_CACHE: the cache's folder (default: ~/.cache/curdkv). CURDKV_GGML_OPTIONS: further CMake options for ggml,
 # for example "-DGGML_CUDA=ON".
@@ -31,13 +31,14 @@ flock 9  # one fetch or build at a time
 say() { echo "curdkv: $*" >&2; }
 
 options="-DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DCMAKE_POSITION_INDEPENDENT_CODE=ON
-  -DGGML_NATIVE=ON -DGGML_OPENMP=OFF -DLLAMA_BUILD_COMMON=ON -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF
+  -DGGML_NATIVE=ON -DGGML_OPENMP=OFF -DGGML_RPC=ON -DLLAMA_BUILD_COMMON=ON -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF
   -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF
   ${CURDKV_GGML_OPTIONS:-}"
 # The build is for this very processor and compiler, and these mends; another one gets a build of its own.
 cpu=$(grep -m1 -E '^(flags|Features)' /proc/cpuinfo 2>/dev/null || uname -m)
+installed=2  # one more whenever what is installed below changes
 key=$({
-  echo "$version $flavour $flags $options $source $cpu $("${CXX:-c++}" --version | head -n 1)"
+  echo "$version $installed $flavour $flags $options $source $cpu $("${CXX:-c++}" --version | head -n 1)"
   cat "$mends"/*.h "$mends"/*.patch
 } | sha256sum | cut -c1-12)
 prefix=$cache/llama-$version-$flavour-$key
@@ -96,13 +97,16 @@ cp "$mends/force_include.h" "$work/llama.cpp/curdkv_force_include.h"
   # shellcheck disable=SC2086
   cmake -S "$work/llama.cpp" -B "$work/build" $options -DCMAKE_C_FLAGS="$flags" -DCMAKE_CXX_FLAGS="$flags" \
     -DCMAKE_INSTALL_PREFIX="$work/install" &&
-  cmake --build "$work/build" -j "$(nproc)" --target llama ggml llama-common &&
+  cmake --build "$work/build" -j "$(nproc)" --target llama ggml llama-common cpp-httplib &&
   cmake --install "$work/build"
 } >"$log" 2>&1 || { tail -n 30 "$log" >&2; say "building llama.cpp failed"; exit 1; }
-# The common library has no package of its own: its archives, headers and templates go beside the others.
+# The common library and cpp-httplib have no packages of their own: their archives, headers and templates go beside the
+# others.
 common=$work/install/include/llama-common
 mkdir -p "$common/jinja" "$common/nlohmann" "$work/install/share/llama.cpp"
-find "$work/build" -name 'libllama-common*.a' -exec cp {} "$work/install/lib/" \;
+find "$work/build" \( -name 'libllama-common*.a' -o -name libcpp-httplib.a \) -exec cp {} "$work/install/lib/" \;
+mkdir -p "$work/install/include/cpp-httplib"
+cp "$work/llama.cpp"/vendor/cpp-httplib/httplib.h "$work/install/include/cpp-httplib/"
 cp "$work/llama.cpp"/common/*.h "$common/"
 cp "$work/llama.cpp"/common/jinja/*.h "$common/jinja/"
 cp "$work/llama.cpp"/vendor/nlohmann/* "$common/nlohmann/"
