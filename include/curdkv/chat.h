@@ -64,6 +64,7 @@ class ChatTemplate {
   static std::vector<std::string> names();
 
   struct Impl;
+  const Impl& impl() const { return *impl_; }
 
  private:
   explicit ChatTemplate(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}

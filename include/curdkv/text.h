@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "curdkv/chat.h"
@@ -34,8 +35,8 @@ class Tokenizer {
   // Errors: as above.
   Result<std::vector<Token>> tokenize(std::span<const PromptPart> parts, bool begin) const;
 
-  // The bytes of one token; control tokens give "". May end inside a UTF-8 sequence.
-  std::string piece(Token token) const;
+  // The bytes of one token; control tokens give "" unless specials says so. May end inside a UTF-8 sequence.
+  std::string piece(Token token, bool specials = false) const;
   std::string text(std::span<const Token> tokens) const;
 
   bool ends_generation(Token token) const;
@@ -110,12 +111,27 @@ class Prompt {
   std::string source_, system_;
 };
 
+// llama.cpp's, under its names; what is 0 or 1 by default does nothing then.
 struct SamplingParams {
-  float temperature = 0;  // 0: greedy, the rest is then ignored
+  float temperature = 0;  // 0: the likeliest, and of what follows only penalties and biases count
   int32_t top_k = 40;     // 0: all
   float top_p = 0.95f;
   float min_p = 0.05f;
   uint32_t seed = 42;
+  float typical_p = 1;
+  float repeat_penalty = 1, frequency_penalty = 0, presence_penalty = 0;
+  int32_t repeat_last_n = 64;                            // generated tokens that penalties look at; -1: all
+  std::vector<std::pair<Token, float>> logit_bias = {};  // -infinity: never
+};
+
+// What an answer is held to: a grammar in llama.cpp's GBNF, from the beginning on or, lazy, from where one of
+// the patterns (regular expressions) or tokens has come up.
+struct Constraint {
+  std::string grammar = {};  // "": none
+  bool lazy = false;
+  std::vector<std::string> trigger_patterns = {};
+  std::vector<Token> trigger_tokens = {};
+  std::vector<Token> prefill = {};  // of the grammar's text, what the prompt has written already
 };
 
 // Owns its state, which every call changes: one thread at a time may use a sampler.
@@ -123,6 +139,10 @@ class Sampler {
  public:
   // Errors: bad_argument for a parameter out of range.
   static Result<Sampler> create(const SamplingParams& params);
+  // Errors: also bad_argument for a grammar that is none.
+  static Result<Sampler> create(const SamplingParams& params, const Tokenizer& tokenizer,
+                                const Constraint& constraint);
+  // May throw what libllama throws; guarded by whoever generates.
   Token sample(std::span<const float> logits);
 
   struct Impl;

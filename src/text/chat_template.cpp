@@ -1,6 +1,5 @@
 // llama.cpp's chat templates (common/chat.h), asked as its server asks them. The template is shown
 // placeholders in place of what users wrote, and where they come out is where users' text stands.
-#include <chat.h>
 #include <jinja/limit.h>
 #include <llama.h>
 #include <log.h>
@@ -10,6 +9,7 @@
 #include "base/guard.h"
 #include "base/try.h"
 #include "curdkv/text.h"
+#include "text/chat_template_impl.h"
 #include "text/tokenizer_impl.h"
 
 namespace curdkv {
@@ -22,24 +22,10 @@ constexpr const char* kBlanks = " \t\n\v\f\r";
 // With characters that a template which escapes, indents or changes case would not leave alone.
 constexpr const char* kQuoted = "[curdkv: <Aa> & \\ \" '\n\xC3\xA9 ";
 
-std::string placeholder(size_t i) {
-  return kQuoted + std::to_string(i) + "]";
-}
-
 std::string trimmed(std::string text, const char* left, const char* right) {
   text.erase(text.find_last_not_of(right) + 1);
   text.erase(0, std::min(text.find_first_not_of(left), text.size()));
   return text;
-}
-
-// The engine's messages show the source around an error over several lines; the last says what is wrong.
-std::string in_one_line(std::string message) {
-  for (const char* lead : {"Error: ", "Jinja Exception: "}) {
-    const size_t at = message.rfind(lead);
-    if (at != std::string::npos) message.erase(0, at + std::string(lead).size());
-  }
-  message.erase(0, std::min(message.find_first_not_of('\n'), message.size()));
-  return message.substr(0, message.find('\n'));
 }
 
 // The names of llama_chat_apply_template's list, which common's engine knows too when it does not run Jinja.
@@ -51,26 +37,27 @@ std::vector<std::string> builtin_names() {
 
 }  // namespace
 
-struct ChatTemplate::Impl {
-  Tokenizer tokenizer;  // the engine's templates refer to its model
-  std::string whose;    // for messages
-  std::chrono::system_clock::time_point now;
-  bool jinja = true;
-  bool thinking = false;
-  bool parallel_tool_calls = false;
-  common_chat_templates_ptr templates = nullptr;
-  UserTurn own_turn = {};  // without a system turn of the caller's
+std::string placeholder(size_t i) {
+  return kQuoted + std::to_string(i) + "]";
+}
 
-  Error fail(const std::string& why, ErrorCode code = ErrorCode::unsupported) const {
-    return Error{code,
-                 whose + " " + why + " (--chat-template chatml, or another one, instead of it; --raw: none)"};
+std::string in_one_line(std::string message) {
+  for (const char* lead : {"Error: ", "Jinja Exception: "}) {
+    const size_t at = message.rfind(lead);
+    if (at != std::string::npos) message.erase(0, at + std::string(lead).size());
   }
-  Result<void> load(const std::string& source);
-  Result<std::string> render(std::span<const Message> messages, bool add_generation_prompt) const;
-  Result<std::vector<std::string>> around(std::span<const Message> messages, bool add_generation_prompt,
-                                          bool answers_too) const;
-  Result<UserTurn> user_turn(const std::string& system) const;
-};
+  message.erase(0, std::min(message.find_first_not_of('\n'), message.size()));
+  return message.substr(0, message.find('\n'));
+}
+
+Error ChatTemplate::Impl::fail(const std::string& why, ErrorCode code) const {
+  return Error{code,
+               whose + " " + why + " (--chat-template chatml, or another one, instead of it; --raw: none)"};
+}
+
+std::string ChatTemplate::Impl::as_shown(const std::string& text) const {
+  return trimmed(text, own_turn.trimmed_left.c_str(), own_turn.trimmed_right.c_str());
+}
 
 Result<void> ChatTemplate::Impl::load(const std::string& source) {
   common_log_set_verbosity_thold(-1);  // the engine prints; what is wrong is told by exceptions
@@ -81,7 +68,9 @@ Result<void> ChatTemplate::Impl::load(const std::string& source) {
     if (jinja && source != "chatml") const common_chat_template check(source, "", "");
     parsed = true;
     templates = common_chat_templates_init(tokenizer.impl().model.get(), source);
-    parallel_tool_calls = common_chat_templates_get_caps(templates.get())["supports_parallel_tool_calls"];
+    auto caps = common_chat_templates_get_caps(templates.get());
+    tools = jinja && caps["supports_tools"];
+    parallel_tool_calls = caps["supports_parallel_tool_calls"];
     if (jinja) thinking = common_chat_templates_support_enable_thinking(templates.get());
   });
   if (!done && done.error().code == ErrorCode::out_of_memory) return done.error();
@@ -90,30 +79,40 @@ Result<void> ChatTemplate::Impl::load(const std::string& source) {
               parsed ? ErrorCode::bad_input : ErrorCode::corrupt);
 }
 
-Result<std::string> ChatTemplate::Impl::render(std::span<const Message> messages,
-                                               bool add_generation_prompt) const {
-  std::string text;
+common_chat_templates_inputs ChatTemplate::Impl::inputs() const {
+  common_chat_templates_inputs inputs;
+  inputs.use_jinja = jinja;
+  inputs.parallel_tool_calls = parallel_tool_calls;
+  inputs.reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK;
+  inputs.enable_thinking = thinking;
+  inputs.chat_template_kwargs["preserve_reasoning"] = "true";
+  inputs.now = now;
+  return inputs;
+}
+
+Result<common_chat_params> ChatTemplate::Impl::apply(const common_chat_templates_inputs& inputs) const {
+  common_chat_params params;
   const auto done = guarded([&] {
     const jinja::work_limit limit(kMostWork);
-    common_chat_templates_inputs inputs;
-    for (const Message& m : messages) {
-      common_chat_msg message;
-      message.role = m.role;
-      message.content = m.content;
-      inputs.messages.push_back(std::move(message));
-    }
-    inputs.use_jinja = jinja;
-    inputs.add_generation_prompt = add_generation_prompt;
-    inputs.parallel_tool_calls = parallel_tool_calls;
-    inputs.reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK;  // llama-server's default
-    inputs.enable_thinking = thinking;
-    inputs.chat_template_kwargs["preserve_reasoning"] = "true";  // likewise
-    inputs.now = now;
-    text = common_chat_templates_apply(templates.get(), inputs).prompt;
+    params = common_chat_templates_apply(templates.get(), inputs);
   });
-  if (done) return text;
+  if (done) return params;
   if (done.error().code == ErrorCode::out_of_memory) return done.error();
   return fail("fails: " + in_one_line(done.error().message), ErrorCode::bad_input);
+}
+
+Result<std::string> ChatTemplate::Impl::render(std::span<const Message> messages,
+                                               bool add_generation_prompt) const {
+  common_chat_templates_inputs in = inputs();
+  for (const Message& m : messages) {
+    common_chat_msg message;
+    message.role = m.role;
+    message.content = m.content;
+    in.messages.push_back(std::move(message));
+  }
+  in.add_generation_prompt = add_generation_prompt;
+  CURDKV_TRY(const common_chat_params params, apply(in));
+  return params.prompt;
 }
 
 // What the template writes before, between and behind the messages that are shown as placeholders.
@@ -182,7 +181,6 @@ Result<std::vector<PromptPart>> ChatTemplate::parts(std::span<const Message> mes
   return guarded([&]() -> Result<std::vector<PromptPart>> {
     CURDKV_TRY(const std::vector<std::string> between, impl_->around(messages, add_generation_prompt, false));
     CURDKV_TRY(const std::vector<std::string> around, impl_->around(messages, add_generation_prompt, true));
-    const UserTurn& turn = impl_->own_turn;
     std::vector<PromptPart> out;
     size_t i = 0, n_users = 0;  // i: of `around`, the piece before the next message
     const auto add_between = [&](size_t n_answers) {
@@ -210,7 +208,7 @@ Result<std::vector<PromptPart>> ChatTemplate::parts(std::span<const Message> mes
       }
       add_between(n_answers);
       n_answers = 0;
-      out.push_back({trimmed(m.content, turn.trimmed_left.c_str(), turn.trimmed_right.c_str()), true});
+      out.push_back({impl_->as_shown(m.content), true});
       ++n_users;
       ++i;
     }

@@ -235,8 +235,8 @@ Result<std::vector<Token>> Tokenizer::tokenize(std::span<const PromptPart> parts
   return guarded([&] { return impl_->tokenize(parts, begin, !begin); });
 }
 
-std::string Tokenizer::piece(Token token) const {
-  return piece_of(impl_->vocab, token, false);
+std::string Tokenizer::piece(Token token, bool specials) const {
+  return piece_of(impl_->vocab, token, specials);
 }
 
 std::string Tokenizer::text(std::span<const Token> tokens) const {
