@@ -120,6 +120,8 @@ class Reader {
     if (const CLI::Option* own = app_->get_option_no_throw(name); own != nullptr) {
       return own_option(*own, word, equals != std::string::npos);
     }
+    if (const CLI::Option* own = app_->get_option_no_throw(std::string(long_name(name))); own != nullptr)
+      return own_option(*own, own->get_name(), false);
     if (name == "-?" || name == "--usage") {
       out_.words.emplace_back("--help");
       return {};

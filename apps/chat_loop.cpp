@@ -57,7 +57,7 @@ Result<int> ChatLoop::run() {
   bool once_more_ends = false;
   // At a terminal Ctrl-C is a key while a line is typed, and never ends the program in between.
   std::optional<InterruptScope> throughout;
-  if (input_.edits()) throughout.emplace(true);
+  if (input_.edits()) throughout.emplace(InterruptScope::Then::goes_on);
   while (!over_) {
     lower_interrupted();
     const LineInput::Line line = input_.next("> ");
@@ -73,7 +73,7 @@ Result<int> ChatLoop::run() {
     }
     once_more_ends = false;
     std::optional<InterruptScope> meanwhile;
-    if (!throughout) meanwhile.emplace(true);
+    if (!throughout) meanwhile.emplace(InterruptScope::Then::goes_on);
     const auto done =
         line.too_long
             ? Result<void>(unusable(format("the line is longer than %zu bytes", LineInput::kMostBytes)))

@@ -25,18 +25,19 @@ constexpr int64_t kAllLayers = 1 << 20;  // more than any model has
 
 std::atomic<bool> interrupted_flag{false};
 std::atomic<bool> in_scope{false};
-std::atomic<bool> program_goes_on{false};
+std::atomic<InterruptScope::Then> then{InterruptScope::Then::ends};
 
 constexpr unsigned kPatience = 2;  // seconds that the work in hand may take to end in order
 
 void on_signal(int number) {  // nothing but what is safe in a signal handler
-  if (in_scope && program_goes_on) {
+  if (in_scope && then == InterruptScope::Then::goes_on) {
     if (number == SIGINT) {
       interrupted_flag = true;
       return;
     }
   } else if (in_scope && number != SIGALRM && !interrupted_flag.exchange(true)) {
-    alarm(kPatience);  // some steps are long, and some are other libraries'
+    // Some steps are long, and some are other libraries'.
+    if (then == InterruptScope::Then::ends) alarm(kPatience);
     return;
   }
   remove_unfinished_files();
@@ -112,13 +113,13 @@ void lower_interrupted() {
   interrupted_flag = false;
 }
 
-InterruptScope::InterruptScope(bool goes_on) {
-  program_goes_on = goes_on;
+InterruptScope::InterruptScope(Then what) {
+  then = what;
   in_scope = true;
 }
 InterruptScope::~InterruptScope() {
   in_scope = false;
-  if (program_goes_on) lower_interrupted();
+  if (then == Then::goes_on) lower_interrupted();
 }
 
 void install_signal_handlers() {

@@ -44,13 +44,14 @@ int report(const Error& error);
 // loaded.
 void install_signal_handlers();
 
-// While one of these lives, Ctrl-C raises interrupted() instead, and the work in hand ends in order; a second
-// one ends the process, and so do two seconds without an end. goes_on: Ctrl-C never ends the process (SIGTERM
-// does, at once), as the program goes on after the work in hand; interrupted() is lowered when the scope
-// ends.
+// What Ctrl-C and SIGTERM do while one of these lives. ends: they raise interrupted(), and the work in hand
+// ends in order; a second one ends the process, and so do two seconds without an end. takes_its_time: the
+// same without the two seconds. goes_on: Ctrl-C raises interrupted() and never ends the process (SIGTERM
+// does, at once), as the program goes on after the work in hand; it is lowered when the scope ends.
 class InterruptScope {
  public:
-  explicit InterruptScope(bool goes_on = false);
+  enum class Then { ends, takes_its_time, goes_on };
+  explicit InterruptScope(Then then = Then::ends);
   ~InterruptScope();
 };
 const std::atomic<bool>& interrupted();  // for ExecutorParams::stop
@@ -100,6 +101,8 @@ struct PressOptions {
   void add_to(CLI::App& app, const char* default_press, double default_ratio, bool several = false);
   // rows: its -ctk and -ctv say how presses hold what they keep, unless a press says so itself.
   Result<Press> resolve(const ExecutorOptions& rows) const;
+  // What resolve() makes a press of.
+  PressRequest asked(const ExecutorOptions& rows) const;
   Result<std::vector<Press>> resolve_all(const ExecutorOptions& rows) const;  // each at every ratio, once
   // Whether any of these options was given but the seed.
   bool asked_for_compression() const;
@@ -124,6 +127,7 @@ using Command = std::function<int()>;
 Command add_run(CLI::App& program);
 Command add_chat(CLI::App& program);
 Command add_compress(CLI::App& program);
+Command add_serve(CLI::App& program);
 Command add_presses(CLI::App& program);
 Command add_inspect(CLI::App& program);
 Command add_perplexity(CLI::App& program);

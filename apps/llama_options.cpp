@@ -20,14 +20,14 @@ constexpr std::string_view kGrammar = "answers cannot be held to a grammar; ask 
 constexpr std::string_view kAdapter = "adapters are not applied; merge it into the model's file first";
 constexpr std::string_view kTextOnly = "curdkv reads text only";
 constexpr std::string_view kDraft = "there is no speculative decoding; leave it out";
-constexpr std::string_view kServer = "curdkv has no server; 'curdkv run' answers any number of -q";
+constexpr std::string_view kServer = "it is a server's ('curdkv serve --help' lists its options)";
 constexpr std::string_view kStop =
     "an answer ends with the model's turn or after -n tokens; cut it afterwards";
-constexpr std::string_view kSaved =
-    "contexts cannot be saved; one run answers any number of -q from one reading";
+constexpr std::string_view kSaved = "'curdkv compress -o FILE' saves a context, and --context FILE opens it";
 constexpr std::string_view kPlacing = "layers are placed with -ngl alone, over the GPUs by their free memory";
 constexpr std::string_view kAffinity = "threads are not pinned by curdkv; start it with taskset";
-constexpr std::string_view kNoChat = "there is no conversation; the questions given with -q are answered";
+constexpr std::string_view kNoChat =
+    "the questions given with -q are answered; 'curdkv chat' has conversations";
 
 constexpr LlamaOption kOptions[] = {
     {"-ngl", kValue, Fate::renamed, "--n-gpu-layers"},
@@ -154,6 +154,15 @@ bool same_value(std::string_view a, std::string_view b) {
 }
 
 }  // namespace
+
+std::string_view long_name(std::string_view name) {
+  constexpr std::pair<std::string_view, std::string_view> kNames[] = {{"-np", "--parallel"},
+                                                                      {"-to", "--timeout"}};
+  for (const auto& [theirs, full] : kNames) {
+    if (name == theirs) return full;
+  }
+  return {};
+}
 
 std::span<const LlamaOption> llama_options() {
   return kOptions;

@@ -22,6 +22,9 @@ struct LlamaOption {
   std::string_view harmless = {};  // values with which it changes nothing, with blanks between
 };
 
+// The long name of a short option that some commands have and the others know as llama.cpp's; "" for others.
+std::string_view long_name(std::string_view name);
+
 std::span<const LlamaOption> llama_options();
 const LlamaOption* find_llama_option(std::string_view name);  // nullptr: none
 

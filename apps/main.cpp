@@ -53,6 +53,7 @@ int run(int argc, char** argv) {
       {"run", add_run(program)},
       {"chat", add_chat(program)},
       {"compress", add_compress(program)},
+      {"serve", add_serve(program)},
       {"presses", add_presses(program)},
       {"inspect", add_inspect(program)},
       {"perplexity", add_perplexity(program)},

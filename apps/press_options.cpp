@@ -20,6 +20,26 @@ Result<Press> PressOptions::resolve(const ExecutorOptions& rows) const {
   return all[0];
 }
 
+namespace {
+
+// One of several. What a press's own text says goes first.
+PressRequest one_of(const PressOptions& o, const ExecutorOptions& rows, const std::string& name,
+                    double ratio) {
+  PressRequest asked = o.request;
+  asked.name = name;
+  asked.compression_ratio = ratio;
+  for (const auto& [param, value] : rows.row_params()) asked.params.emplace(param, value);
+  if (!o.byte_ratios.empty() && name.substr(0, name.find(':')) != "none")
+    asked.params.emplace("ratio_of", "bytes");
+  return asked;
+}
+
+}  // namespace
+
+PressRequest PressOptions::asked(const ExecutorOptions& rows) const {
+  return one_of(*this, rows, names[0], byte_ratios.empty() ? ratios[0] : byte_ratios[0]);
+}
+
 Result<std::vector<Press>> PressOptions::resolve_all(const ExecutorOptions& rows) const {
   std::vector<Press> all;
   std::set<std::pair<std::string, double>> seen;
@@ -33,14 +53,7 @@ Result<std::vector<Press>> PressOptions::resolve_all(const ExecutorOptions& rows
   }
   for (const std::string& name : asked_for) {
     for (const double ratio : byte_ratios.empty() ? ratios : byte_ratios) {
-      PressRequest asked = request;
-      asked.name = name;
-      asked.compression_ratio = ratio;
-      // What a press's own text says goes first.
-      for (const auto& [param, value] : rows.row_params()) asked.params.emplace(param, value);
-      if (!byte_ratios.empty() && name.substr(0, name.find(':')) != "none")
-        asked.params.emplace("ratio_of", "bytes");
-      CURDKV_TRY(Press press, Press::make(asked));
+      CURDKV_TRY(Press press, Press::make(one_of(*this, rows, name, ratio)));
       if (seen.emplace(press.spec(), press.compression_ratio()).second) all.push_back(std::move(press));
       if (request.budget || request.budget_bytes) break;  // instead of a ratio
     }

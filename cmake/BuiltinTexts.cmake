@@ -1,13 +1,12 @@
-# The texts of src/eval/builtin.h and src/report/page_texts.h as a source file; made anew when a text changes.
-function(curdkv_builtin_texts out)
-  set(texts adjectives=src/eval/builtin/adjectives.txt nouns=src/eval/builtin/nouns.txt
-            haystack=demo/harbour_report.txt style=src/report/page.css
-            script=src/report/document_view.js)
-  foreach(text ${texts})
+# curdkv_builtin_texts(OUT TEMPLATE NAME=FILE...): a source file made of TEMPLATE, in which @NAME@ stands for the file's
+# text; made anew when a text changes. OUT becomes its path.
+function(curdkv_builtin_texts out template)
+  foreach(text ${ARGN})
     string(REGEX MATCH "([a-z]+)=(.*)" _ ${text})
     file(READ ${PROJECT_SOURCE_DIR}/${CMAKE_MATCH_2} ${CMAKE_MATCH_1})
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${CMAKE_MATCH_2})
   endforeach()
-  configure_file(${PROJECT_SOURCE_DIR}/cmake/builtin_texts.cpp.in ${PROJECT_BINARY_DIR}/builtin_texts.cpp @ONLY)
-  set(${out} ${PROJECT_BINARY_DIR}/builtin_texts.cpp PARENT_SCOPE)
+  get_filename_component(name ${template} NAME_WLE)
+  configure_file(${PROJECT_SOURCE_DIR}/${template} ${PROJECT_BINARY_DIR}/${name} @ONLY)
+  set(${out} ${PROJECT_BINARY_DIR}/${name} PARENT_SCOPE)
 endfunction()

@@ -96,7 +96,7 @@ class LlamaCpp(Case):
         for args, mend in ((("-hf", "org/model"), "-m FILE"), (("-hf",), "-m FILE"), (("-mu", "http://x"), "-m FILE"),
                            (("--hf-repo", "x"), "-m FILE"), (("--hf-repo=x",), "-m FILE"), (("-r", "stop"), "-n tokens"),
                            (("--grammar", "x"), "grammar"), (("--lora", "x"), "merge"), (("--repeat-penalty", "1.3"), "--temp"),
-                           (("-md", "x"), "speculative"), (("--host", "0.0.0.0"), "no server"), (("--mmproj", "x"), "text only")):
+                           (("-md", "x"), "speculative"), (("--host", "0.0.0.0"), "curdkv serve"), (("--mmproj", "x"), "text only")):
             self.fails(2, f"'{args[0].split('=')[0]}' is llama.cpp's option and cannot be honoured: ", *ASK, *args)
             self.fails(2, mend, *ASK, *args)
         self.fails(2, "no option '-hx'", *ASK, "-hx")

@@ -22,7 +22,8 @@ MAY = {
     "analysis": ("base", "press", "attention", "engine", "eval"),
     "measure": ("base", "model", "cache"),
     "report": ("base", "io", "eval"),
-    "apps": ("base", "io", "model", "eval", "analysis", "measure", "report"),
+    "server": ("base", "io", "text"),
+    "apps": ("base", "io", "model", "eval", "analysis", "measure", "report", "server"),
 }
 SEES_LIBLLAMA = {"src/base/log_capture.cpp", "src/measure/llama_cpp.h"}
 
