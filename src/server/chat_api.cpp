@@ -1,4 +1,6 @@
 // POST /v1/chat/completions, in OpenAI's form with llama-server's additions.
+#include <algorithm>
+
 #include "base/format.h"
 #include "base/try.h"
 #include "server/chat_reply.h"
@@ -8,6 +10,7 @@
 namespace curdkv::server {
 namespace {
 
+constexpr const char* kRoles[] = {"system", "developer", "user", "assistant", "tool"};
 constexpr size_t kMostMessages = 4096, kMostSchema = size_t{256} << 10;
 
 // A message's text, of one string or of parts.
@@ -30,8 +33,11 @@ std::string check_messages(const Json& messages) {
   for (const Json& m : messages) {
     if (!m.is_object() || !m.contains("role") || !m["role"].is_string())
       return "every message needs a 'role', a string";
+    const std::string role = m["role"].get<std::string>();
+    if (std::find(std::begin(kRoles), std::end(kRoles), role) == std::end(kRoles))
+      return "a message's 'role' must be system, developer, user, assistant or tool";
     const bool has = m.contains("content") && !m["content"].is_null();
-    if (!has && m["role"] != "assistant") return "every message needs 'content', but for the assistant's";
+    if (!has && role != "assistant") return "every message needs 'content', but for the assistant's";
     if (!has) continue;
     const Json& content = m["content"];
     if (content.is_string()) continue;

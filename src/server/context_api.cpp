@@ -6,6 +6,7 @@
 
 #include "base/format.h"
 #include "base/try.h"
+#include "base/utf8.h"
 #include "io/input_file.h"
 #include "io/output_file.h"
 #include "server/identity.h"
@@ -79,12 +80,25 @@ class ContextReply : public Reply {
   bool found_ = false;
 };
 
+// A text as it is, and what else there is to say of it in the query.
+Json plain_document(const httplib::Request& request) {
+  Json out = Json::object();
+  for (const auto& [name, value] : request.params) {
+    const Json parsed = parse_json(value);
+    out[name] = parsed.is_number() || parsed.is_boolean() ? parsed : Json(value);
+  }
+  out["document"] = request.body;
+  return out;
+}
+
 void create(const Api& api, const httplib::Request& request, httplib::Response& response) {
-  const auto body = api.body(request, response);
+  const bool plain = request.get_header_value("Content-Type").starts_with("text/");
+  const auto body = plain ? std::optional<Json>(plain_document(request)) : api.body(request, response);
   if (!body) return;
   Fields f(*body);
   const std::string text = f.text("document"), name = f.text("name", "document");
   if (text.empty()) f.refuse("'document' must be a text that is not empty");
+  if (find_invalid_utf8(text) != std::string::npos) f.refuse("the document is no UTF-8 text");
   const bool stream = f.flag("stream", false);
   const auto press = api.press_of(f);
   if (f.error()) return answer(response, *f.error());
@@ -230,7 +244,10 @@ void add_context_routes(httplib::Server& server, const Api& api) {
   server.Get("/v1/contexts/:id", [&api](const auto& request, auto& response) {
     const auto id = id_of(request, response);
     if (!id) return;
-    const bool shaded = request.get_param_value("shading") == "1";
+    const std::string shading = request.get_param_value("shading");
+    if (!shading.empty() && shading != "0" && shading != "1")
+      return answer(response, ApiError{.message = "'shading' must be 0 or 1"});
+    const bool shaded = shading == "1";
     ask_pool(api, response,
              [&](ContextPool& pool) { return show(api, pool, api.space(request), *id, shaded); });
   });

@@ -4,6 +4,7 @@
 #include "base/utf8.h"
 #include "curdkv/version.h"
 #include "server/api.h"
+#include "text/vocabulary.h"
 
 namespace curdkv::server {
 namespace {
@@ -12,10 +13,13 @@ void tokenize(const Api& api, const httplib::Request& request, httplib::Response
   const auto body = api.body(request, response);
   if (!body) return;
   Fields f(*body);
-  const std::string text = f.text("content");
-  const bool begin = f.flag("add_special", false), specials = f.flag("parse_special", true);
+  // vLLM's names, which lm-eval uses, beside llama.cpp's.
+  const char* name = f.has("prompt") ? "prompt" : "content";
+  const std::string text = f.text(name);
+  const bool begin = f.flag("add_special", false) || f.flag("add_special_tokens", false);
+  const bool specials = f.flag("parse_special", true);
   const bool pieces = f.flag("with_pieces", false);
-  if (!f.has("content")) f.refuse("'content' is missing");
+  if (!f.has(name)) f.refuse("'content' is missing");
   if (f.error()) return answer(response, *f.error());
   const auto tokens = api.engine.tokenizer().tokenize(text, specials, begin);
   if (!tokens) return answer(response, as_api_error(tokens.error()));
@@ -52,7 +56,16 @@ void detokenize(const Api& api, const httplib::Request& request, httplib::Respon
                     ApiError{.message = "'tokens' has something that is no token of the vocabulary"});
     text += api.engine.tokenizer().piece(static_cast<Token>(t.get<int64_t>()), true);
   }
-  answer(response, Json{{"content", text}});
+  answer(response, Json{{"content", text}, {"prompt", text}});  // llama.cpp's name and vLLM's
+}
+
+Json tokenizer_json(const Api& api) {
+  const auto text_of = [&](std::optional<Token> token) {
+    return token ? Json(api.engine.tokenizer().piece(*token, true)) : Json();
+  };
+  return {{"bos_token", text_of(begin_token(api.engine.tokenizer()))},
+          {"eos_token", text_of(end_token(api.engine.tokenizer()))},
+          {"chat_template", api.engine.prompt().chat_template()}};
 }
 
 Json model_json(const Api& api) {
@@ -115,6 +128,8 @@ void add_info_routes(httplib::Server& server, const Api& api) {
     answer(response, ApiError{.status = 404, .message = "there is no such model", .code = "model_not_found"});
   });
   server.Get("/props", [&api](const auto&, auto& response) { answer(response, props_json(api)); });
+  server.Get("/tokenizer_info",
+             [&api](const auto&, auto& response) { answer(response, tokenizer_json(api)); });
   server.Get("/metrics", [&api](const auto&, auto& response) {
     response.set_content(api.metrics.text(), "text/plain; version=0.0.4");
   });

@@ -97,8 +97,12 @@ bool admit(const ServerOptions& o, const httplib::Request& request, httplib::Res
 }
 
 // What cpp-httplib refuses of its own.
-void tell_of_refusal(httplib::Response& response) {
+void tell_of_refusal(const httplib::Request& request, httplib::Response& response) {
   if (!response.body.empty()) return;
+  const std::string& method = request.method;
+  const bool known =
+      method.empty() || method == "GET" || method == "POST" || method == "DELETE" || method == "HEAD";
+  if (response.status == 400 && !known) response.status = 405;
   const int status = response.status;
   const std::string what = status == 404   ? "there is nothing at this path"
                            : status == 413 ? "the body is larger than the server takes (--max-body)"
@@ -125,8 +129,7 @@ void set_handlers(HttpServer& http, const ServerOptions& o, const std::function<
   http.set_pre_routing_handler([&o](const httplib::Request& request, httplib::Response& response) {
     return admit(o, request, response) ? Handled::Unhandled : Handled::Handled;
   });
-  http.set_error_handler(
-      [](const httplib::Request&, httplib::Response& response) { tell_of_refusal(response); });
+  http.set_error_handler(tell_of_refusal);
   http.set_exception_handler(
       [](const httplib::Request&, httplib::Response& response, const std::exception_ptr& what) {
         std::string message = "the server could not do this";

@@ -170,9 +170,17 @@ class Serving(Case):
         torn = self.server.post("/v1/contexts/upload", file[:len(file) // 2], status=400)
         self.assertNotIn(path("contexts"), torn["error"]["message"])
 
+    def test_a_document_as_it_is(self):
+        plain = {"Content-Type": "text/plain"}
+        query = "?name=ants.txt&press=adacurdkv&compression_ratio=0.6"
+        made = self.server.json("POST", "/v1/contexts" + query, TEXT.encode(), headers=plain)
+        self.assertEqual(made["id"], self.context()["id"])
+        self.server.json("POST", "/v1/contexts", b"\xff\xfe", headers=plain, status=400)
+
     def test_what_is_asked_wrongly_is_refused(self):
         bad = [("", "JSON object"), ("[" * 100000, "JSON object"), ({}, "'messages'"), ({"messages": []}, "'messages'"),
                ({"messages": [{"role": "user"}]}, "'content'"), ({"messages": [{"role": 3, "content": ""}]}, "'role'"),
+               ({"messages": [{"role": "king", "content": ""}]}, "'role'"),
                ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "'text'")]
         for more, words in [({"temperature": "x"}, "'temperature'"), ({"n": 99}, "'n'"), ({"top_p": 2}, "'top_p'"),
                             ({"press": "curdvk"}, "curdkv"), ({"press": "recommended:heads=/etc/passwd"}, "file"),

@@ -53,19 +53,18 @@ class Client(Case):
         other = self.chat(TEXT + "\n\nWhat is an ant?", extra_body={"press": "none"})
         self.assertEqual(other.usage.prompt_tokens_details.cached_tokens, 0)
 
-    def test_tools_are_called(self):
-        for choice in ("required", {"type": "function", "function": {"name": "look_up"}}):
-            answer = self.chat("Look up ant.", tools=[TOOL], tool_choice=choice, max_tokens=200)
-            calls = answer.choices[0].message.tool_calls
-            self.assertEqual(answer.choices[0].finish_reason, "tool_calls")
-            self.assertEqual(calls[0].function.name, "look_up")
-            self.assertIn(calls[0].function.arguments.replace(" ", ""), ('{"word":"ant"}', '{"word":"bee"}'))
-        name, arguments = "", ""
-        for chunk in self.chat("Look up ant.", tools=[TOOL], tool_choice="required", max_tokens=200, stream=True):
-            for call in chunk.choices[0].delta.tool_calls or [] if chunk.choices else []:
-                name += call.function.name or ""
-                arguments += call.function.arguments or ""
-        self.assertEqual((name, arguments), ("look_up", calls[0].function.arguments))
+    def test_tools_are_told_of(self):
+        without = self.chat("Look up ant.").usage.prompt_tokens
+        for choice in ("auto", "required", {"type": "function", "function": {"name": "look_up"}}):
+            answer = self.chat("Look up ant.", tools=[TOOL], tool_choice=choice)
+            self.assertGreater(answer.usage.prompt_tokens, without + 100)
+        turns = [{"role": "user", "content": "Look up ant."},
+                 {"role": "assistant", "content": None, "tool_calls": [
+                     {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": '{"word": "ant"}'}}]},
+                 {"role": "tool", "tool_call_id": "call_1", "content": "An insect."}]
+        self.client.chat.completions.create(model="tiny.gguf", messages=turns, tools=[TOOL], max_tokens=4)
+        with self.assertRaises(openai.BadRequestError):
+            self.chat("x", tools=[TOOL], tool_choice={"type": "function", "function": {"name": "other"}})
 
     def test_parsed_answers(self):
         schema = {"name": "x", "strict": True, "schema": {"type": "object", "properties": {"n": {"enum": [1, 2]}},
