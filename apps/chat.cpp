@@ -1,11 +1,10 @@
 // curdkv chat: what is asked for, and how a chat begins.
-#include "base/stopwatch.h"
 #include "base/try.h"
 #include "chat_loop.h"
-#include "context_report.h"
 #include "numbers.h"
 #include "questions.h"
 #include "sampling_flags.h"
+#include "saved_file.h"
 #include "terminal.h"
 
 namespace curdkv::app {
@@ -34,10 +33,9 @@ ConversationOptions bounds(const ChatOptions& o, const Press& press) {
 }
 
 // The context and its file's words of it, for /save.
-Result<void> restore(const SavedContext& saved, const Engine& engine, const Executor& executor,
+Result<void> restore(SavedFile& saved, const Engine& engine, const Executor& executor,
                      Conversation& conversation, ChatLoop& loop) {
-  const Stopwatch watch;
-  CURDKV_TRY(Sequence context, saved.sequence(engine, executor));
+  CURDKV_TRY(Sequence context, saved.restore(engine, executor));
   const ContextInfo& info = saved.info();
   CURDKV_CHECK(conversation.start_from(std::move(context), info.tokens));
   loop.documents = info.documents;
@@ -47,7 +45,6 @@ Result<void> restore(const SavedContext& saved, const Engine& engine, const Exec
                             .budget_bytes = info.budget_bytes,
                             .seed = info.seed});
   if (press) loop.made_by = std::move(*press);
-  write_err(restored_as_text(info, watch.ms()));
   return {};
 }
 
@@ -61,12 +58,12 @@ Result<int> chat(const ChatOptions& o) {
   }
   CURDKV_TRY(const std::string path, o.model.resolve());
   CURDKV_TRY([[maybe_unused]] const Sampler possible, Sampler::create(o.generate.sampling));
-  std::optional<SavedContext> saved;
+  std::optional<SavedFile> saved;
   ExecutorParams params;
   if (o.context.empty()) {
     params = o.executor.resolve();
   } else {
-    CURDKV_TRY(saved, open_context(o.context, {.use_mmap = o.model.params.use_mmap}));
+    CURDKV_TRY(saved, SavedFile::open(o.context, o.model.params.use_mmap));
     CURDKV_TRY(params, o.executor.resolve(saved->info().type_k, saved->info().type_v));
   }
   CURDKV_TRY(const PromptOptions prompt, o.prompt.options());
@@ -75,7 +72,7 @@ Result<int> chat(const ChatOptions& o) {
     return Error{ErrorCode::unsupported,
                  "the model has no chat template; give one with --chat-template (chatml)"};
   }
-  if (saved) CURDKV_CHECK(saved->check(engine));
+  if (saved) CURDKV_CHECK(saved->context().check(engine));
   const int64_t n_held = saved ? saved->info().next_position : 0;
   CURDKV_TRY(params.n_ctx, context_limit(engine.info(), params.n_ctx, n_held, 0));
   CURDKV_TRY(Executor executor, engine.executor(params));

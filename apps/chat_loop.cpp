@@ -25,6 +25,27 @@ Error unusable(const std::string& what) {
   return {ErrorCode::bad_input, what};
 }
 
+// Of a reading that a command may call for: its bar is there from its first piece to its last.
+class OwnBar {
+ public:
+  OwnBar(std::string label, int64_t n_tokens) {
+    options_.progress = [this, label = std::move(label), n_tokens](int64_t done, int64_t total) {
+      if (!bar_) bar_.emplace(label, n_tokens);
+      bar_->update(done, total);
+      if (done == total) bar_.reset();
+    };
+  }
+  OwnBar(const OwnBar&) = delete;
+  OwnBar& operator=(const OwnBar&) = delete;
+  const ReadOptions& reading() const { return options_; }
+
+ private:
+  std::optional<ProgressBar> bar_;
+  ReadOptions options_;
+};
+
+constexpr const char* kOlderTurns = "reading older turns";
+
 }  // namespace
 
 struct ChatLoop::Command {
@@ -136,27 +157,23 @@ Result<void> ChatLoop::answer(const std::function<Result<Generation>(const Gener
 
 Result<void> ChatLoop::ask(const std::string& question) {
   n_asked_again_ = 0;
-  return answer([&](const GenerateOptions& options) { return chat_.ask(question, options); });
+  OwnBar bar(kOlderTurns, chat_.size().n_turn_tokens);
+  return answer([&](const GenerateOptions& options) { return chat_.ask(question, options, bar.reading()); });
 }
 
 // Sampled answers differ from one time to the next.
 Result<void> ChatLoop::ask_again(const std::string&) {
   ++n_asked_again_;
+  OwnBar bar(kOlderTurns, chat_.size().n_turn_tokens);
   return answer([&](GenerateOptions options) {
     options.sampling.seed += static_cast<uint32_t>(n_asked_again_);
-    return chat_.ask_again(options);
+    return chat_.ask_again(options, bar.reading());
   });
 }
 
 Result<void> ChatLoop::ask_in_full(const std::string&) {
-  std::optional<ProgressBar> bar;
-  ReadOptions reading;
-  reading.progress = [&](int64_t done, int64_t total) {
-    if (!bar) bar.emplace("reading, full cache", chat_.size().n_tokens);
-    bar->update(done, total);
-    if (done == total) bar.reset();
-  };
-  return answer([&](const GenerateOptions& options) { return chat_.ask_in_full(options, reading); });
+  OwnBar bar("reading, full cache", chat_.size().n_tokens);
+  return answer([&](const GenerateOptions& options) { return chat_.ask_in_full(options, bar.reading()); });
 }
 
 Result<void> ChatLoop::forget(const std::string&) {
@@ -200,7 +217,8 @@ Result<void> ChatLoop::save(const std::string& path) {
   inputs.push_back(engine_.info().path);
   for (const ContextDocument& d : documents) inputs.push_back(d.name);
   CURDKV_CHECK(check_output(path, inputs));
-  CURDKV_TRY(const Conversation::Snapshot held, chat_.snapshot());
+  OwnBar bar(kOlderTurns, chat_.size().n_turn_tokens);
+  CURDKV_TRY(const Conversation::Snapshot held, chat_.snapshot(bar.reading()));
   ContextOrigin origin;
   origin.documents = documents;
   origin.tokens = held.tokens;

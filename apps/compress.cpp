@@ -1,4 +1,6 @@
 // curdkv compress: a document is read once, its cache compressed and saved, to be asked later.
+#include <filesystem>
+
 #include "base/format.h"
 #include "base/stopwatch.h"
 #include "base/try.h"
@@ -59,12 +61,14 @@ Result<void> compress(const CompressOptions& o) {
   origin.logits = !engine.prompt().is_chat();  // a template always puts something behind a question
   CURDKV_CHECK(save_context(o.output, engine, sequence, origin));
   const double save_ms = watch.ms();
-  CURDKV_TRY(const SavedContext saved, open_context(o.output));
   if (!o.json) {
-    return write_out(format("%s: %lld tokens saved in %.0f ms, %s\n", o.output.c_str(),
-                            (long long)r.prefill.n_tokens, save_ms,
-                            human_bytes(static_cast<size_t>(saved.info().file_bytes)).c_str()));
+    std::error_code gone;
+    const uintmax_t n_bytes = std::filesystem::file_size(o.output, gone);
+    return write_out(
+        format("%s: %lld tokens saved in %.0f ms", o.output.c_str(), (long long)r.prefill.n_tokens, save_ms) +
+        (gone ? "" : ", " + human_bytes(n_bytes)) + "\n");
   }
+  CURDKV_TRY(const SavedContext saved, open_context(o.output));
   nlohmann::ordered_json j = {{"model", engine.info().path}, {"architecture", engine.info().architecture}};
   j.update(context_json(saved.info()));
   j["threads"] = params.n_threads;

@@ -1,12 +1,12 @@
 // curdkv run --context: questions are answered from a context that was saved. No document is read.
 #include <algorithm>
 
-#include "base/stopwatch.h"
 #include "base/try.h"
 #include "context_report.h"
 #include "questions.h"
 #include "run_options.h"
 #include "run_report.h"
+#include "saved_file.h"
 #include "terminal.h"
 
 namespace curdkv::app {
@@ -42,22 +42,17 @@ class SavedRun {
     }
     CURDKV_TRY(const std::string path, o_.model.resolve());
     CURDKV_TRY([[maybe_unused]] const Sampler possible, Sampler::create(o_.generate.sampling));
-    Stopwatch watch;
-    CURDKV_TRY(const SavedContext saved, open_context(o_.context, {.use_mmap = o_.model.params.use_mmap}));
-    restore_ms_ = watch.ms();
+    CURDKV_TRY(SavedFile saved, SavedFile::open(o_.context, o_.model.params.use_mmap));
     const ContextInfo& info = saved.info();
     CURDKV_TRY(ExecutorParams params, o_.executor.resolve(info.type_k, info.type_v));
     CURDKV_TRY(const Engine engine, o_.prompt.open(path, o_.model.params));
-    CURDKV_CHECK(saved.check(engine));
+    CURDKV_CHECK(saved.context().check(engine));
     CURDKV_CHECK(questions_.tokenise(engine.prompt()));
     CURDKV_TRY(params.n_ctx, questions_.check_length(engine.info(), info.next_position, press));
 
     const InterruptScope scope;
     CURDKV_TRY(Executor executor, engine.executor(params));
-    watch = Stopwatch();
-    CURDKV_TRY(Sequence context, saved.sequence(engine, executor));
-    restore_ms_ += watch.ms();
-    write_err(restored_as_text(info, restore_ms_));
+    CURDKV_TRY(Sequence context, saved.restore(engine, executor));
     size_t peak = context.kv_bytes();
     std::vector<Answer> answers;
     for (size_t i = 0; i < o_.questions.size(); ++i) {
@@ -66,7 +61,7 @@ class SavedRun {
                  questions_.ask(engine, executor, asked, press, i, info.tokens, !o_.json, false));
       peak = std::max(peak, asked.kv_bytes());
     }
-    if (o_.json) return print_json(engine.info(), info, params, context, peak, answers);
+    if (o_.json) return print_json(engine.info(), saved, params, context, peak, answers);
     write_err(decoding_as_text(answers));
     return {};
   }
@@ -82,13 +77,13 @@ class SavedRun {
             press.name() + "' looks at queries, which a file does not hold"};
   }
 
-  Result<void> print_json(const ModelInfo& model, const ContextInfo& info, const ExecutorParams& params,
+  Result<void> print_json(const ModelInfo& model, const SavedFile& saved, const ExecutorParams& params,
                           const Sequence& context, size_t peak, const std::vector<Answer>& answers) const {
     nlohmann::ordered_json j = {{"model", model.path}, {"architecture", model.architecture}};
-    j.update(context_json(info));
+    j.update(context_json(saved.info()));
     j["seed"] = o_.press.request.seed;
     j["threads"] = params.n_threads;
-    j["restore_ms"] = restore_ms_;
+    j["restore_ms"] = saved.restore_ms();
     j["kv_bytes"] = context.kv_bytes();
     j["kv_bytes_peak"] = peak;
     j["rss_peak_bytes"] = peak_rss_bytes();
@@ -102,7 +97,6 @@ class SavedRun {
 
   const RunOptions& o_;
   Questions questions_;
-  double restore_ms_ = 0;  // the context's file, without the model's
 };
 
 }  // namespace

@@ -55,11 +55,13 @@ class Conversation {
 
   // Asks, and takes the answer into the conversation. options.history is the conversation's own. When it is
   // cancelled, what was generated of the answer stays as its answer; if nothing was, the question is
-  // forgotten. Errors: as of Prompt::conversation, Executor::extend, Executor::read and generate().
-  Result<Generation> ask(const std::string& question, const GenerateOptions& options = {});
+  // forgotten. reading: of turns that are read anew. Errors: as of Prompt::conversation, Executor::extend,
+  // Executor::read and generate().
+  Result<Generation> ask(const std::string& question, const GenerateOptions& options = {},
+                         const ReadOptions& reading = {});
   // Asks the last question again where it was asked; the new answer takes the place of the old one. Errors:
   // also bad_input if there is none.
-  Result<Generation> ask_again(const GenerateOptions& options = {});
+  Result<Generation> ask_again(const GenerateOptions& options = {}, const ReadOptions& reading = {});
   // Answers the last question from the full cache of the whole conversation, which is read when first needed
   // and kept. The conversation itself does not change. Errors: also unsupported if the tokens of what it
   // started from are not known.
@@ -75,7 +77,7 @@ class Conversation {
     Sequence sequence;
     std::vector<Token> tokens;
   };
-  Result<Snapshot> snapshot() const;
+  Result<Snapshot> snapshot(const ReadOptions& reading = {}) const;
 
   ConversationSize size() const;
   bool has_question() const;  // asked since the last document

@@ -44,10 +44,6 @@ struct Line {
   }
 };
 
-Error nothing_asked() {
-  return {ErrorCode::bad_input, "there is no question yet"};
-}
-
 }  // namespace
 
 struct Conversation::Impl {
@@ -58,6 +54,7 @@ struct Conversation::Impl {
   Line line;      // the same, and the turns since
   std::vector<Exchange> exchanges = {};
   bool behind_document = false;         // the user's next turn has begun with a document
+  bool forgotten = false;               // the turns, and nothing was asked since
   std::vector<Token> read_tokens = {};  // up to the end of the last document
   bool tokens_known = true;
   std::optional<Line> full = std::nullopt;  // the whole conversation's tokens in a full cache
@@ -74,11 +71,20 @@ struct Conversation::Impl {
     return Press::make(request);
   }
   int64_t turn_rows() const;
-  Result<void> make_room(Line& at, std::span<const Token> wanted, std::span<const Token> older) const;
-  Result<void> ask_last(bool again);
+  Error nothing_asked() const;
+  Result<void> make_room(Line& at, std::span<const Token> wanted, std::span<const Token> older,
+                         const ReadOptions& reading) const;
+  Result<void> ask_last(bool again, const ReadOptions& reading);
   Result<Generation> answer(Line& at, const GenerateOptions& asked, std::string& said) const;
   Result<void> read_in_full(const ReadOptions& reading);
 };
+
+Error Conversation::Impl::nothing_asked() const {
+  const char* when = forgotten         ? "since the turns were forgotten"
+                     : behind_document ? "since the document was read"
+                                       : "yet";
+  return {ErrorCode::bad_input, std::string("there is no question ") + when};
+}
 
 int64_t Conversation::Impl::turn_rows() const {
   const auto before = base.cache_lengths(), now = line.sequence.cache_lengths();
@@ -93,7 +99,7 @@ int64_t Conversation::Impl::turn_rows() const {
 // wanted, the turns before the last question. They are read anew, behind the document: every token of theirs
 // is weighed with all the others there, whatever was kept of them before, and the document's rows stay.
 Result<void> Conversation::Impl::make_room(Line& at, std::span<const Token> wanted,
-                                           std::span<const Token> older) const {
+                                           std::span<const Token> older, const ReadOptions& reading) const {
   const int64_t n_kept = n_common(at.tokens, wanted), half = options.budget / 2;
   const bool compressible = options.budget > 0 && std::ssize(older) > half;
   const bool too_many = turn_rows() + std::ssize(wanted) - n_kept > options.budget;
@@ -103,7 +109,7 @@ Result<void> Conversation::Impl::make_room(Line& at, std::span<const Token> want
     // The latest exchange is what the next question may be about.
     const int64_t n_latest = std::clamp<int64_t>(std::ssize(older) - at.n_asked_from, 0, half / 2);
     CURDKV_TRY(const Press by, press(n_latest));
-    CURDKV_CHECK(executor.read(fresh.sequence, older, by));
+    CURDKV_CHECK(executor.read(fresh.sequence, older, by, reading));
     fresh.tokens.assign(older.begin(), older.end());
     fresh.n_read = fresh.n_asked_from = std::ssize(older);
   }
@@ -112,7 +118,7 @@ Result<void> Conversation::Impl::make_room(Line& at, std::span<const Token> want
 }
 
 // The line up to where the last exchange's answer begins. again: from where it was asked before.
-Result<void> Conversation::Impl::ask_last(bool again) {
+Result<void> Conversation::Impl::ask_last(bool again, const ReadOptions& reading) {
   CURDKV_TRY(const std::vector<Token> wanted, prompt().conversation(exchanges));
   std::vector<Token> older;
   if (exchanges.size() > 1 && !exchanges.back().document) {
@@ -125,7 +131,8 @@ Result<void> Conversation::Impl::ask_last(bool again) {
                                               "tokens, and the context holds %lld",
                                               (long long)n, (long long)executor.n_ctx())};
   }
-  if (!again || n_common(line.tokens, wanted) < line.n_read) CURDKV_CHECK(make_room(line, wanted, older));
+  if (!again || n_common(line.tokens, wanted) < line.n_read)
+    CURDKV_CHECK(make_room(line, wanted, older, reading));
   return line.go_to(executor, wanted);
 }
 
@@ -236,18 +243,20 @@ Result<ReadReport> Conversation::read(const std::string& document, const ChooseP
     c.base = at.sequence.fork();
     c.line = Line{std::move(at.sequence)};
     c.behind_document = true;
+    c.forgotten = false;
     return report;
   });
 }
 
-Result<Generation> Conversation::ask(const std::string& question, const GenerateOptions& options) {
+Result<Generation> Conversation::ask(const std::string& question, const GenerateOptions& options,
+                                     const ReadOptions& reading) {
   return guarded([&]() -> Result<Generation> {
     Impl& c = *impl_;
     const bool behind_document = c.behind_document;
     c.exchanges.push_back({behind_document, question, ""});
     c.behind_document = false;
     std::string said;
-    const auto asked = c.ask_last(false);
+    const auto asked = c.ask_last(false, reading);
     auto generation = asked ? c.answer(c.line, options, said) : Result<Generation>(asked.error());
     if (!generation && said.empty()) {
       c.exchanges.pop_back();
@@ -255,17 +264,18 @@ Result<Generation> Conversation::ask(const std::string& question, const Generate
       if (asked) CURDKV_CHECK(c.line.drop_to(c.line.n_asked_from));
       return generation;
     }
+    c.forgotten = false;
     c.exchanges.back().answer = said;
     return generation;
   });
 }
 
-Result<Generation> Conversation::ask_again(const GenerateOptions& options) {
+Result<Generation> Conversation::ask_again(const GenerateOptions& options, const ReadOptions& reading) {
   return guarded([&]() -> Result<Generation> {
     Impl& c = *impl_;
-    if (!c.has_question()) return nothing_asked();
+    if (!c.has_question()) return c.nothing_asked();
     CURDKV_CHECK(c.line.drop_to(std::max(c.line.n_asked_from, c.line.n_read)));
-    CURDKV_CHECK(c.ask_last(true));
+    CURDKV_CHECK(c.ask_last(true, reading));
     std::string said;
     auto generation = c.answer(c.line, options, said);
     if (generation || !said.empty()) c.exchanges.back().answer = said;
@@ -276,7 +286,7 @@ Result<Generation> Conversation::ask_again(const GenerateOptions& options) {
 Result<Generation> Conversation::ask_in_full(const GenerateOptions& options, const ReadOptions& reading) {
   return guarded([&]() -> Result<Generation> {
     Impl& c = *impl_;
-    if (!c.has_question()) return nothing_asked();
+    if (!c.has_question()) return c.nothing_asked();
     if (!c.tokens_known) {
       return Error{ErrorCode::unsupported,
                    "the context was saved without its tokens, so that it cannot be read in full"};
@@ -293,6 +303,7 @@ Result<Generation> Conversation::ask_in_full(const GenerateOptions& options, con
 
 void Conversation::forget() {
   Impl& c = *impl_;
+  c.forgotten = c.forgotten || c.has_question();
   c.line = Line{c.base.fork()};
   size_t n = c.exchanges.size();
   while (n > 0 && !c.exchanges[n - 1].document && !c.behind_document) --n;
@@ -301,14 +312,14 @@ void Conversation::forget() {
   c.behind_document = c.behind_document || has_document;
 }
 
-Result<Conversation::Snapshot> Conversation::snapshot() const {
+Result<Conversation::Snapshot> Conversation::snapshot(const ReadOptions& reading) const {
   return guarded([&]() -> Result<Snapshot> {
     const Impl& c = *impl_;
     if (c.behind_document) return Snapshot{c.base.fork(), c.read_tokens};
     if (c.exchanges.empty()) return Error{ErrorCode::bad_input, "there is nothing to save yet"};
     CURDKV_TRY(const std::vector<Token> wanted, c.prompt().opening(c.exchanges, ""));
     Line at = c.line.fork();
-    CURDKV_CHECK(c.make_room(at, wanted, wanted));
+    CURDKV_CHECK(c.make_room(at, wanted, wanted, reading));
     CURDKV_CHECK(at.go_to(c.executor, wanted));
     std::vector<Token> tokens = c.read_tokens;
     tokens.insert(tokens.end(), wanted.begin(), wanted.end());

@@ -106,7 +106,10 @@ class AtATerminal(Case):
         self.assertIn("/stats takes nothing", chat.ask("/stats now"))
         self.assertIn("No such file", chat.ask("/read " + path("missing.txt")))
         self.assertIn("tokens read", chat.ask("/read " + DOCUMENT))
-        self.assertIn("no question yet", chat.ask("/ask-again"))
+        self.assertIn("no question since the document was read", chat.ask("/ask-again"))
+        chat.ask("Why?")
+        chat.ask("/forget")
+        self.assertIn("no question since the turns were forgotten", chat.ask("/ask-again"))
         self.assertEqual(chat.ask(""), "")
         chat.send("/exit\n")
         self.assertEqual(chat.end(), 0)
@@ -147,6 +150,15 @@ class AtATerminal(Case):
     def once_more(self, chat):
         chat.send("\x03")
         return chat.wait(r"once more.*\n" + PROMPT + "$")
+
+    def test_turns_that_are_read_anew_show_a_bar(self):
+        chat = self.begin(*CHAT, "--chat-budget", "64")
+        self.assertIn("no question yet", chat.ask("/full"))
+        shown = [" reading older turns [" in " " + chat.ask("And what of the thing in the north?") for _ in range(6)]
+        self.assertFalse(shown[0])
+        self.assertTrue(any(shown))
+        chat.send("/exit\n")
+        self.assertEqual(chat.end(), 0)
 
     def test_sigterm_ends_it_and_leaves_the_terminal_in_order(self):
         chat = self.begin(*CHAT)
