@@ -17,6 +17,12 @@ DOCUMENT = write("document.txt", "The thing in the north is an ant. " * 12)
 RUN = ("run", "-m", MODEL, "-f", DOCUMENT, "-q", "What?", "-n", "3", "-t", "2", "--press", "adacurdkv")
 EVAL = ("eval", "-m", MODEL, "-t", "1", "--task", "niah_single_1", "--samples", "1", "--context-tokens", "2000", "-n", "2",
         "--press", "knorm")
+COMPRESS = ("compress", "-m", MODEL, "-f", DOCUMENT, "-t", "2", "--press", "adacurdkv", "--compression-ratio", "0.5")
+SAVED = path("saved.kvc")
+SAVED_RUN = ("run", "-m", MODEL, "--context", SAVED, "-q", "What?", "-n", "3", "-t", "2")
+CHAT = ("chat", "-m", MODEL, "-f", DOCUMENT, "-n", "3", "-t", "2", "--press", "ridgekv", "--compression-ratio", "0.5",
+        "--chat-budget", "64")
+QUESTIONS = "What is it?\nWhy is it in the north?\n/ask-again\nWhere is it?\n"
 FOLDER = tempfile.TemporaryDirectory()
 EACH = os.environ.get("CURDKV_EVERY_ALLOCATION") == "1"
 
@@ -33,30 +39,38 @@ def sampled_over(first, last, n):
 
 
 def command(args):
-    """The command line; an evaluation gets a file of results of its own, as it would go on with one it finds."""
-    results = ["-o", os.path.join(tempfile.mkdtemp(dir=FOLDER.name), "results.jsonl")] if args[0] == "eval" else []
-    return [CURDKV, *args, *results]
+    """The command line; what writes a file gets a folder of its own (an evaluation would go on with one it finds)."""
+    output = ["-o", os.path.join(tempfile.mkdtemp(dir=FOLDER.name), "output")] if args[0] in ("eval", "compress") else []
+    return [CURDKV, *args, *output]
 
 
 class Memory(Case):
     def outcome(self, args, what, limit=None, **env):
-        """Runs curdkv; returns (exit code, stdout) once both are found to be in order."""
+        """Runs curdkv; returns (exit code, stdout) once both are found to be in order; of compress its file instead."""
         def restrict():
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             if limit:
                 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        done = subprocess.run(command(args), capture_output=True, text=True, timeout=120, preexec_fn=restrict,
-                              env={**os.environ, **env})
+        line = command(args)
+        done = subprocess.run(line, capture_output=True, text=True, timeout=120, preexec_fn=restrict,
+                              input=QUESTIONS if args[0] == "chat" else "", env={**os.environ, **env})
         self.assertIn(done.returncode, (0, 1), f"{what}: {done.stderr}")
         if done.returncode == 1:
             # What a library allocates before main() it reports itself.
             errors = [line for line in done.stderr.splitlines() if "error" in line or line.startswith("libgomp: Out of")]
-            self.assertEqual(len(errors), 1, f"{what}: {done.stderr}")
-            self.assertEqual(done.stderr.splitlines()[-1], errors[0], what)
-        return done.returncode, done.stdout
+            self.assertTrue(1 <= len(errors) <= (4 if args[0] == "chat" else 1), f"{what}: {done.stderr}")  # one a line
+            self.assertEqual(done.stderr.splitlines()[-1], errors[-1], what)
+        if args[0] != "compress":
+            return done.returncode, done.stdout
+        if done.returncode == 1:
+            self.assertEqual(os.listdir(os.path.dirname(line[-1])), [], what)
+            return 1, ""
+        with open(line[-1], "rb") as file:
+            return 0, file.read()
 
     def count(self, args, least):
         done = subprocess.run(command(args), capture_output=True, text=True, check=True,
+                              input=QUESTIONS if args[0] == "chat" else "",
                               env={**os.environ, "LD_PRELOAD": SHIM, "FAIL_COUNT": "1", "FAIL_FROM": str(least)})
         return int(done.stderr.rsplit("allocations: ", 1)[1])
 
@@ -79,6 +93,17 @@ class Memory(Case):
 
     def test_an_allocation_of_an_evaluation_fails(self):
         self.fail_each(EVAL, 4096, 10)
+
+    def test_an_allocation_of_a_saved_context_fails(self):
+        self.curdkv(*COMPRESS, "-o", SAVED)
+        for args in (COMPRESS, SAVED_RUN, ("inspect", SAVED)):
+            self.fail_each(args, 0, 8)
+            if args[0] != "inspect":
+                self.fail_each(args, 4096, 6)
+
+    def test_an_allocation_of_a_chat_fails(self):
+        self.fail_each(CHAT, 0, 12)
+        self.fail_each(CHAT, 4096, 8)
 
     def test_the_address_space_is_limited(self):
         for args in (RUN, EVAL):
