@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <cstring>
 
+#include "curdkv/context.h"
 #include "engine/determinism_checks.h"
 #include "measure/llama_cpp.h"
 #include "support/agreement.h"
@@ -11,6 +13,7 @@
 #include "support/one_sequence.h"
 #include "support/real_model.h"
 #include "support/score.h"
+#include "support/tiny_model.h"
 
 namespace curdkv::testing {
 namespace {
@@ -132,6 +135,34 @@ TEST_F(RealModel, LayerwiseCompressionIsExact) {
 
 TEST_F(RealModel, RewindForgets) {
   expect_rewind_forgets(*model_, document(600), question(), make_press("curdkv", 0.5));
+}
+
+TEST_F(RealModel, ASavedContextHasTheSameBits) {
+  const Engine engine = must(Engine::open(real_model_path()));
+  Executor executor = must(engine.executor({.n_threads = 2}));
+  const auto logits_behind = [&](Sequence sequence) {
+    std::vector<float> all;
+    const LogitsSink keep = [&](int64_t, std::span<const float> logits) {
+      all.insert(all.end(), logits.begin(), logits.end());
+    };
+    must(executor.extend(sequence, question(), keep));
+    for (int i = 0; i < 24; ++i) {
+      const Token next = argmax(sequence.logits());
+      must(executor.extend(sequence, {&next, 1}, keep));
+    }
+    return all;
+  };
+  const std::string path = temp_path("real.kvc");
+  for (const char* name : {"adacurdkv", "recommended"}) {  // the latter's rows are packed
+    Sequence read = executor.sequence();
+    must(executor.read(read, document(2000), make_press(name, 0.8)));
+    must(save_context(path, engine, read));
+    const Sequence opened = must(must(open_context(path)).sequence(engine, executor));
+    EXPECT_EQ(opened.kept_tokens(), read.kept_tokens());
+    const std::vector<float> in_memory = logits_behind(read.fork()), from_file = logits_behind(opened.fork());
+    ASSERT_EQ(in_memory.size(), from_file.size());
+    EXPECT_EQ(std::memcmp(in_memory.data(), from_file.data(), in_memory.size() * sizeof(float)), 0);
+  }
 }
 
 // CriticalKV weighs values by the output projection, which is the model's: kept tokens as kvpress has them.
