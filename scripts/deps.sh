@@ -4,14 +4,14 @@
 set -euo pipefail
 
 packages=(g++ cmake make pkg-config python3 python3-pip libcli11-dev nlohmann-json3-dev libgtest-dev libhwy-dev
-  libeigen3-dev libutf8proc-dev libboost-math-dev libssl-dev libxxhash-dev libedit-dev libdnnl-dev ocl-icd-opencl-dev)
+  libeigen3-dev libutf8proc-dev libboost-math-dev libssl-dev libxxhash-dev libedit-dev libdnnl-dev ocl-icd-opencl-dev curl)
 command -v dpkg-query >/dev/null || exit 0  # no Debian: CMake will say what it misses
 
 missing=()
 for p in "${packages[@]}"; do
   # A python3 or cmake that did not come from Debian will do as well.
   case $p in
-    g++ | cmake | make | python3) command -v "$p" >/dev/null && continue ;;
+    g++ | cmake | make | python3 | curl) command -v "$p" >/dev/null && continue ;;
     pkg-config) command -v pkg-config >/dev/null && continue ;;
     python3-pip) python3 -m pip --version >/dev/null 2>&1 && continue ;;
   esac

@@ -3,6 +3,8 @@
 
 usage: measure_server.py --curdkv build/curdkv --llama-server llama-server -m MODEL -f DOCUMENT [--clients 8] [--rounds 5]
 
+With --while-reading FILE (curdkv alone): how long an answer's tokens take while that document is read.
+
 Each round, every client asks a question of its own of one server, all at once, and takes 64 tokens; then of the other.
 Told are tokens a second of all clients together and the time to the first token, per round, and their ratios.
 """
@@ -21,8 +23,8 @@ QUESTIONS = ["What is this text about?", "Which people are named in it?", "What 
              "Which places are named?", "Which numbers matter?", "What was decided, and by whom?", "What remains open?"]
 
 
-def stream(port, path, body):
-    """(seconds to the first token, seconds to the last, tokens)."""
+def stream(port, path, body, times=None):
+    """(seconds to the first token, seconds to the last, tokens); each token's time is appended to `times`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3600)
     begun = time.perf_counter()
     connection.request("POST", path, json.dumps({**body, "stream": True}), {"Content-Type": "application/json"})
@@ -39,6 +41,8 @@ def stream(port, path, body):
                 last = time.perf_counter()
                 first = first or last
                 n += 1
+                if times is not None:
+                    times.append(last)
     connection.close()
     return (first or last) - begun, last - begun, n
 
@@ -79,6 +83,34 @@ def ask_all(port, bodies):
     return sum(n for _, _, n in results) / wall, statistics.median(first for first, _, _ in results)
 
 
+def while_reading(engine, body, text):
+    """Seconds between an answer's tokens, without and with a document being read meanwhile."""
+    def gaps(times):
+        return [b - a for a, b in zip(times, times[1:])]
+
+    alone = []
+    stream(engine.port, "/v1/chat/completions", {**body, "max_tokens": 100}, alone)
+    state, times = {}, []
+
+    def read():
+        begun = time.perf_counter()
+        connection = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=3600)
+        connection.request("POST", "/v1/contexts", json.dumps({"document": text}))
+        state["context"] = json.loads(connection.getresponse().read())
+        state["end"] = time.perf_counter()
+        state["seconds"] = state["end"] - begun
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    time.sleep(1)
+    while reading.is_alive():
+        some = []
+        stream(engine.port, "/v1/chat/completions", {**body, "max_tokens": 100}, some)
+        times += gaps([t for t in some if t < state.get("end", float("inf"))])
+    reading.join()
+    return gaps(alone), times, state
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--curdkv", required=True)
@@ -89,6 +121,7 @@ def main():
     p.add_argument("--clients", type=int, default=8)
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--n-ctx", type=int, default=9216, help="of one slot of llama-server's")
+    p.add_argument("--while-reading", metavar="FILE")
     p.add_argument("--press", default="recommended")
     p.add_argument("--ratio", type=float, default=0.8)
     o = p.parse_args()
@@ -111,6 +144,16 @@ def main():
         sides["llama-server"] = (theirs, [{**common, "id_slot": i, "cache_prompt": True,
                                            "messages": [{"role": "user", "content": document + "\n\n" + q}]}
                                           for i, q in enumerate(questions)])
+    if o.while_reading:
+        alone, reading, state = while_reading(ours, sides["curdkv"][1][0], open(o.while_reading).read())
+        median, worst = statistics.median, lambda x: sorted(x)[int(0.95 * len(x))]
+        print(json.dumps({"reading_tokens": state["context"]["n_tokens"], "reading_s": round(state["seconds"], 2),
+                          "between_tokens_ms": round(1000 * median(alone), 1),
+                          "between_tokens_while_reading_ms": round(1000 * median(reading), 1), "n": len(reading),
+                          "ratio": round(median(reading) / median(alone), 2),
+                          "ratio_95_percent": round(worst(reading) / worst(alone), 2)}), flush=True)
+        ours.stop()
+        return
     told = {name: [] for name in sides}
     for r in range(-1, o.rounds):  # the first one warms
         for name, (engine, bodies) in sides.items():

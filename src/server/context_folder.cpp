@@ -39,7 +39,19 @@ Result<ContextFolder> ContextFolder::open(const std::string& path) {
   CURDKV_CHECK(make_folder(path));
   if (::access(path.c_str(), R_OK | W_OK | X_OK) != 0) return failed("cannot use the folder", path, errno);
   out.path_ = path;
+  out.remove_remains();
   return out;
+}
+
+// Of files that were being written when a server was killed. What is younger may be another's, under way.
+void ContextFolder::remove_remains() const {
+  const auto old = fs::file_time_type::clock::now() - std::chrono::minutes(10);
+  std::error_code error;
+  for (fs::recursive_directory_iterator it(path_, error), end; !error && it != end; it.increment(error)) {
+    std::error_code ignored;
+    if (!it->path().filename().string().starts_with(".curdkv-") || !it->is_regular_file(ignored)) continue;
+    if (it->last_write_time(ignored) < old) fs::remove(it->path(), ignored);
+  }
 }
 
 std::string ContextFolder::path_of(const std::string& space, const std::string& id) const {

@@ -43,6 +43,8 @@ class ContextFolder {
   std::optional<Descriptor> lock(const std::string& space, const std::string& id) const;
 
  private:
+  void remove_remains() const;
+
   std::string path_;
 };
 

@@ -1,6 +1,8 @@
 """curdkv serve over HTTP: OpenAI's forms, contexts, the same answers as curdkv run, and what it refuses."""
 import json
 import os
+import pathlib
+import re
 import socket
 import subprocess
 import threading
@@ -10,6 +12,7 @@ import unittest
 from harness import BUILD, Case, path, write
 from server import Server
 
+ROOT = pathlib.Path(__file__).parents[2]
 MODEL = path("tiny.gguf")
 subprocess.run([os.path.join(BUILD, "make_tiny_model"), MODEL, "100000", "2", "32"], check=True)
 TEXT = "The thing in the north is an ant. " * 60
@@ -219,6 +222,25 @@ class Serving(Case):
         self.assertEqual(self.server.post("/detokenize", {"tokens": tokens})["content"].strip(), text)
         prompt = self.server.post("/apply-template", {"messages": [{"role": "user", "content": "ant"}]})["prompt"]
         self.assertIn("ant", prompt)
+
+
+class Readme(Case):
+    def test_its_commands_work(self):
+        """Every curl of the README's part on the server, as it stands there but for the port and the context's id."""
+        with open(os.path.join(ROOT, "README.md")) as file:
+            part = file.read().split("\n## A server\n")[1].split("\n## ")[0]
+        commands = re.findall(r"^curl (?:.*\\\n)*.*$", part, re.MULTILINE)
+        self.assertEqual(len(commands), 2)
+        with Server(MODEL, "-n", "8") as server:
+            made = None
+            for command in commands:
+                command = command.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}").replace('"ID"', f'"{made}"')
+                done = subprocess.run(command.replace("curl", "curl -sS --fail-with-body", 1), shell=True, cwd=ROOT,
+                                      capture_output=True, text=True, timeout=120)
+                self.assertEqual(done.returncode, 0, command + done.stdout + done.stderr)
+                made = made or json.loads(done.stdout)["id"]
+            self.assertEqual(json.loads(done.stdout)["object"], "chat.completion")
+            self.assertEqual(json.loads(done.stdout)["context"], made)
 
 
 class Keeping(Case):

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <fstream>
@@ -182,6 +183,16 @@ TEST(Folder, RemovesTheLeastRecentlyUsed) {
   EXPECT_TRUE(folder.find("space", ids[2]));
   EXPECT_FALSE(folder.find("space", ids[3]));
   EXPECT_FALSE(folder.find("space", "../space/" + ids[0]));
+
+  // What a killed server left half written goes when the next one starts, unless it may be under way.
+  const std::string left = temp_path("folder") + "/space/.curdkv-left", going = left + "-going";
+  std::ofstream(left) << "x";
+  std::ofstream(going) << "x";
+  const timespec long_ago[] = {{1000, 0}, {1000, 0}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, left.c_str(), long_ago, 0), 0);
+  ASSERT_TRUE(ContextFolder::open(temp_path("folder")));
+  EXPECT_NE(::access(left.c_str(), F_OK), 0);
+  EXPECT_EQ(::access(going.c_str(), F_OK), 0);
 
   const auto held = folder.lock("space", ids[0]);
   EXPECT_TRUE(held && *held);
