@@ -102,7 +102,10 @@ void tell_of_refusal(const httplib::Request& request, httplib::Response& respons
   const std::string& method = request.method;
   const bool known =
       method.empty() || method == "GET" || method == "POST" || method == "DELETE" || method == "HEAD";
-  if (response.status == 400 && !known) response.status = 405;
+  if (response.status == 400 && !known) {
+    response.status = 405;
+    response.set_header("Allow", "GET, POST, DELETE");
+  }
   const int status = response.status;
   const std::string what = status == 404   ? "there is nothing at this path"
                            : status == 413 ? "the body is larger than the server takes (--max-body)"

@@ -23,7 +23,7 @@ PICTURES = os.environ.get("CURDKV_SCREENSHOTS")
 class Page(Case):
     def setUp(self):
         self.server = Server(MODEL, "--press", "recommended", "--compression-ratio", "0.8", "-n", "24",
-                             "--contexts", path("contexts"), *self.options())
+                             "--contexts", path(self._testMethodName), *self.options())
         self.playwright = sync_playwright().start()
         self.browser = self.playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
 
