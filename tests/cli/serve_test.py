@@ -288,16 +288,22 @@ class Keeping(Case):
 
 
 class Limits(Case):
+    def wait_for(self, server, line):
+        """Until the metrics say so."""
+        for _ in range(600):
+            if f"\ncurdkv:{line}\n" in server.request("GET", "/metrics")[2].decode():
+                return
+            time.sleep(0.05)
+        self.fail(f"{line} was never true")
+
     def test_a_full_queue_refuses_and_a_client_that_leaves_is_let_go(self):
         with Server(MODEL, "-np", "1", "--queue", "1", "--press", "none") as server:
             body = json.dumps({"prompt": "ant", "max_tokens": 30000, "ignore_eos": True, "stream": True})
-            going = []
-            for _ in range(2):
-                connection = server.connect()
-                connection.request("POST", "/v1/completions", body)
-                going.append(connection)
-                time.sleep(0.3)
+            going = [server.connect(), server.connect()]
+            going[0].request("POST", "/v1/completions", body)
             self.assertEqual(going[0].getresponse().status, 200)
+            going[1].request("POST", "/v1/completions", body)
+            self.wait_for(server, "requests_deferred 1")
             status, headers, text = server.request("POST", "/v1/completions", {"prompt": "ant"})
             self.assertEqual((status, json.loads(text)["error"]["code"]), (429, "queue_full"))
             self.assertGreater(int(headers["Retry-After"]), 0)
@@ -331,7 +337,7 @@ class Limits(Case):
 
             asking = threading.Thread(target=ask)
             asking.start()
-            time.sleep(0.2)
+            self.wait_for(server, "requests_total 1")
             self.assertEqual(server.stop(), 0)
             asking.join()
             self.assertEqual(got[0]["usage"]["completion_tokens"], 300)
