@@ -10,7 +10,7 @@ import threading
 import time
 import unittest
 
-from harness import BUILD, CURDKV, Case, path, write
+from harness import BUILD, CURDKV, SLOW, Case, path, write
 
 MODEL = path("tiny.gguf")
 subprocess.run([os.path.join(BUILD, "make_tiny_model"), MODEL, "1000000"], check=True)
@@ -58,7 +58,8 @@ class Terminal:
 
 
 class Bars(Case):
-    document = write("long.txt", "The thing in the north is an ant. " * 700)
+    # Long enough to be read for a second.
+    document = write("long.txt", "The thing in the north is an ant. " * (250 if SLOW else 700))
     args = ("run", "-m", MODEL, "-t", "1", "-f", document, "-q", "x", "-n", "1", "--press", "none", "-c", "200000")
 
     def widths(self, text):
