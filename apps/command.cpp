@@ -139,16 +139,28 @@ void ModelOptions::add_to(CLI::App& app) {
   app.add_option("-m,--model", path, "GGUF model file (default: the one 'make demo' fetches)")
       ->type_name("FILE")
       ->check(check_name);
+  // Before the number of layers: all, when nothing is said of it.
+  app.add_option_function<std::vector<std::string>>(
+         "--rpc",
+         [this](const std::vector<std::string>& servers) {
+           params.rpc_servers = servers;
+           params.n_gpu_layers = kAllLayers;
+         },
+         "ggml RPC servers (llama.cpp's rpc-server) that layers lie on as on GPUs; trusted ones, as nothing "
+         "is "
+         "encrypted")
+      ->type_name("HOST:PORT,...")
+      ->delimiter(',');
   app.add_option_function<int>(
          "--gpu-layers,--n-gpu-layers",
          [this](const int& n) {
-           const bool possible = !gpu_devices().empty();
+           const bool possible = !params.rpc_servers.empty() || !gpu_devices().empty();
            if (n > 0 && !possible) {
              note("-ngl has no effect: this build finds no GPU, so that all layers stay on the CPU");
            }
            params.n_gpu_layers = possible ? n : 0;
          },
-         "layers to keep on GPUs, from the last: a number, all or auto (-ngl N)")
+         "layers to keep on GPUs or RPC servers, from the last: a number, all or auto (-ngl N)")
       ->type_name("N")
       ->transform(CLI::Validator(name_layers, ""));
   app.add_flag("--mmap,!--no-mmap", params.use_mmap,

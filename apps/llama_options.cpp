@@ -114,7 +114,7 @@ constexpr LlamaOption kOptions[] = {
     {"--override-kv", kValue, Fate::refused, "change the model's file instead (gguf-py's gguf_set_metadata)"},
     {"-sm --split-mode", kValue, Fate::refused, kPlacing, "layer none"},
     {"-mg --main-gpu", kValue, Fate::refused, kPlacing, "0"},
-    {"-ts --tensor-split -ot --override-tensor -ncmoe --n-cpu-moe -ncffn --n-cpu-ffn --rpc", kValue,
+    {"-ts --tensor-split -ot --override-tensor -ncmoe --n-cpu-moe -ncffn --n-cpu-ffn", kValue,
      Fate::refused, kPlacing},
     {"-dev --device", kValue, Fate::refused, kPlacing, "none"},
     {"--list-devices -cmoe --cpu-moe", kNothing, Fate::refused, kPlacing},

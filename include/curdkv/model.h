@@ -18,6 +18,11 @@ struct ModelParams {
   // are means all.
   int n_gpu_layers = 0;
   bool use_mmap = true;  // map weights from the file; false copies them into memory
+  // ggml's RPC servers (llama.cpp's rpc-server), "host:port" each, whose devices count as GPUs here, before
+  // those of this machine. The protocol is neither encrypted nor checks who asks: servers have to be trusted,
+  // and the network between. A server that is lost is an error of the call that needs it, and of every later
+  // one of this model.
+  std::vector<std::string> rpc_servers;
 };
 
 // What a user wants to know of a model; all counts are per the GGUF metadata. Where layers differ, n_head,
@@ -49,7 +54,8 @@ class Model {
  public:
   // Errors, naming the file and the reason: io if it cannot be read; corrupt if it is no GGUF file, or one
   // that is malformed, truncated or inconsistent; unsupported for an architecture, a tensor type or a feature
-  // that cannot be run; bad_argument if layers are to lie on a GPU and there is none; out_of_memory.
+  // that cannot be run; bad_argument if layers are to lie on a GPU and there is none; out_of_memory; io for
+  // an RPC server that cannot be used.
   static Result<Model> load(const std::string& path, const ModelParams& params = {});
 
   // Reads the metadata alone and says whether load() would take the model. Errors as load().

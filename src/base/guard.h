@@ -1,8 +1,8 @@
 // The border between what throws and what returns Errors. Three things throw below it: the standard library
 // when memory is out, ggml and libllama when an assertion of theirs fails on the thread at hand (which would
 // end the process otherwise), and libraries that report by exceptions. Public functions run their work in
-// guarded(); nothing else catches, but for custom operations (engine/compute.h), whose exceptions must not
-// pass through a graph.
+// guarded(); nothing else catches, but for Compute: exceptions of custom operations must not pass through a
+// graph, and with an RPC server some of the weights are lost for good.
 //
 // An exception leaves ggml's objects half made. Who holds some of them over a call marks them as in use and
 // lets go of them when the mark is still there the next time: see Compute.

@@ -1,6 +1,7 @@
 #include "compute/compute.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "base/format.h"
 #include "base/guard.h"
@@ -83,6 +84,7 @@ Result<ggml_context*> Compute::begin() {
   graph_ = nullptr;
   scratch_wanted_ = 0;
   let_go();
+  if (lost_) return *lost_;
   if (held_ == nullptr) held_ = std::make_unique<Held>();
   held_->custom.clear();
   held_->context.reset();
@@ -122,7 +124,12 @@ Result<void> Compute::reserve_scratch() {
 Result<void> Compute::allocate() {
   CURDKV_CHECK(reserve_scratch());
   busy_ = Busy::scheduling;
-  const bool allocated = ggml_backend_sched_alloc_graph(sched_.get(), graph_);
+  bool allocated = false;
+  try {
+    allocated = ggml_backend_sched_alloc_graph(sched_.get(), graph_);
+  } catch (const std::runtime_error& e) {
+    return lost_.emplace(ErrorCode::io, e.what());
+  }
   busy_ = Busy::no;
   if (!allocated) {
     sched_.reset();  // the next time it would take the graph for allocated
@@ -156,7 +163,12 @@ Result<void> Compute::run() {
   if (cancelled()) return Error{ErrorCode::cancelled, "stopped"};
   failed_ = false;
   busy_ = Busy::running;
-  const ggml_status status = ggml_backend_sched_graph_compute(sched_.get(), graph_);
+  ggml_status status = GGML_STATUS_FAILED;
+  try {
+    status = ggml_backend_sched_graph_compute(sched_.get(), graph_);
+  } catch (const std::runtime_error& e) {
+    return lost_.emplace(ErrorCode::io, e.what());
+  }
   busy_ = Busy::no;
   Result<void> done = outcome(status);
   // Tickets of a graph that did not end are out of step.

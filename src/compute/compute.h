@@ -11,6 +11,7 @@
 #include <atomic>
 #include <memory>
 #include <new>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -135,6 +136,7 @@ class Compute {
   const std::atomic<bool>* stop_now_ = nullptr;
   const MappedFile* weights_file_ = nullptr;  // null: nothing is read from a mapping
 
+  std::optional<Error> lost_;        // an RPC server: nothing can be computed any more
   std::atomic<bool> failed_{false};  // a custom operation threw
   Error failure_ = {};               // what it said, of the first
 };

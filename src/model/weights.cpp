@@ -10,6 +10,7 @@
 
 #include "base/format.h"
 #include "base/try.h"
+#include "model/rpc.h"
 
 namespace curdkv {
 
@@ -49,11 +50,14 @@ BufferTypes cpu_buffer_types(ggml_backend_dev_t cpu) {
 }
 
 // Places each layer on a device: the last n_gpu_layers on the GPUs, in proportion to their free memory.
-Result<void> place_layers(Weights& w, int64_t n_layer, int n_gpu_layers) {
+Result<void> place_layers(Weights& w, int64_t n_layer, const ModelParams& params) {
+  const int n_gpu_layers = params.n_gpu_layers;
+  CURDKV_TRY(std::vector<ggml_backend_dev_t> devices, rpc_devices(params.rpc_servers));
+  for (ggml_backend_dev_t dev : gpu_devices()) devices.push_back(dev);
   ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
   std::vector<std::pair<ggml_backend_dev_t, double>> gpus;  // device, share of what is offloaded up to here
   double total = 0;
-  for (ggml_backend_dev_t dev : gpu_devices()) {
+  for (ggml_backend_dev_t dev : devices) {
     size_t free = 0, all = 0;
     ggml_backend_dev_memory(dev, &free, &all);
     gpus.emplace_back(dev, total += std::max<double>(1.0, static_cast<double>(free)));
@@ -198,7 +202,7 @@ std::vector<ggml_backend_dev_t> gpu_devices() {
 Result<Weights> load_weights(const GgufFile& file, const HParams& hp, const Architecture& arch,
                              const ModelParams& params) {
   Weights w;
-  CURDKV_CHECK(place_layers(w, hp.n_layer, params.n_gpu_layers));
+  CURDKV_CHECK(place_layers(w, hp.n_layer, params));
   ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
   Loader loader(file, w);
   w.token_embd = loader.add("token_embd.weight", cpu, Use::rows);
