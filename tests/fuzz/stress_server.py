@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Loads and breaks a curdkv serve, and looks at what comes of it.
 
-usage: stress_server.py CURDKV MODEL [canaries|crowd|kills|disk ...]   (default: all; a tiny model will do)
+usage: stress_server.py CURDKV MODEL [canaries|crowd|kills|disk|cluster ...]   (default: all; a tiny model will do)
 
 canaries   200 documents, memory for ten, 5,000 questions at random by 8 clients: every answer is that document's own
 crowd      256 connections at once, among them slow readers and writers, half-closed and broken ones, for SECONDS (60)
 kills      20 times: kill -9 under load, start again; contexts are there and answer as before
 disk       files may not grow: saving is refused by an error, and answers go on
+cluster    three servers over one folder behind nginx (examples/nginx.conf): a document that all are given is read
+           once, and one of them is killed while clients ask: every answer comes, and is right
 SECONDS, REQUESTS and DOCUMENTS in the environment change the sizes.
 """
 import http.client
@@ -15,6 +17,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -32,7 +35,8 @@ DOCUMENTS = int(os.environ.get("DOCUMENTS", 200))
 class Server:
     def __init__(self, *options, **more):
         self.log = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([CURDKV, "serve", "-m", MODEL, "--port", "0", "-t", "2", "--quiet", *options],
+        options = ("--port", "0", *options)
+        self.process = subprocess.Popen([CURDKV, "serve", "-m", MODEL, "-t", "2", "--quiet", *options],
                                         stderr=self.log, **more)
         for _ in range(3000):
             found = re.search(r"127\.0\.0\.1:(\d+)", self.said())
@@ -238,8 +242,107 @@ def disk(folder):
     return fine and status == 200
 
 
+class Proxy:
+    """nginx as examples/nginx.conf has it, before the servers."""
+
+    def __init__(self, servers, folder):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        example = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "nginx.conf")
+        with open(example) as file:
+            text = file.read().replace("listen 8080;", f"listen 127.0.0.1:{self.port};")
+        for i, server in enumerate(servers):
+            text = text.replace(f"127.0.0.1:{8081 + i} ", f"127.0.0.1:{server.port} ")
+        paths = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        with open(os.path.join(folder, "nginx.conf"), "w") as file:
+            user = "user root;" if os.getuid() == 0 else ""
+            file.write(f"{user} pid {folder}/pid; error_log {folder}/errors; daemon off; events {{}}\n"
+                       f"http {{ access_log off; {paths}\n{text}}}\n")
+        self.process = subprocess.Popen(["nginx", "-p", folder, "-c", os.path.join(folder, "nginx.conf")])
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise SystemExit("nginx did not start")
+
+    def answer(self, context):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        try:
+            connection.request("POST", "/v1/chat/completions", json.dumps({
+                "context": context, "max_tokens": 8, "messages": [{"role": "user", "content": "Which?"}]}), {"X-Context": context})
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
+
+
+def cluster(folder):
+    if not shutil.which("nginx"):
+        print("nginx is not installed: nothing was tried")
+        return False
+    contexts, others = os.path.join(folder, "contexts"), os.path.join(folder, "nginx")
+    os.mkdir(contexts)
+    os.mkdir(others)
+    options = ("--press", "adacurdkv", "--compression-ratio", "0.5", "--contexts", contexts, "-np", "8", "--allowed-host", "*")
+    servers = [Server(*options) for _ in range(3)]
+    document, made = "An ant of a kind of its own. " * 2000, []
+    threads = [threading.Thread(target=lambda s=s: made.append(s.ask("POST", "/v1/contexts", {"document": document})[1]))
+               for s in servers]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+
+    def tokens_read(server):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        connection.request("GET", "/metrics")
+        return int(re.search(r"curdkv:context_tokens_read_total (\d+)", connection.getresponse().read().decode()).group(1))
+
+    read, n = [tokens_read(s) for s in servers], made[0]["n_tokens"]
+    print(f"a document of {n} tokens given to three servers at once: they read {read} tokens", flush=True)
+    once = sum(read) == n and len({m["id"] for m in made}) == 1
+    ids = [servers[0].ask("POST", "/v1/contexts", {"document": f"An ant of kind {i}. " * 80})[1]["id"] for i in range(12)]
+    expected = {i: text_of(servers[0].answer(i)) for i in ids}
+    proxy, results, lock, end = Proxy(servers, others), [], threading.Lock(), time.time() + min(SECONDS, 60)
+
+    def client(seed):
+        r = random.Random(seed)
+        while time.time() < end:
+            i = r.choice(ids)
+            try:
+                status, reply = proxy.answer(i)
+                what = "right" if status == 200 and reply["choices"][0]["message"]["content"] == expected[i] else f"{status}: {reply}"
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                what = repr(error)
+            with lock:
+                results.append(what)
+
+    threads = [threading.Thread(target=client, args=(s,)) for s in range(8)]
+    for t in threads:
+        t.start()
+    time.sleep(min(SECONDS, 60) / 3)
+    servers[1].process.kill()
+    servers[1].process.wait()
+    n_before = len(results)
+    time.sleep(min(SECONDS, 60) / 3)
+    servers[1] = Server(*options, "--port", str(servers[1].port))
+    for t in threads:
+        t.join()
+    wrong = [r for r in results if r != "right"]
+    print(f"{len(results)} questions, one of three servers killed after {n_before} and started again: {len(wrong)} without the "
+          f"right answer {wrong[:3]}")
+    proxy.process.terminate()
+    proxy.process.wait()
+    for s in servers:
+        s.stop()
+    return once and not wrong
+
+
 def main():
-    wanted = sys.argv[3:] or ["canaries", "crowd", "kills", "disk"]
+    wanted = sys.argv[3:] or ["canaries", "crowd", "kills", "disk", "cluster"]
     failed = []
     for name in wanted:
         with tempfile.TemporaryDirectory() as folder:
