@@ -5,7 +5,8 @@ usage: measure_server.py --curdkv build/curdkv --llama-server llama-server -m MO
 
 With --while-reading FILE (curdkv alone): how long an answer's tokens take while that document is read.
 
-Each round, every client asks a question of its own of one server, all at once, and takes 64 tokens; then of the other.
+Each round, every client asks a new question of its own of one server, all at once, and takes 64 tokens; then the same
+of the other.
 Told are tokens a second of all clients together and the time to the first token, per round, and their ratios.
 """
 import argparse
@@ -67,7 +68,8 @@ class Engine:
         self.process.wait()
 
 
-def ask_all(port, bodies):
+def ask_all(port, bodies, ending):
+    bodies = [{**b, "messages": [{"role": "user", "content": b["messages"][0]["content"] + ending}]} for b in bodies]
     results = [None] * len(bodies)
 
     def ask(i):
@@ -157,7 +159,7 @@ def main():
     told = {name: [] for name in sides}
     for r in range(-1, o.rounds):  # the first one warms
         for name, (engine, bodies) in sides.items():
-            rate, first = ask_all(engine.port, bodies)
+            rate, first = ask_all(engine.port, bodies, f"\nAnswer in {r + 20} words.")
             print(json.dumps({"round": r, "side": name, "tokens_per_second": round(rate, 2), "first_token_s": round(first, 3)}),
                   flush=True)
             if r >= 0:

@@ -92,7 +92,8 @@ struct Span {
   const LogitsSink* sink = nullptr;  // gets the logits after each
   // Several are decoded, too: they have the bits of one after the other, for checking drafts of an answer.
   bool decoded = false;
-  // When it turns true before the tokens are through, the sequence stays as it was; the others go on.
+  // When it turns true before the tokens are through, the sequence stays as it was and the others go on.
+  // Among questions that go together it is looked at before they begin.
   const std::atomic<bool>* stop = nullptr;
 };
 
@@ -149,10 +150,10 @@ class Executor {
 
   // Appends every span's tokens behind its sequence's cache, positions going on from the true length. Decoded
   // tokens go through the model together, weights being read once for all, wherever its layers lie on the
-  // CPU. The result depends neither on the company (see ExecutorParams::in_company) nor on threads. On error,
-  // or when cancelled, no sequence has changed. Errors: bad_argument (a sequence twice, or of another model
-  // or cache type, no tokens), bad_input (the context is full), corrupt (weights that give no numbers),
-  // out_of_memory, cancelled.
+  // CPU; questions do where decodes_drafts() and one batch has room for them. The result depends neither on
+  // the company (see ExecutorParams::in_company) nor on threads. On error, or when cancelled, no sequence has
+  // changed. Errors: bad_argument (a sequence twice, or of another model or cache type, no tokens), bad_input
+  // (the context is full), corrupt (weights that give no numbers), out_of_memory, cancelled.
   Result<void> step(std::span<const Span> spans);
 
   // Whether decoding several tokens of a sequence takes one graph instead of one after the other: where all

@@ -1,4 +1,5 @@
-// A step over several sequences: questions in chunks, one after another, then all decoded tokens together.
+// A step over several sequences: questions, those together that one batch has room for, the others in chunks
+// one after another; then all decoded tokens together.
 #include <algorithm>
 #include <optional>
 
@@ -35,27 +36,34 @@ Result<void> Executor::Impl::decode_in_turn(const StepPart& part) {
 }
 
 Result<void> Executor::Impl::step(std::span<const StepPart> parts) {
-  // What one graph decodes changes nothing if it fails; the rest is taken back.
-  struct InTurn {
-    const StepPart& part;
+  // What the last graph decodes changes nothing if it fails; the rest is taken back.
+  struct Taken {
+    StepPart part;
     std::optional<Sequence::Mark> before;  // none: a single token, which changes nothing if it fails
     void take_back() {
       if (before) part.sequence->rewind(std::move(*before));
     }
   };
-  std::vector<InTurn> in_turn;
-  std::vector<StepPart> at_once;
+  std::vector<Taken> in_turn, together;
+  std::vector<StepPart> asked, at_once;
+  size_t room = graph->asks_together() ? static_cast<size_t>(params.n_batch) : 0;
   for (const StepPart& p : parts) {
     if (p.decoded && (p.tokens.size() == 1 ? graph->decodes_together() : graph->decodes_drafts())) {
       at_once.push_back(p);
-    } else {
-      in_turn.push_back({p, {}});
-      if (parts.size() > 1 || p.tokens.size() > 1) in_turn.back().before = p.sequence->mark();
+      continue;
     }
+    const bool joins = !p.decoded && p.sink == nullptr && p.tokens.size() <= room;
+    if (joins) room -= p.tokens.size();
+    Taken& taken = (joins ? together : in_turn).emplace_back(p, std::nullopt);
+    if (parts.size() > 1 || p.tokens.size() > 1) taken.before = p.sequence->mark();
+  }
+  if (together.size() == 1) {  // which can be stopped at any time then
+    in_turn.push_back(std::move(together.back()));
+    together.clear();
   }
   size_t n_stopped = 0;
   auto done = guarded([&]() -> Result<void> {
-    for (InTurn& turn : in_turn) {
+    for (Taken& turn : in_turn) {
       const StepPart& p = turn.part;
       compute->set_stop(p.stop);
       const auto one = is_stopped(p) ? Error{ErrorCode::cancelled, "stopped"}
@@ -68,11 +76,20 @@ Result<void> Executor::Impl::step(std::span<const StepPart> parts) {
       turn.before.reset();
       ++n_stopped;
     }
+    for (const Taken& t : together) {
+      if (is_stopped(t.part)) {
+        ++n_stopped;
+      } else {
+        asked.push_back(t.part);
+      }
+    }
+    if (!asked.empty()) CURDKV_CHECK(graph->run(asked));
     n_stopped += std::erase_if(at_once, is_stopped);
     return at_once.empty() ? Result<void>() : graph->run(at_once);
   });
   if (!done) {
-    for (InTurn& turn : in_turn) turn.take_back();
+    for (Taken& t : in_turn) t.take_back();
+    for (Taken& t : together) t.take_back();
   }
   if (done && n_stopped == parts.size()) return Error{ErrorCode::cancelled, "stopped"};
   return done;

@@ -72,7 +72,9 @@ Result<void> StepGraph::build(const StepBatch& batch) {
 
   RowProducts rows(compute_, &tokens.n_row_columns);
   const Multiply multiply = [&](ggml_context*, ggml_tensor* w, ggml_tensor* in) {
-    const bool by_rows = !portable_attention_ && (batch.decoding || in->ne[1] == 1);
+    // Of a question's columns the last of each part alone come to the end: fewer than any other product's.
+    const bool last = batch.last_only && in->ne[1] == std::ssize(batch.parts);
+    const bool by_rows = !portable_attention_ && (batch.decoding || last);
     return by_rows ? rows.multiply(ctx, w, in) : ggml_mul_mat(ctx, w, in);
   };
   const auto attend = [&](int64_t il, const Projections& p) {

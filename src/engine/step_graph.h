@@ -51,6 +51,10 @@ class StepGraph {
   // lengths built in.
   bool decodes_together() const { return all_by_kernels_; }
 
+  // Whether several questions can go together, each with the bits that it has alone: where its last token's
+  // products are RowProducts', which has no company in them.
+  bool asks_together() const { return all_by_kernels_ && all_by_rows_; }
+
   // Whether decoding takes parts of several tokens, with the bits that they have one after the other.
   bool decodes_drafts() const { return all_by_kernels_ && all_by_rows_; }
 

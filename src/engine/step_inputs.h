@@ -25,6 +25,7 @@ struct StepBatch {
       n_columns += std::ssize(p.tokens);
       n_queries = std::max(n_queries, p.n_recent());
     }
+    if (n_queries > 0 && parts.size() > 1) n_queries = n_columns;
     n_padded = decoding && n_columns == 1 && !pad_alone ? 1 : round_up(n_columns, kExtendPad);
     if (n_queries > 0 && decoding) n_queries = n_padded;  // a graph for more columns keeps as many
     query_column = decoding ? 0 : n_columns - n_queries;
@@ -61,7 +62,7 @@ struct TokensInput : StepInput {
   int64_t n_most;
   int n_narrow = 0;              // batches in a row that it was too wide for
   ggml_tensor *ids, *positions;  // I32 [n_padded of the batch that it was built for]
-  int64_t n_row_columns = 0;     // that RowProducts computes; of a question its last token's alone
+  int64_t n_row_columns = 0;     // that RowProducts computes; of questions their last tokens' alone
 
   // by_rows: all products are RowProducts', which give a column its bits whatever is beside it.
   TokensInput(ggml_context* ctx, const StepBatch& batch, bool by_rows)
@@ -81,7 +82,7 @@ struct TokensInput : StepInput {
     where.resize(static_cast<size_t>(ids->ne[0]), of_padding);
     Compute::set(ids, all);
     Compute::set(positions, where);
-    n_row_columns = batch.decoding ? batch.n_columns : 1;
+    n_row_columns = batch.decoding ? batch.n_columns : std::ssize(batch.parts);
     n_narrow = batch.n_padded < ids->ne[0] ? n_narrow + 1 : 0;
   }
   bool can_reuse(const StepBatch& batch) const override {

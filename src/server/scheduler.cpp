@@ -11,7 +11,7 @@ namespace curdkv::server {
 namespace {
 
 constexpr auto kPoll = std::chrono::milliseconds(20);  // while another server reads what is waited for
-// Tokens of a question between two looks at what has arrived, and between two steps of others' answers.
+// Tokens of questions between two looks at what has arrived, and between two steps of others' answers.
 constexpr int64_t kChunk = 512, kShortChunk = 32;
 
 double ms_between(Clock::time_point from, Clock::time_point to) {
@@ -176,11 +176,13 @@ bool Scheduler::is_decoding() const {
   return std::any_of(running_.begin(), running_.end(), [](const Running& r) { return !r.answers.empty(); });
 }
 
-// Of what is left of a prompt; never all but one, as a token alone is decoded, not asked.
-int64_t Scheduler::next_chunk(const Running& r) const {
-  const int64_t n_left = std::ssize(r.task->tokens) - r.n_in, most = is_decoding() ? kShortChunk : kChunk;
-  if (n_left <= most) return n_left;
-  return n_left == most + 1 ? most - 4 : most;
+// Of what is left of a prompt, where there is room for so many tokens; never all but one, as a token alone is decoded,
+// not asked.
+int64_t Scheduler::next_chunk(const Running& r, int64_t room) {
+  const int64_t n_left = std::ssize(r.task->tokens) - r.n_in;
+  if (n_left <= room) return n_left;
+  const int64_t n = n_left == room + 1 ? room - 1 : room;
+  return n < 2 ? 0 : n;
 }
 
 void Scheduler::note_prob(const Task& task, int64_t n_before, int64_t position, std::span<const float> logits,
@@ -190,7 +192,7 @@ void Scheduler::note_prob(const Task& task, int64_t n_before, int64_t position, 
   probs.push_back(probability(logits, task.tokens[static_cast<size_t>(i)], task.n_top));
 }
 
-// One chunk of the first prompt that is not in yet, and one token of every answer.
+// Chunks of the first prompts that are not in yet, and one token of every answer.
 void Scheduler::step() {
   struct Part {
     Running* of;
@@ -199,11 +201,12 @@ void Scheduler::step() {
     Token token;
   };
   std::list<Part> parts;
+  int64_t room = is_decoding() ? kShortChunk : kChunk;
   for (Running& r : running_) {
     if (r.n_in < std::ssize(r.task->tokens)) {
-      const bool another =
-          std::any_of(parts.begin(), parts.end(), [](const Part& p) { return p.answer == nullptr; });
-      if (!another) parts.push_back({&r, nullptr, next_chunk(r), 0});
+      const int64_t n = next_chunk(r, room);
+      if (n > 0) parts.push_back({&r, nullptr, n, 0});
+      room -= n;
       continue;
     }
     for (Answer& a : r.answers) {

@@ -106,7 +106,7 @@ class Scheduler {
   void note_contexts();
 
   void step();
-  int64_t next_chunk(const Running& r) const;
+  static int64_t next_chunk(const Running& r, int64_t room);
   void after_chunk(Running& r, int64_t n_chunk);
   void settle(Running& r);
   Result<void> begin_answers(Running& r);

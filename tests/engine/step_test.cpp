@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 
 #include "support/one_sequence.h"
@@ -160,6 +161,7 @@ void expect_same_in_any_company(const Model& model) {
   ExecutorParams params;
   params.n_threads = 2;
   params.in_company = true;
+  params.n_batch = 64;  // several questions find room in it, or not
   Executor alone = must(Executor::create(model, params)), together = must(Executor::create(model, params));
   Sequence shared = together.sequence();
   must(together.read(shared, random_tokens(300, model.info().n_vocab, 1), make_press("adacurdkv", 0.7)));
@@ -180,7 +182,7 @@ void expect_same_in_any_company(const Model& model) {
       std::vector<Sequence> expected;
       for (Member& m : members) {
         if (below(4) == 0) continue;
-        const size_t n = std::min(m.tokens.size() - m.n_done, below(5) == 0 ? 2 + below(9) : size_t{1});
+        const size_t n = std::min(m.tokens.size() - m.n_done, below(4) == 0 ? 2 + below(30) : size_t{1});
         if (n == 0) continue;
         const auto next = std::span(m.tokens).subspan(m.n_done, n);
         spans.push_back({&m.sequence, next});
@@ -202,6 +204,55 @@ void expect_same_in_any_company(const Model& model) {
 TEST(Step, AnyCompanyGivesTheSameBits) {
   expect_same_in_any_company(make_model(GGML_TYPE_Q8_0));
   expect_same_in_any_company(make_unequal());
+}
+
+// What the latest queries decide is the same after questions asked together and one by one.
+TEST(Step, QuestionsTogetherKeepTheirQueries) {
+  const Model model = make_model(GGML_TYPE_Q8_0);
+  Executor executor = must(Executor::create(model, {}));
+  Sequence a = executor.sequence();
+  ReadOptions options;
+  options.n_recent_queries = 64;
+  must(executor.read(a, random_tokens(200, model.info().n_vocab, 1), Press(), options));
+  Sequence b = a.fork(), a_alone = a.fork(), b_alone = a.fork();
+  const auto first = random_tokens(20, model.info().n_vocab, 2),
+             second = random_tokens(12, model.info().n_vocab, 3);
+  const Span spans[] = {{&a, first}, {&b, second}};
+  must(executor.step(spans));
+  must(executor.extend(a_alone, first));
+  must(executor.extend(b_alone, second));
+  const Token next = 7;
+  for (Sequence* s : {&a, &b, &a_alone, &b_alone}) {
+    must(executor.compress(*s, make_press("snapkv", 0.5), 60));
+    must(executor.extend(*s, {&next, 1}));
+  }
+  EXPECT_EQ(largest_difference(a.logits(), a_alone.logits()), 0);
+  EXPECT_EQ(largest_difference(b.logits(), b_alone.logits()), 0);
+  EXPECT_NE(largest_difference(a.logits(), b.logits()), 0);
+}
+
+TEST(Step, OneOfSeveralQuestionsIsStopped) {
+  const Model model = make_model(GGML_TYPE_Q8_0);
+  Executor executor = must(Executor::create(model, {}));
+  Sequence a = executor.sequence();
+  must(executor.read(a, random_tokens(100, model.info().n_vocab, 1), Press()));
+  Sequence b = a.fork(), c = a.fork(), alone = a.fork();
+  const auto question = random_tokens(20, model.info().n_vocab, 2);
+  const Token token = 3;
+  const std::atomic<bool> stop = true;
+  const Span spans[] = {{.sequence = &a, .tokens = question, .stop = &stop},
+                        {.sequence = &b, .tokens = question, .stop = &stop},
+                        {&c, question}};
+  must(executor.step(spans));
+  must(executor.extend(alone, question));
+  EXPECT_EQ(a.n_tokens(), 100);
+  EXPECT_EQ(b.n_tokens(), 100);
+  EXPECT_EQ(c.n_tokens(), 120);
+  EXPECT_EQ(largest_difference(c.logits(), alone.logits()), 0);
+  const Span more[] = {{.sequence = &a, .tokens = question, .stop = &stop}, {&c, {&token, 1}}};
+  must(executor.step(more));
+  EXPECT_EQ(a.n_tokens(), 100);
+  EXPECT_EQ(c.n_tokens(), 121);
 }
 
 TEST(Step, AFailureInOneSequenceChangesNone) {
