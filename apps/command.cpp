@@ -193,8 +193,8 @@ void ExecutorOptions::add_to(CLI::App& app) {
       ->transform(whole_number(1, kMostTokens))
       ->capture_default_str();
   app.add_option("--prefill-kernel", prefill_kernel,
-                 "what reads the context on the CPU: auto, ggml (libllama's very bits), int8 (needs AVX-512 "
-                 "VNNI), onednn")
+                 "what reads the context on the CPU: auto, ggml (libllama's very bits), int8 (needs AVX2), "
+                 "onednn")
       ->check(CLI::IsMember(kPrefillKernels))
       ->type_name("NAME")
       ->capture_default_str();

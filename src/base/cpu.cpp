@@ -106,14 +106,39 @@ void limit_cpu(CpuLevel level) {
   hwy::GetChosenTarget().DeInit();
 }
 
-bool cpu_has_avx512_vnni() {
 #if defined(__x86_64__)
+bool cpu_has_avx2() {
+  return limit >= CpuLevel::v3 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+bool cpu_has_avx_vnni() {
+  return (limit == CpuLevel::v3_vnni || limit == CpuLevel::native) && cpu_has_avx2() &&
+         cpuid_bit(7, 1, 'a', 4);
+}
+bool cpu_has_avx512_vnni() {
   return limit == CpuLevel::native && __builtin_cpu_supports("avx512vnni") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+}
+bool cpu_has_neon_dotprod() {
+  return false;
+}
+#else
+bool cpu_has_neon_dotprod() {
+#if defined(__aarch64__) && defined(__linux__)
+  return limit == CpuLevel::native && hwcap(HWCAP_ASIMDDP);
 #else
   return false;
 #endif
 }
+bool cpu_has_avx2() {
+  return false;
+}
+bool cpu_has_avx_vnni() {
+  return false;
+}
+bool cpu_has_avx512_vnni() {
+  return false;
+}
+#endif
 
 std::vector<std::string> cpu_features() {
   std::vector<std::string> out;

@@ -8,14 +8,19 @@
 
 namespace curdkv {
 
-// Micro-architecture levels of x86-64 (psABI): v2 has SSE4.2, v3 AVX2, v4 AVX-512; native is all there is.
-enum class CpuLevel { v2, v3, v4, native };
+// Micro-architecture levels of x86-64 (psABI): v2 has SSE4.2, v3 AVX2, v4 AVX-512; v3_vnni has AVX2 and
+// AVX-VNNI where the processor has it; native is all there is.
+enum class CpuLevel { v2, v3, v3_vnni, v4, native };
 
 // From now on kernels of this library use no more than the level has; for tests. Not to be called while
 // anything computes. What ggml was compiled for stays as it is.
 void limit_cpu(CpuLevel level);
 
-bool cpu_has_avx512_vnni();  // with BW and VL, and within the limit
+// Within the limit. AVX2 with FMA; AVX-512's VNNI with BW and VL; ARM's only where there is no limit.
+bool cpu_has_avx2();
+bool cpu_has_avx_vnni();
+bool cpu_has_avx512_vnni();
+bool cpu_has_neon_dotprod();
 
 // The features that matter for speed, by the kernel's names ("avx2", "avx512_vnni", "asimddp"), ascending.
 std::vector<std::string> cpu_features();

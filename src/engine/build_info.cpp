@@ -33,8 +33,9 @@ BuildInfo build_info() {
   b.cpu = cpu_name();
   b.cpu_features = cpu_features();
   for (ggml_backend_dev_t gpu : gpu_devices()) b.gpus.emplace_back(ggml_backend_dev_description(gpu));
+  const std::string int8 = int8_kernel_name();
   b.prefill_products =
-      make_int8_kernel() ? "8-bit integers, AVX-512 VNNI (quantised weights); ggml's (others)" : "ggml's";
+      int8.empty() ? "ggml's" : "8-bit integers, " + int8 + " (quantised weights); ggml's (others)";
   b.prefill_attention = prefill_kernel_name();
   b.decoding_products = row_kernel_takes(GGML_TYPE_Q8_0, 32)
                             ? "8-bit integers, AVX-512 VNNI (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0); ggml's (others)"

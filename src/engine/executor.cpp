@@ -47,7 +47,7 @@ Result<ProductKernels> make_product_kernels(PrefillKernel choice) {
   if (choice == PrefillKernel::onednn) kernels.push_back(make_onednn_kernel());
   std::erase(kernels, nullptr);
   if (choice == PrefillKernel::int8 && kernels.empty()) {
-    return Error{ErrorCode::bad_argument, "the int8 prefill kernel needs a processor with AVX-512 VNNI"};
+    return Error{ErrorCode::bad_argument, "the int8 prefill kernel needs a processor with AVX2"};
   }
   if (choice == PrefillKernel::onednn && kernels.empty()) {
     return Error{ErrorCode::bad_argument, "this build has no oneDNN for the prefill kernel onednn"};

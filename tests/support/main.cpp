@@ -1,4 +1,4 @@
-// Runs a test program's cases with no more of the processor than CURDKV_TEST_CPU says (v2, v3 or v4).
+// Runs a test program's cases with no more of the processor than CURDKV_TEST_CPU says (v2, v3, v3_vnni or v4).
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -16,10 +16,12 @@ int main(int argc, char** argv) {
       curdkv::limit_cpu(CpuLevel::v2);
     } else if (name == "v3") {
       curdkv::limit_cpu(CpuLevel::v3);
+    } else if (name == "v3_vnni") {
+      curdkv::limit_cpu(CpuLevel::v3_vnni);
     } else if (name == "v4") {
       curdkv::limit_cpu(CpuLevel::v4);
     } else {
-      std::fprintf(stderr, "CURDKV_TEST_CPU is v2, v3 or v4\n");
+      std::fprintf(stderr, "CURDKV_TEST_CPU is v2, v3, v3_vnni or v4\n");
       return 2;
     }
   }

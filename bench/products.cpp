@@ -1,0 +1,100 @@
+// A prefill's products in 8 bits by each instruction set that this processor has, one thread, beside ggml's
+// (as it was built, weights as they lie in the file): random weights of 1,024 by 4,096, 510 tokens. The best
+// of several repeats, in GOP/s. Prints a Markdown table.
+#include <ggml-alloc.h>
+#include <ggml-backend.h>
+#include <ggml-cpu.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
+#include "base/cpu.h"
+#include "base/ggml_ptr.h"
+#include "base/stopwatch.h"
+#include "compute/products/kernel.h"
+#include "support/score.h"
+
+using namespace curdkv;
+using namespace curdkv::testing;
+
+namespace {
+
+constexpr int64_t kIn = 1024, kOut = 4096, kTokens = 510;
+
+template <typename Work>
+double gops(int n_repeats, Work&& work) {
+  double best = 1e300;
+  for (int i = 0; i < n_repeats; ++i) {
+    const Stopwatch watch;
+    work();
+    best = std::min(best, watch.ms());
+  }
+  return 2e-6 * static_cast<double>(kIn * kOut * kTokens) / best;
+}
+
+double by_kernel(const ProductKernel& kernel, const WeightMatrix& w, const std::vector<float>& x,
+                 int n_repeats) {
+  const int64_t n_panels = kOut / kernel.panel_rows(), tile = kernel.tile_tokens();
+  const size_t panel = kernel.panel_bytes(w), packed = kernel.tile_bytes(kIn);
+  std::vector<char> memory(panel * static_cast<size_t>(n_panels) + 64),
+      scratch(kernel.unpack_scratch_bytes(w));
+  std::vector<char> tiles(packed * static_cast<size_t>((kTokens + tile - 1) / tile));
+  char* panels = memory.data() + 64 - reinterpret_cast<uintptr_t>(memory.data()) % 64;
+  for (int64_t p = 0; p < n_panels; ++p)
+    kernel.unpack(w, p, panels + static_cast<size_t>(p) * panel, scratch.data());
+  for (int64_t t = 0; t < kTokens; t += tile)
+    kernel.pack(x.data() + t * kIn, kIn, kIn, std::min(tile, kTokens - t),
+                tiles.data() + static_cast<size_t>(t / tile) * packed);
+  std::vector<float> y(kOut * kTokens);
+  return gops(n_repeats, [&] {
+    kernel.multiply(w, panels, n_panels, tiles.data(), kTokens, y.data(), kOut, scratch.data());
+  });
+}
+
+double by_ggml(const WeightMatrix& w, const std::vector<float>& x, int n_repeats) {
+  const GgmlBackend cpu(ggml_backend_cpu_init());
+  ggml_backend_cpu_set_n_threads(cpu.get(), 1);
+  const GgmlContext context(ggml_init({8 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true}));
+  ggml_tensor* weights = ggml_new_tensor_2d(context.get(), w.type, kIn, kOut);
+  ggml_tensor* inputs = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, kIn, kTokens);
+  ggml_cgraph* graph = ggml_new_graph(context.get());
+  ggml_build_forward_expand(graph, ggml_mul_mat(context.get(), weights, inputs));
+  const GgmlBuffer buffer(ggml_backend_alloc_ctx_tensors(context.get(), cpu.get()));
+  ggml_backend_tensor_set(weights, w.data, 0, ggml_nbytes(weights));
+  ggml_backend_tensor_set(inputs, x.data(), 0, ggml_nbytes(inputs));
+  return gops(n_repeats, [&] { ggml_backend_graph_compute(cpu.get(), graph); });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int n_repeats = argc > 1 ? std::max(1, std::atoi(argv[1])) : 9;
+  ggml_cpu_init();
+  std::printf("| GOP/s, one thread |");
+  std::vector<std::pair<CpuLevel, std::string>> levels;
+  for (const CpuLevel level : {CpuLevel::v3, CpuLevel::v3_vnni, CpuLevel::native}) {
+    limit_cpu(level);
+    const std::string name = int8_kernel_name();
+    if (name.empty() || (!levels.empty() && levels.back().second == name)) continue;
+    levels.emplace_back(level, name);
+    std::printf(" %s |", name.c_str());
+  }
+  std::printf(" ggml |\n|---|");
+  for (size_t i = 0; i <= levels.size(); ++i) std::printf("---|");
+  std::printf("\n");
+  const auto values = random_floats(kIn * kOut, 1), x = random_floats(kIn * kTokens, 2);
+  for (const ggml_type type :
+       {GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q4_K, GGML_TYPE_Q6_K}) {
+    std::vector<char> bytes(ggml_row_size(type, kIn) * kOut);
+    ggml_quantize_chunk(type, values.data(), bytes.data(), 0, kOut, kIn, nullptr);
+    const WeightMatrix w = {type, bytes.data(), kIn, kOut};
+    std::printf("| %s |", ggml_type_name(type));
+    for (const auto& [level, name] : levels) {
+      limit_cpu(level);
+      std::printf(" %.0f |", by_kernel(*make_int8_kernel(), w, x, n_repeats));
+    }
+    std::printf(" %.0f |\n", by_ggml(w, x, n_repeats));
+    std::fflush(stdout);
+  }
+}

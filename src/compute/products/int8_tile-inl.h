@@ -1,0 +1,186 @@
+// The inner loops of products in 8 bits, for one instruction set: included by int8_kernel.cpp in a namespace
+// that defines
+//   CURDKV_TARGET           the attribute that functions need
+//   Ints, Floats            vectors of kRows numbers; Weights, Inputs: what add_products() takes
+//   Input                   what an input is packed to: uint8_t (128 more than its value) or int16_t
+//   kRows, kTokens, kPanels a register tile: kPanels panels of kRows weight rows by kTokens tokens
+//   place()                 where in a group of kRows x 4 weights (int8) one lies
+//   and the few operations on vectors that are used below.
+//
+// A panel: for each block of 32, 8 such groups, then for each row, where inputs are unsigned, -128 times the
+// sum of its weights (int32), its scale (F32) and, if the type has any, its minimum (F32). A tile: for each
+// block of 32, kTokens x 32 inputs, then for each token its scale and its sum (F32).
+
+constexpr bool kUnsigned = std::is_unsigned_v<Input>;
+constexpr size_t kVector = kRows * 4;  // bytes
+constexpr size_t kGroup = kVector;     // of weights
+constexpr size_t kCorrections = 8 * kGroup, kScales = kCorrections + (kUnsigned ? kVector : 0),
+                 kMinima = kScales + kVector;
+constexpr size_t kInputs = kInt8Block * sizeof(Input);  // of a token's block
+constexpr size_t kTileBlock = kTokens * (kInputs + 2 * sizeof(float));
+
+constexpr size_t panel_block(bool minima) {
+  return kMinima + (minima ? kVector : 0);
+}
+
+inline float float_at(const char* at) {
+  float x;
+  std::memcpy(&x, at, sizeof x);
+  return x;
+}
+
+// out[t][p * kRows...] for n_tokens <= kTokens tokens.
+template <int kN, bool kHasMinima>
+CURDKV_TARGET __attribute__((always_inline)) inline void multiply_tile(const char* panel, size_t panel_stride,
+                                                                       const char* tile, int64_t n_blocks,
+                                                                       int64_t n_tokens, float* out,
+                                                                       size_t out_stride) {
+  Floats sum[kN][kTokens];
+  CURDKV_UNROLL for (int p = 0; p < kN; ++p) {
+    CURDKV_UNROLL for (int t = 0; t < kTokens; ++t) sum[p][t] = no_floats();
+  }
+  for (int64_t b = 0; b < n_blocks; ++b, panel += panel_block(kHasMinima), tile += kTileBlock) {
+    Ints dot[kN][kTokens];
+    CURDKV_UNROLL for (int p = 0; p < kN; ++p) {
+      const char* w = panel + static_cast<size_t>(p) * panel_stride;
+      CURDKV_UNROLL for (int t = 0; t < kTokens; ++t) dot[p][t] =
+          kUnsigned ? load_ints(w + kCorrections) : no_ints();
+    }
+    CURDKV_UNROLL for (int k = 0; k < 8; ++k) {
+      Weights weights[kN];
+      CURDKV_UNROLL for (int p = 0; p < kN; ++p) weights[p] =
+          load_weights(panel + static_cast<size_t>(p) * panel_stride + kGroup * k);
+      CURDKV_UNROLL for (int t = 0; t < kTokens; ++t) {
+        const Inputs inputs = load_inputs(tile + static_cast<size_t>(t) * kInputs + 4 * sizeof(Input) * k);
+        CURDKV_UNROLL for (int p = 0; p < kN; ++p) dot[p][t] = add_products(dot[p][t], weights[p], inputs);
+      }
+    }
+    const char *scales = tile + kTokens * kInputs, *sums = scales + kTokens * sizeof(float);
+    CURDKV_UNROLL for (int p = 0; p < kN; ++p) {
+      const char* w = panel + static_cast<size_t>(p) * panel_stride;
+      const Floats scale = load_floats(w + kScales);
+      CURDKV_UNROLL for (int t = 0; t < kTokens; ++t) {
+        const Floats both = scale * all(float_at(scales + static_cast<size_t>(t) * sizeof(float)));
+        sum[p][t] = multiply_add(as_floats(dot[p][t]), both, sum[p][t]);
+      }
+      if constexpr (kHasMinima) {
+        const Floats least = load_floats(w + kMinima);
+        CURDKV_UNROLL for (int t = 0; t < kTokens; ++t) {
+          sum[p][t] =
+              multiply_add(least, all(float_at(sums + static_cast<size_t>(t) * sizeof(float))), sum[p][t]);
+        }
+      }
+    }
+  }
+  CURDKV_UNROLL for (int t = 0; t < kTokens; ++t) {
+    if (t < n_tokens) {
+      float* to = out + static_cast<size_t>(t) * out_stride;
+      CURDKV_UNROLL for (int p = 0; p < kN; ++p) store_floats(to + p * kRows, sum[p][t]);
+    }
+  }
+}
+
+template <int kN, bool kHasMinima>
+CURDKV_TARGET void multiply_panels(const char* panels, size_t panel_stride, const char* tiles,
+                                   int64_t n_blocks, int64_t n_tokens, float* out, size_t out_stride) {
+  const size_t tile_stride = static_cast<size_t>(n_blocks) * kTileBlock;
+  for (int64_t t = 0; t < n_tokens; t += kTokens, tiles += tile_stride) {
+    multiply_tile<kN, kHasMinima>(panels, panel_stride, tiles, n_blocks, n_tokens - t,
+                                  out + static_cast<size_t>(t) * out_stride, out_stride);
+  }
+}
+
+class Kernel : public ProductKernel {
+ public:
+  bool takes(const WeightMatrix& w) const override {
+    return ggml_is_quantized(w.type) && w.n_in % kInt8Block == 0 && w.n_out % kRows == 0;
+  }
+
+  int64_t panel_rows() const override { return kRows; }
+
+  size_t panel_bytes(const WeightMatrix& w) const override {
+    return (static_cast<size_t>(w.n_in / kInt8Block) * panel_block(has_minima(w.type)) + 63) / 64 * 64;
+  }
+
+  size_t unpack_scratch_bytes(const WeightMatrix& w) const override {
+    Scratch scratch;
+    lay_out(scratch, w);
+    return scratch.n_bytes();
+  }
+
+  void unpack(const WeightMatrix& w, int64_t panel, char* to, char* memory) const override {
+    const bool minima = has_minima(w.type);
+    Scratch scratch(memory);
+    const auto [first, floats] = lay_out(scratch, w);
+    const std::span blocks(first, static_cast<size_t>(w.n_in / kInt8Block));
+    for (int r = 0; r < kRows; ++r) {
+      unpack_row(w, panel * kRows + r, blocks, floats);
+      char* at = to;
+      for (const Int8Block& b : blocks) {
+        int sum = 0;
+        for (size_t i = 0; i < kInt8Block; ++i) {
+          sum += b.q[i];
+          at[i / 4 * kGroup + place(static_cast<size_t>(r), i % 4)] = static_cast<char>(b.q[i]);
+        }
+        const int correction = -128 * sum;
+        char* row = at + 4 * r;
+        if (kUnsigned) std::memcpy(row + kCorrections, &correction, 4);
+        std::memcpy(row + kScales, &b.scale, 4);
+        if (minima) std::memcpy(row + kMinima, &b.min, 4);
+        at += panel_block(minima);
+      }
+    }
+  }
+
+  int64_t tile_tokens() const override { return kTokens; }
+
+  size_t tile_bytes(int64_t n_in) const override {
+    return static_cast<size_t>(n_in / kInt8Block) * kTileBlock;
+  }
+
+  void pack(const float* x, size_t x_stride, int64_t n_in, int64_t n_tokens, char* to) const override {
+    for (int64_t b = 0; b < n_in / kInt8Block; ++b, to += kTileBlock) {
+      float scales[kTokens] = {}, sums[kTokens] = {};
+      for (int64_t t = 0; t < n_tokens; ++t) {
+        pack_block(x + static_cast<size_t>(t) * x_stride + b * kInt8Block,
+                   to + static_cast<size_t>(t) * kInputs, scales[t], sums[t]);
+      }
+      std::memset(to + static_cast<size_t>(n_tokens) * kInputs, 0,
+                  static_cast<size_t>(kTokens - n_tokens) * kInputs);
+      std::memcpy(to + kTokens * kInputs, scales, sizeof scales);
+      std::memcpy(to + kTokens * kInputs + sizeof scales, sums, sizeof sums);
+    }
+  }
+
+  size_t multiply_scratch_bytes(const WeightMatrix&, int64_t) const override { return 0; }
+
+  void multiply(const WeightMatrix& w, const char* panels, int64_t n_panels, const char* tiles,
+                int64_t n_tokens, float* out, size_t out_stride, char*) const override {
+    const bool minima = has_minima(w.type);
+    const int64_t n_blocks = w.n_in / kInt8Block;
+    const size_t stride = panel_bytes(w), tile = tile_bytes(w.n_in);
+    // Tiles that stay in the second-level cache while all panels pass.
+    const auto n_stay = static_cast<int64_t>(std::max<size_t>(1, kStayBytes / tile)) * kTokens;
+    for (int64_t t = 0; t < n_tokens; t += n_stay) {
+      const char* some = tiles + static_cast<size_t>(t / kTokens) * tile;
+      float* to = out + static_cast<size_t>(t) * out_stride;
+      for (int64_t p = 0; p < n_panels; p += kPanels) {
+        const auto whole = minima ? multiply_panels<kPanels, true> : multiply_panels<kPanels, false>;
+        const auto one = minima ? multiply_panels<1, true> : multiply_panels<1, false>;
+        (p + kPanels <= n_panels ? whole : one)(panels + static_cast<size_t>(p) * stride, stride, some,
+                                                n_blocks, std::min(n_stay, n_tokens - t), to + p * kRows,
+                                                out_stride);
+      }
+    }
+  }
+
+ private:
+  struct Row {
+    Int8Block* blocks;
+    float* floats;
+  };
+  static Row lay_out(Scratch& scratch, const WeightMatrix& w) {
+    auto* blocks = scratch.take<Int8Block>(w.n_in / kInt8Block);
+    return {blocks, scratch.take<float>(w.n_in)};
+  }
+};
