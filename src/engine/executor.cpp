@@ -46,12 +46,11 @@ Result<ProductKernels> make_product_kernels(PrefillKernel choice) {
     kernels.push_back(make_int8_kernel());
   if (choice == PrefillKernel::onednn) kernels.push_back(make_onednn_kernel());
   std::erase(kernels, nullptr);
-  if (choice == PrefillKernel::int8 && kernels.empty()) {
-    return Error{ErrorCode::bad_argument, "the int8 prefill kernel needs a processor with AVX2"};
-  }
-  if (choice == PrefillKernel::onednn && kernels.empty()) {
+  if (choice == PrefillKernel::int8 && kernels.empty())
+    return Error{ErrorCode::bad_argument,
+                 "the int8 prefill kernel needs a processor with AVX2 or NEON's dot products"};
+  if (choice == PrefillKernel::onednn && kernels.empty())
     return Error{ErrorCode::bad_argument, "this build has no oneDNN for the prefill kernel onednn"};
-  }
   return kernels;
 }
 
@@ -78,8 +77,11 @@ Result<Executor> Executor::create(const Model& model, const ExecutorParams& para
     }
     impl->n_ctx = params.n_ctx > 0 ? params.n_ctx : hp.n_ctx_train;
     CURDKV_TRY(impl->compute, Compute::create(model.impl().weights, params.n_threads, 0, params.stop));
-    impl->graph.emplace(model.impl(), *impl->compute, params.portable_attention, params.in_company);
     CURDKV_TRY(impl->product_kernels, make_product_kernels(params.prefill_kernel));
+    const bool by_int8 = params.prefill_kernel != PrefillKernel::onednn && !impl->product_kernels.empty();
+    const ProductKernel* questions = by_int8 ? impl->product_kernels.front().get() : nullptr;
+    impl->graph.emplace(model.impl(), *impl->compute,
+                        StepGraph::Choices{params.portable_attention, params.in_company, questions});
     return Executor(std::move(impl));
   });
 }

@@ -3,14 +3,15 @@
 #include <algorithm>
 
 #include "base/try.h"
+#include "compute/products/question_products.h"
 #include "compute/products/row_products.h"
 #include "engine/decoder.h"
 #include "engine/step_inputs.h"
 
 namespace curdkv {
 
-StepGraph::StepGraph(const Model::Impl& model, Compute& compute, bool portable_attention, bool pad_alone)
-    : model_(model), compute_(compute), portable_attention_(portable_attention), pad_alone_(pad_alone) {
+StepGraph::StepGraph(const Model::Impl& model, Compute& compute, const Choices& choices)
+    : model_(model), compute_(compute), choices_(choices) {
   for (int64_t il = 0; il < model.hp.n_layer; ++il) {
     all_by_kernels_ = all_by_kernels_ && uses_kernels(il);
     for (const ggml_tensor* w : model.matrices(il)) all_by_rows_ = all_by_rows_ && RowProducts::takes(w);
@@ -21,8 +22,8 @@ StepGraph::StepGraph(const Model::Impl& model, Compute& compute, bool portable_a
 StepGraph::~StepGraph() = default;
 
 bool StepGraph::uses_kernels(int64_t il) const {
-  return !portable_attention_ && model_.weights.layer_device[static_cast<size_t>(il)] ==
-                                     ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+  return !choices_.portable_attention && model_.weights.layer_device[static_cast<size_t>(il)] ==
+                                             ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
 }
 
 Result<void> StepGraph::run(std::span<const StepPart> parts) {
@@ -30,7 +31,7 @@ Result<void> StepGraph::run(std::span<const StepPart> parts) {
     CURDKV_CHECK(p.sequence->cache.reserve(std::ssize(p.tokens)));
     p.sequence->recent.reserve(p.n_recent());
   }
-  const StepBatch batch(parts, pad_alone_);
+  const StepBatch batch(parts, choices_.pad_alone);
   if (!serves(batch)) CURDKV_CHECK(build(batch));
   for (const auto& input : inputs_) input->set_input(batch);
   CURDKV_CHECK(compute_.run());
@@ -71,11 +72,12 @@ Result<void> StepGraph::build(const StepBatch& batch) {
   ggml_tensor* mask_data = all_by_kernels_ || batch.n_columns == 1 ? nullptr : add<MaskInput>(mask).data;
 
   RowProducts rows(compute_, &tokens.n_row_columns);
+  QuestionProducts questions(compute_, choices_.questions_kernel);
   const Multiply multiply = [&](ggml_context*, ggml_tensor* w, ggml_tensor* in) {
     // Of a question's columns the last of each part alone come to the end: fewer than any other product's.
     const bool last = batch.last_only && in->ne[1] == std::ssize(batch.parts);
-    const bool by_rows = !portable_attention_ && (batch.decoding || last);
-    return by_rows ? rows.multiply(ctx, w, in) : ggml_mul_mat(ctx, w, in);
+    if (choices_.portable_attention) return ggml_mul_mat(ctx, w, in);
+    return batch.decoding || last ? rows.multiply(ctx, w, in) : questions.multiply(ctx, w, in);
   };
   const auto attend = [&](int64_t il, const Projections& p) {
     const LayerShape& shape = hp.layer(il);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "compute/compute.h"
+#include "compute/products/kernel.h"
 #include "curdkv/executor.h"
 #include "engine/logits.h"
 #include "engine/sequence_state.h"
@@ -35,10 +36,15 @@ class StepInput;
 
 class StepGraph {
  public:
-  // Both must outlive this. portable_attention: as in ExecutorParams. pad_alone: a token decoded alone is
-  // computed as in company, for which ggml has other matrix kernels: weights that the row kernel does not
-  // take are else rounded in another way.
-  StepGraph(const Model::Impl& model, Compute& compute, bool portable_attention, bool pad_alone);
+  struct Choices {
+    bool portable_attention = false;  // as in ExecutorParams
+    // A token decoded alone is computed as in company, for which ggml has other matrix kernels: weights that
+    // the row kernel does not take are else rounded in another way.
+    bool pad_alone = false;
+    const ProductKernel* questions_kernel = nullptr;  // null: questions' products are ggml's
+  };
+  // All that is referred to must outlive this.
+  StepGraph(const Model::Impl& model, Compute& compute, const Choices& choices);
   ~StepGraph();
 
   // The parts are all decoded or all questions' chunks. Decoded ones are of one token, or of several if
@@ -69,7 +75,7 @@ class StepGraph {
 
   const Model::Impl& model_;
   Compute& compute_;
-  bool portable_attention_, pad_alone_;
+  Choices choices_;
   bool all_by_kernels_ = true;  // no layer's attention is made of standard ops
   bool all_by_rows_ = true;     // RowProducts takes all matrices
 

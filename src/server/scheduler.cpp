@@ -12,7 +12,7 @@ namespace {
 
 constexpr auto kPoll = std::chrono::milliseconds(20);  // while another server reads what is waited for
 // Tokens of questions between two looks at what has arrived, and between two steps of others' answers.
-constexpr int64_t kChunk = 512, kShortChunk = 32;
+constexpr int64_t kChunk = 512, kShortChunk = 128;
 
 double ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();

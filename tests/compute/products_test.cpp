@@ -9,7 +9,9 @@
 #include "base/cpu.h"
 #include "compute/products/int8_unpack.h"
 #include "compute/products/kernel.h"
+#include "compute/products/question_products.h"
 #include "compute/products/row_kernel.h"
+#include "support/must.h"
 #include "support/score.h"
 
 namespace curdkv::testing {
@@ -127,6 +129,43 @@ TEST_P(Types, MultiplyInPrefill) {
   EXPECT_EQ(y[1300], kUntouched);
 }
 
+// By a graph, with weights unpacked on the way: several runs of panels, the last one short, on two threads; a
+// column's bits do not depend on those beside it.
+TEST_P(Types, MultiplyInQuestions) {
+  const auto kernel = make_int8_kernel();
+  if (!kernel) GTEST_SKIP() << "no AVX2";
+  if (!unpacks_exactly(GetParam())) GTEST_SKIP() << "left to ggml";
+  constexpr int64_t kOut = 16 * 21;
+  const auto x = exact_inputs(768 * 13);
+  const Weights w = make_weights(GetParam(), 768, kOut);
+  curdkv::Weights nowhere;
+  nowhere.output_device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+  const auto compute = must(Compute::create(nowhere, 2, 64, nullptr));
+  const GgmlContext held = make_ggml_context(1);
+  ggml_tensor* weights = ggml_new_tensor_2d(held.get(), GetParam(), 768, kOut);
+  const GgmlBuffer buffer(
+      ggml_backend_alloc_ctx_tensors_from_buft(held.get(), ggml_backend_cpu_buffer_type()));
+  ggml_backend_tensor_set(weights, w.bytes.data(), 0, w.bytes.size());
+  std::vector<std::vector<float>> results;
+  for (const int64_t n : {13, 5}) {
+    ggml_context* ctx = must(compute->begin());
+    QuestionProducts products(*compute, kernel.get());
+    ggml_tensor* inputs = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, 768, n);
+    ggml_set_input(inputs);
+    ggml_tensor* out = products.multiply(ctx, weights, inputs);
+    EXPECT_EQ(out->op, GGML_OP_CUSTOM);
+    ggml_build_forward_expand(compute->graph(), out);
+    must(compute->allocate());
+    ggml_backend_tensor_set(inputs, x.data(), 0, ggml_nbytes(inputs));
+    must(compute->run());
+    results.emplace_back(static_cast<size_t>(kOut * n));
+    ggml_backend_tensor_get(out, results.back().data(), 0, ggml_nbytes(out));
+  }
+  for (size_t t = 0; t < 13; ++t)
+    EXPECT_LT(relative_error(w, x.data() + t * 768, results[0].data() + t * kOut), kBar) << "token " << t;
+  EXPECT_TRUE(std::equal(results[1].begin(), results[1].end(), results[0].begin()));
+}
+
 TEST_P(Types, MultiplyInDecoding) {
   if (!row_kernel_takes(GetParam(), 768)) GTEST_SKIP() << "left to ggml";
   const Weights w = make_weights(GetParam(), 768, 70);
@@ -173,7 +212,8 @@ TEST(Products, InputsOfZerosGiveZeros) {
   EXPECT_EQ(y, std::vector<float>(16, 0.0f));
 }
 
-// Types of which decoding's rows are taken wherever there is AVX-512 VNNI, so that the skips above hide none of them.
+// Types of which decoding's rows are taken wherever there is AVX-512 VNNI, so that the skips above hide none
+// of them.
 TEST(Products, DecodingTakesTypesWithBlocksOf32) {
   const bool has_vnni = cpu_has_avx512_vnni();
   for (const ggml_type type : kTypes) {

@@ -118,9 +118,12 @@ class Kernel : public ProductKernel {
       char* at = to;
       for (const Int8Block& b : blocks) {
         int sum = 0;
-        for (size_t i = 0; i < kInt8Block; ++i) {
-          sum += b.q[i];
-          at[i / 4 * kGroup + place(static_cast<size_t>(r), i % 4)] = static_cast<char>(b.q[i]);
+        for (const int8_t q : b.q) sum += q;
+        for (size_t k = 0; k < 8; ++k) {
+          char* group = at + k * kGroup;
+          constexpr size_t n = place(0, 3) == 3 ? 4 : 2;  // that lie side by side
+          for (size_t i = 0; i < 4; i += n)
+            std::memcpy(group + place(static_cast<size_t>(r), i), &b.q[4 * k + i], n);
         }
         const int correction = -128 * sum;
         char* row = at + 4 * r;

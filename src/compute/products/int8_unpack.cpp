@@ -1,16 +1,21 @@
 #include "compute/products/int8_unpack.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
 namespace curdkv {
 namespace {
 
-float half_at(const uint8_t* at) {
-  ggml_fp16_t h;
+// F16 is F32 with fewer bits, but for where its exponents begin.
+inline float half_at(const uint8_t* at) {
+  uint16_t h;
   std::memcpy(&h, at, sizeof h);
-  return ggml_fp16_to_fp32(h);
+  const uint32_t no_number = (h & 0x7c00) == 0x7c00 ? 0x7f800000 : 0, sign = static_cast<uint32_t>(h & 0x8000)
+                                                                             << 16;
+  const float size = std::bit_cast<float>(static_cast<uint32_t>(h & 0x7fff) << 13) * 0x1p112f;
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(size) | no_number | sign);
 }
 
 // Low nibbles are the first 16 weights, high ones the rest.

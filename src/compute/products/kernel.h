@@ -49,8 +49,8 @@ class ProductKernel {
                         int64_t n_tokens, float* out, size_t out_stride, char* scratch) const = 0;
 };
 
-// Products in 8 bits: weights with a scale for each 32 as GGUF has them, inputs quantised likewise. By AVX-512's
-// VNNI, AVX-VNNI, AVX2 or NEON's dot products; nullptr on other processors.
+// Products in 8 bits: weights with a scale for each 32 as GGUF has them, inputs quantised likewise. By
+// AVX-512's VNNI, AVX-VNNI, AVX2 or NEON's dot products; nullptr on other processors.
 std::unique_ptr<ProductKernel> make_int8_kernel();
 const char* int8_kernel_name();  // of those instructions; "" where there is no kernel
 

@@ -4,6 +4,7 @@
 
 #include "base/tickets.h"
 #include "base/try.h"
+#include "compute/products/tiles.h"
 
 namespace curdkv {
 namespace {
@@ -17,22 +18,6 @@ struct UnpackPanels {
   void operator()(ggml_tensor*, const OpThread& thread) const {
     for (int64_t p = thread.ith; p < u.n_panels(); p += thread.nth)
       u.kernel->unpack(u.matrix, p, u.panel(p), thread.scratch);
-  }
-};
-
-// src[0]: F32 [n_in, n]; dst: I8, its tiles.
-struct PackTiles {
-  const ProductKernel& kernel;
-
-  void operator()(ggml_tensor* dst, const OpThread& thread) const {
-    const ggml_tensor* x = dst->src[0];
-    const int64_t n_in = x->ne[0], n = x->ne[1], tile = kernel.tile_tokens();
-    for (int64_t i = thread.ith; i * tile < n; i += thread.nth) {
-      kernel.pack(reinterpret_cast<const float*>(static_cast<const char*>(x->data) +
-                                                 static_cast<size_t>(i * tile) * x->nb[1]),
-                  x->nb[1] / sizeof(float), n_in, std::min(tile, n - i * tile),
-                  static_cast<char*>(dst->data) + static_cast<size_t>(i) * kernel.tile_bytes(n_in));
-    }
   }
 };
 
@@ -117,12 +102,7 @@ const ProductKernel* LayerProducts::kernel_for(const WeightMatrix& w) const {
 
 ggml_tensor* LayerProducts::packed(Packed& all, const ProductKernel* kernel, ggml_tensor* x) {
   ggml_tensor*& tiles = all[{kernel, x}];
-  if (tiles == nullptr) {
-    const int64_t n_tiles = (x->ne[1] + kernel->tile_tokens() - 1) / kernel->tile_tokens();
-    tiles = compute_.custom<PackTiles>(GGML_TYPE_I8,
-                                       {static_cast<int64_t>(kernel->tile_bytes(x->ne[0])), n_tiles, 1, 1},
-                                       {&x, 1}, 0, *kernel);
-  }
+  if (tiles == nullptr) tiles = pack_tiles(compute_, *kernel, x);
   return tiles;
 }
 
