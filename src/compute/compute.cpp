@@ -128,7 +128,7 @@ Result<void> Compute::allocate() {
   try {
     allocated = ggml_backend_sched_alloc_graph(sched_.get(), graph_);
   } catch (const std::runtime_error& e) {
-    return lost_.emplace(ErrorCode::io, e.what());
+    return lost_.emplace(Error{ErrorCode::io, e.what()});
   }
   busy_ = Busy::no;
   if (!allocated) {
@@ -167,7 +167,7 @@ Result<void> Compute::run() {
   try {
     status = ggml_backend_sched_graph_compute(sched_.get(), graph_);
   } catch (const std::runtime_error& e) {
-    return lost_.emplace(ErrorCode::io, e.what());
+    return lost_.emplace(Error{ErrorCode::io, e.what()});
   }
   busy_ = Busy::no;
   Result<void> done = outcome(status);

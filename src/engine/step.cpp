@@ -54,8 +54,9 @@ Result<void> Executor::Impl::step(std::span<const StepPart> parts) {
     }
     const bool joins = !p.decoded && p.sink == nullptr && p.tokens.size() <= room;
     if (joins) room -= p.tokens.size();
-    Taken& taken = (joins ? together : in_turn).emplace_back(p, std::nullopt);
-    if (parts.size() > 1 || p.tokens.size() > 1) taken.before = p.sequence->mark();
+    std::vector<Taken>& to = joins ? together : in_turn;
+    to.push_back({p, {}});
+    if (parts.size() > 1 || p.tokens.size() > 1) to.back().before = p.sequence->mark();
   }
   if (together.size() == 1) {  // which can be stopped at any time then
     in_turn.push_back(std::move(together.back()));
