@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "base/format.h"
@@ -13,14 +14,19 @@
 namespace curdkv::app {
 namespace {
 
+// OpenSSL allocates as it goes; nothing else can go wrong.
+void check(int done) {
+  if (done != 1) throw std::bad_alloc();
+}
+
 class Sha256 {
  public:
-  Sha256() { EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr); }
-  void add(std::string_view bytes) { EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()); }
+  Sha256() { check(context_ ? EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) : 0); }
+  void add(std::string_view bytes) { check(EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size())); }
   std::string hex() {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned int n_bytes = 0;
-    EVP_DigestFinal_ex(context_.get(), digest, &n_bytes);
+    check(EVP_DigestFinal_ex(context_.get(), digest, &n_bytes));
     std::string out;
     for (unsigned int i = 0; i < n_bytes; ++i) out += format("%02x", digest[i]);
     return out;

@@ -4,6 +4,7 @@
 #include <openssl/sha.h>
 
 #include <array>
+#include <new>
 #include <random>
 
 #include "base/format.h"
@@ -15,7 +16,9 @@ using Digest = std::array<unsigned char, SHA256_DIGEST_LENGTH>;
 
 Digest digest(std::string_view bytes) {
   Digest out;
-  SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), out.data());
+  // It allocates what it works in.
+  if (SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), out.data()) == nullptr)
+    throw std::bad_alloc();
   return out;
 }
 
