@@ -108,7 +108,9 @@ std::string anchored(const std::string& pattern) {
 
 Result<Constraint> constraint_of(const common_chat_params& params, const ChatRequest& request,
                                  const Tokenizer& tokenizer) {
-  Constraint out = {.grammar = params.grammar, .lazy = params.grammar_lazy};
+  // Not every form of answers hands on the request's own grammar.
+  Constraint out = {.grammar = params.grammar.empty() ? request.grammar : params.grammar,
+                    .lazy = params.grammar_lazy};
   for (const common_grammar_trigger& t : params.grammar_triggers) {
     switch (t.type) {
       case COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN:

@@ -144,6 +144,7 @@ class Serving(Case):
                      {"type": "json_object", "schema": schema}):
             said = self.server.ask("ant", response_format=form, max_tokens=60)
             self.assertIn(json.loads(said)["n"], ("ant", "bee"))
+        self.assertRegex(self.server.ask("ant", grammar="root ::= [a-c] [0-9]", max_tokens=20), "^[a-c][0-9]$")
         self.assertIn("grammar", self.server.post("/v1/completions", {"prompt": "a", "grammar": "root ::= ("}, status=400)
                       ["error"]["message"])
         self.assertNotIn("root", self.server.said())  # no text of a request's
