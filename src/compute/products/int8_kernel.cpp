@@ -25,6 +25,13 @@ namespace {
 
 [[maybe_unused]] constexpr size_t kStayBytes = 512 << 10;
 
+template <typename T>
+[[maybe_unused]] inline T read_at(const char* at) {
+  T x;
+  std::memcpy(&x, at, sizeof x);
+  return x;
+}
+
 #if defined(__x86_64__)
 #include "compute/products/int8_x86-inl.h"
 #elif defined(__aarch64__)

@@ -25,9 +25,7 @@ CURDKV_INLINE Weights load_weights(const char* at) {
   return vld1q_s8(reinterpret_cast<const int8_t*>(at));
 }
 CURDKV_INLINE Inputs load_inputs(const char* at) {
-  int four;
-  std::memcpy(&four, at, sizeof four);
-  return vreinterpretq_s8_s32(vdupq_n_s32(four));
+  return vreinterpretq_s8_s32(vdupq_n_s32(read_at<int32_t>(at)));
 }
 CURDKV_INLINE Ints add_products(Ints sum, Weights w, Inputs x) {
   return vdotq_s32(sum, w, x);

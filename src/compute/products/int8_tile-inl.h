@@ -23,12 +23,6 @@ constexpr size_t panel_block(bool minima) {
   return kMinima + (minima ? kVector : 0);
 }
 
-inline float float_at(const char* at) {
-  float x;
-  std::memcpy(&x, at, sizeof x);
-  return x;
-}
-
 // out[t][p * kRows...] for n_tokens <= kTokens tokens.
 template <int kN, bool kHasMinima>
 CURDKV_TARGET __attribute__((always_inline)) inline void multiply_tile(const char* panel, size_t panel_stride,
@@ -60,14 +54,14 @@ CURDKV_TARGET __attribute__((always_inline)) inline void multiply_tile(const cha
       const char* w = panel + static_cast<size_t>(p) * panel_stride;
       const Floats scale = load_floats(w + kScales);
       CURDKV_UNROLL for (int t = 0; t < kTokens; ++t) {
-        const Floats both = scale * all(float_at(scales + static_cast<size_t>(t) * sizeof(float)));
+        const Floats both = scale * all(read_at<float>(scales + static_cast<size_t>(t) * sizeof(float)));
         sum[p][t] = multiply_add(as_floats(dot[p][t]), both, sum[p][t]);
       }
       if constexpr (kHasMinima) {
         const Floats least = load_floats(w + kMinima);
         CURDKV_UNROLL for (int t = 0; t < kTokens; ++t) {
-          sum[p][t] =
-              multiply_add(least, all(float_at(sums + static_cast<size_t>(t) * sizeof(float))), sum[p][t]);
+          sum[p][t] = multiply_add(least, all(read_at<float>(sums + static_cast<size_t>(t) * sizeof(float))),
+                                   sum[p][t]);
         }
       }
     }

@@ -25,9 +25,7 @@ CURDKV_INLINE Weights load_weights(const char* at) {
   return _mm512_load_si512(at);
 }
 CURDKV_INLINE Inputs load_inputs(const char* at) {
-  int four;
-  std::memcpy(&four, at, sizeof four);
-  return _mm512_set1_epi32(four);
+  return _mm512_set1_epi32(read_at<int32_t>(at));
 }
 CURDKV_INLINE Ints add_products(Ints sum, Weights w, Inputs x) {
   return _mm512_dpbusd_epi32(sum, x, w);
@@ -145,9 +143,7 @@ CURDKV_INLINE Weights load_weights(const char* at) {
   return load_ints(at);
 }
 CURDKV_INLINE Inputs load_inputs(const char* at) {
-  int four;
-  std::memcpy(&four, at, sizeof four);
-  return _mm256_set1_epi32(four);
+  return _mm256_set1_epi32(read_at<int32_t>(at));
 }
 CURDKV_INLINE Ints add_products(Ints sum, Weights w, Inputs x) {
   return _mm256_dpbusd_avx_epi32(sum, x, w);
