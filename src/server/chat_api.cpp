@@ -118,6 +118,20 @@ void read_tools(Fields& f, ChatRequest& request) {
     request.template_arguments["reasoning_effort"] = Json(effort).dump();
 }
 
+// As llama-server, an answer goes on from the assistant's message if that is the last.
+void read_continuation(Fields& f, const Json& messages, ChatRequest& request) {
+  const Json* field = f.get("continue_final_message");
+  const bool asked = field != nullptr && *field != Json(false);
+  if (!asked && messages.back()["role"] != "assistant") return;
+  request.continuation = Continuation::either;
+  if (asked && *field == "content") request.continuation = Continuation::content;
+  if (asked && *field == "reasoning_content") request.continuation = Continuation::reasoning;
+  if (asked && !field->is_boolean() && request.continuation == Continuation::either)
+    f.refuse("'continue_final_message' must be true, false, 'content' or 'reasoning_content'");
+  if (asked && f.flag("add_generation_prompt", false))
+    f.refuse("only one of 'add_generation_prompt' and 'continue_final_message' can be asked for");
+}
+
 // Turns about a context that is named: no template's system turn comes before it, as it has one already.
 Result<void> plan_behind_context(const Api& api, const Json& messages, const ChatRequest& request,
                                  Task& task) {
@@ -182,6 +196,7 @@ void complete_chat(const Api& api, const httplib::Request& request, httplib::Res
   ChatRequest chat = {.messages = messages->dump(-1, ' ', false, Json::error_handler_t::replace)};
   read_format(f, chat);
   read_tools(f, chat);
+  read_continuation(f, *messages, chat);
   const bool logprobs = f.flag("logprobs", false);
   const int64_t n_top = f.integer("top_logprobs", 0, 0, 20);
   if (logprobs) task->n_top = static_cast<int>(n_top);
@@ -217,6 +232,7 @@ void apply_template(const Api& api, const httplib::Request& request, httplib::Re
   ChatRequest chat = {.messages = messages->dump(-1, ' ', false, Json::error_handler_t::replace)};
   read_format(f, chat);
   read_tools(f, chat);
+  read_continuation(f, *messages, chat);
   chat.add_generation_prompt = f.flag("add_generation_prompt", true);
   if (f.error()) return answer(response, *f.error());
   const auto rendered = render_request(*api.chat_template, chat);

@@ -63,7 +63,7 @@ class ChatReply : public Reply {
   Result<Json> whole() override {
     Json choices = Json::array();
     for (size_t i = 0; i < choices_.size(); ++i) {
-      const ParsedAnswer& a = choices_[i].parser.answer();
+      const ParsedAnswer a = choices_[i].parser.answer();
       Json message = {{"role", "assistant"}, {"content", a.content}};
       if (!a.reasoning.empty()) message["reasoning_content"] = a.reasoning;
       if (!a.tool_calls.empty()) {

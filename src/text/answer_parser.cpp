@@ -28,6 +28,18 @@ ParsedAnswer as_answer(const common_chat_msg& message) {
 AnswerParser::AnswerParser() : AnswerParser(std::make_shared<Syntax>()) {}
 AnswerParser::AnswerParser(std::shared_ptr<const Syntax> syntax) : syntax_(std::move(syntax)) {}
 
+Result<void> AnswerParser::begin() {
+  return guarded([&] { all_ = before_ = as_answer(common_chat_parse("", true, syntax_->params)); },
+                 ErrorCode::bad_input);
+}
+
+ParsedAnswer AnswerParser::answer() const {
+  const auto behind = [](const std::string& all, const std::string& before) {
+    return all.starts_with(before) ? all.substr(before.size()) : all;
+  };
+  return {behind(all_.content, before_.content), behind(all_.reasoning, before_.reasoning), all_.tool_calls};
+}
+
 Result<std::vector<AnswerDelta>> AnswerParser::read(const std::string& text, bool whole,
                                                     const std::function<std::string()>& make_id) {
   std::vector<AnswerDelta> out;
@@ -36,7 +48,7 @@ Result<std::vector<AnswerDelta>> AnswerParser::read(const std::string& text, boo
         common_chat_msg next = common_chat_parse(text, !whole, syntax_->params);
         if (next.empty()) return;
         next.set_tool_call_ids(ids_, make_id);
-        for (const auto& d : common_chat_msg_diff::compute_diffs(as_message(answer_), next)) {
+        for (const auto& d : common_chat_msg_diff::compute_diffs(as_message(all_), next)) {
           AnswerDelta delta = {d.content_delta, d.reasoning_content_delta, -1, {}};
           if (d.tool_call_index != std::string::npos) {
             delta.tool_call = static_cast<int64_t>(d.tool_call_index);
@@ -44,7 +56,7 @@ Result<std::vector<AnswerDelta>> AnswerParser::read(const std::string& text, boo
           }
           out.push_back(std::move(delta));
         }
-        answer_ = as_answer(next);
+        all_ = as_answer(next);
       },
       ErrorCode::bad_input);
   CURDKV_CHECK(done);

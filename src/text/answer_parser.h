@@ -36,14 +36,18 @@ class AnswerParser {
   // that the model has not named. Errors: bad_input for a text that is not of the template's form.
   Result<std::vector<AnswerDelta>> read(const std::string& text, bool whole,
                                         const std::function<std::string()>& make_id);
-  const ParsedAnswer& answer() const { return answer_; }
+  // What was written of it, without what it goes on from.
+  ParsedAnswer answer() const;
+
+  // Before the first text of an answer that goes on from one in the prompt. Errors: as of read().
+  Result<void> begin();
 
   struct Syntax;
   explicit AnswerParser(std::shared_ptr<const Syntax> syntax);
 
  private:
   std::shared_ptr<const Syntax> syntax_;
-  ParsedAnswer answer_;
+  ParsedAnswer all_, before_;  // before_: what the prompt holds of the answer
   std::vector<std::string> ids_;
 };
 

@@ -19,6 +19,30 @@ common_json parsed(const std::string& text) {
   return common_json::parse(text);
 }
 
+common_chat_continuation as_llama(Continuation c) {
+  switch (c) {
+    case Continuation::none:
+      return COMMON_CHAT_CONTINUATION_NONE;
+    case Continuation::either:
+      return COMMON_CHAT_CONTINUATION_AUTO;
+    case Continuation::content:
+      return COMMON_CHAT_CONTINUATION_CONTENT;
+    case Continuation::reasoning:
+      return COMMON_CHAT_CONTINUATION_REASONING;
+  }
+  return COMMON_CHAT_CONTINUATION_NONE;
+}
+
+Result<void> check_continued(const std::vector<common_chat_msg>& messages) {
+  if (messages.empty() || messages.back().role != "assistant")
+    return Error{ErrorCode::bad_input, "only the assistant's message, as the last, can be gone on from"};
+  if (messages.size() > 1 && messages[messages.size() - 2].role == "assistant")
+    return Error{ErrorCode::bad_input, "two messages of the assistant's at the end cannot be gone on from"};
+  if (!messages.back().tool_calls.empty())
+    return Error{ErrorCode::bad_input, "an assistant's message that calls tools cannot be gone on from"};
+  return {};
+}
+
 Result<common_chat_templates_inputs> read(const ChatTemplate::Impl& impl, const ChatRequest& r) {
   common_chat_templates_inputs in = impl.inputs();
   const auto done = guarded(
@@ -36,7 +60,9 @@ Result<common_chat_templates_inputs> read(const ChatTemplate::Impl& impl, const 
   in.grammar = r.grammar;
   in.parallel_tool_calls = r.parallel_tool_calls.value_or(in.parallel_tool_calls);
   in.enable_thinking = r.thinking.value_or(in.enable_thinking);
-  in.add_generation_prompt = r.add_generation_prompt;
+  in.add_generation_prompt = r.add_generation_prompt && r.continuation == Continuation::none;
+  in.continue_final_message = as_llama(r.continuation);
+  if (r.continuation != Continuation::none) CURDKV_CHECK(check_continued(in.messages));
   in.now = r.now;
   for (const auto& [name, value] : r.template_arguments) in.chat_template_kwargs[name] = value;
   return in;
@@ -47,15 +73,18 @@ class Hidden {
  public:
   explicit Hidden(const Tokenizer::Impl& tokenizer) : tokenizer_(tokenizer) {}
 
-  void hide(std::vector<common_chat_msg>& messages) {
+  // What an answer goes on from is put into the prompt as it is; templates may trim other messages.
+  void hide(std::vector<common_chat_msg>& messages, const ChatTemplate::Impl& impl, bool last_as_it_is) {
     for (common_chat_msg& m : messages) {
       if (m.role == "system" || m.role == "developer") continue;
-      hide(m.content);
-      for (auto& part : m.content_parts) hide(part.text);
+      const bool as_it_is = last_as_it_is && &m == &messages.back();
+      const auto shown = [&](const std::string& text) { return as_it_is ? text : impl.as_shown(text); };
+      hide(m.content, shown);
+      for (auto& part : m.content_parts) hide(part.text, shown);
     }
   }
 
-  Result<std::vector<PromptPart>> parts(const std::string& text, const ChatTemplate::Impl& impl) const {
+  Result<std::vector<PromptPart>> parts(const std::string& text) const {
     std::vector<PromptPart> out;
     size_t from = 0;
     for (size_t i = 0; i < texts_.size(); ++i) {
@@ -68,17 +97,26 @@ class Hidden {
             "that message into one place as it is"};
       }
       out.push_back({text.substr(from, at - from)});
-      out.push_back({impl.as_shown(texts_[i]), true});
+      out.push_back({texts_[i], true});
       from = at + shown.size();
     }
     out.push_back({text.substr(from)});
     return out;
   }
+  // A piece of the template's text with what was hidden.
+  std::string whole(std::string text) const {
+    for (size_t i = 0; i < texts_.size(); ++i) {
+      const size_t at = text.find(placeholder(i));
+      if (at != std::string::npos) text.replace(at, placeholder(i).size(), texts_[i]);
+    }
+    return text;
+  }
 
  private:
-  void hide(std::string& text) {
+  template <typename Shown>
+  void hide(std::string& text, const Shown& shown) {
     if (tokenizer_.special->cuts(text, 0, text.size()).empty()) return;
-    texts_.push_back(text);
+    texts_.push_back(shown(text));
     text = placeholder(texts_.size() - 1);
   }
 
@@ -150,11 +188,13 @@ Result<RenderedChat> render_request(const ChatTemplate& chat_template, const Cha
   return guarded([&]() -> Result<RenderedChat> {
     const ChatTemplate::Impl& impl = chat_template.impl();
     CURDKV_TRY(common_chat_templates_inputs in, read(impl, request));
+    const bool continues = request.continuation != Continuation::none;
     Hidden hidden(impl.tokenizer.impl());
-    hidden.hide(in.messages);
-    CURDKV_TRY(const common_chat_params params, impl.apply(in));
+    hidden.hide(in.messages, impl, continues);
+    CURDKV_TRY(common_chat_params params, impl.apply(in));
     RenderedChat out;
-    CURDKV_TRY(out.parts, hidden.parts(params.prompt, impl));
+    CURDKV_TRY(out.parts, hidden.parts(params.prompt));
+    params.generation_prompt = hidden.whole(std::move(params.generation_prompt));
     CURDKV_TRY(out.constraint, constraint_of(params, request, impl.tokenizer));
     out.stops = params.additional_stops;
     for (const std::string& name : params.preserved_tokens) {
@@ -166,6 +206,7 @@ Result<RenderedChat> render_request(const ChatTemplate& chat_template, const Cha
     syntax->params.parse_tool_calls = !in.tools.empty() && in.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE;
     if (!params.parser.empty()) syntax->params.parser.load(params.parser);
     out.parser = AnswerParser(std::move(syntax));
+    if (continues) CURDKV_CHECK(out.parser.begin());
     return out;
   });
 }
@@ -177,11 +218,12 @@ Result<size_t> extent_of_messages(const ChatTemplate& chat_template, const ChatR
     CURDKV_TRY(common_chat_templates_inputs in, read(impl, request));
     in.messages.resize(std::min(n, in.messages.size()));
     in.add_generation_prompt = false;
+    in.continue_final_message = COMMON_CHAT_CONTINUATION_NONE;
     Hidden hidden(impl.tokenizer.impl());
-    hidden.hide(in.messages);
+    hidden.hide(in.messages, impl, false);
     CURDKV_TRY(const common_chat_params params, impl.apply(in));
     RenderedChat first;
-    CURDKV_TRY(first.parts, hidden.parts(params.prompt, impl));
+    CURDKV_TRY(first.parts, hidden.parts(params.prompt));
     const std::string begun = first.text();
     return static_cast<size_t>(std::mismatch(begun.begin(), begun.end(), text.begin(), text.end()).first -
                                begun.begin());

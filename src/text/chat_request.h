@@ -15,6 +15,9 @@
 
 namespace curdkv {
 
+// What of the last message, the assistant's, an answer goes on from.
+enum class Continuation { none, either, content, reasoning };
+
 struct ChatRequest {
   std::string messages;    // a JSON array
   std::string tools = {};  // likewise; "": none
@@ -25,6 +28,7 @@ struct ChatRequest {
   std::map<std::string, std::string> template_arguments = {};  // further ones of the template's, as JSON
   std::optional<bool> thinking = {};                           // unset: where the template knows of it
   bool add_generation_prompt = true;
+  Continuation continuation = Continuation::none;  // otherwise add_generation_prompt does not count
   std::chrono::system_clock::time_point now =
       std::chrono::system_clock::now();  // as ChatTemplateOptions has it
 };

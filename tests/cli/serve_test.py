@@ -97,6 +97,16 @@ class Serving(Case):
         self.assertEqual(fresh["choices"][0]["message"], second["choices"][0]["message"])
         self.assertLess(fresh["usage"]["prompt_tokens_details"]["cached_tokens"], held)
 
+    def test_an_answer_goes_on_from_the_assistants_message(self):
+        body = {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "It is an "}]}
+        prompt = self.server.post("/apply-template", body)["prompt"]
+        self.assertTrue(prompt.endswith("It is an "), prompt)
+        answer = self.server.post(CHAT, {**body, "max_tokens": 12})["choices"][0]["message"]["content"]
+        completed = self.server.post("/v1/completions", {"prompt": prompt, "max_tokens": 12})["choices"][0]["text"]
+        self.assertEqual(answer, completed)
+        events, _ = self.server.events(CHAT, {**body, "max_tokens": 12, "continue_final_message": True})
+        self.assertEqual("".join(c["delta"].get("content") or "" for e in events for c in e["choices"]), answer)
+
     def test_streams_say_what_answers_say(self):
         body = {"messages": [{"role": "user", "content": "ant " * 20}], "max_tokens": 24, "n": 2, "temperature": 1, "seed": 3}
         whole = self.server.post(CHAT, body)
@@ -190,7 +200,8 @@ class Serving(Case):
                             ({"press": "curdvk"}, "curdkv"), ({"press": "recommended:heads=/etc/passwd"}, "file"),
                             ({"compression_ratio": 1}, "'compression_ratio'"), ({"stop": 3}, "'stop'"),
                             ({"response_format": {"type": "xml"}}, "'response_format'"), ({"context": "../x"}, "no context"),
-                            ({"tools": 3}, "'tools'"),
+                            ({"tools": 3}, "'tools'"), ({"continue_final_message": True}, "assistant's"),
+                            ({"continue_final_message": "all"}, "'continue_final_message'"),
                             ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "no tools"), ({"logit_bias": {"x": 1}}, "'logit_bias'")]:
             bad.append(({"messages": [{"role": "user", "content": "x"}], "max_tokens": 1, **more}, words))
         for body, words in bad:

@@ -17,7 +17,7 @@ CHAT = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user"
         "temperature": 0.5, "top_p": 0.9, "top_k": 3, "seed": 1, "stop": ["x"], "n": 1, "stream": False, "logprobs": True,
         "top_logprobs": 2, "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
         "tool_choice": "auto", "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "integer"}}},
-        "press": "adacurdkv", "compression_ratio": 0.5, "context": "0" * 32, "logit_bias": {"5": 1},
+        "continue_final_message": True, "press": "adacurdkv", "compression_ratio": 0.5, "context": "0" * 32, "logit_bias": {"5": 1},
         "chat_template_kwargs": {"enable_thinking": True}, "grammar": "root ::= \"a\"", "stream_options": {"include_usage": True}}
 COMPLETION = {"prompt": "ant", "max_tokens": 1, "echo": True, "logprobs": 2, "stop": "b", "grammar": "root ::= [a-z]*"}
 BODIES = [("/v1/chat/completions", CHAT), ("/v1/completions", COMPLETION),

@@ -115,6 +115,54 @@ TEST_F(ChatRequests, ASchemaHoldsTheAnswer) {
   EXPECT_EQ(said(other, tokenizer(), "{\"m\": 2}").substr(0, 4), "{\"n\"");
 }
 
+TEST_F(ChatRequests, AnAnswerGoesOnFromTheAssistantsMessage) {
+  // The prompt ends with the message as it is, what it says of special tokens is text, and of the answer only
+  // what is new is told.
+  ChatRequest request = asking("auto");
+  request.tools.clear();
+  request.continuation = Continuation::either;
+  for (const std::string begun : {"It is an <|im_end|> ", "It is an "}) {
+    request.messages =
+        R"([{"role": "user", "content": "Who?"}, {"role": "assistant", "content": ")" + begun + "\"}]";
+    auto rendered = must(render_request(qwen(), request));
+    EXPECT_TRUE(rendered.text().ends_with("<|im_start|>assistant\n" + begun)) << rendered.text();
+    EXPECT_EQ(
+        rendered.parts.back().text.empty() ? rendered.parts[rendered.parts.size() - 2].from_user : false,
+        begun.find('<') != std::string::npos);
+    std::string content;
+    for (const char* text : {"ant", "ant of", "ant of sorts."}) {
+      for (const AnswerDelta& d : must(rendered.parser.read(text, false, [] { return std::string(); })))
+        content += d.content;
+    }
+    EXPECT_EQ(content, "ant of sorts.");
+    EXPECT_EQ(rendered.parser.answer().content, "ant of sorts.");
+  }
+  request.json_schema = R"({"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]})";
+  request.messages =
+      R"([{"role": "user", "content": "Which?"}, {"role": "assistant", "content": "{\"n\":"}])";
+  auto sampler = must(Sampler::create({}, tokenizer(), must(render_request(qwen(), request)).constraint));
+  EXPECT_EQ(said(sampler, tokenizer(), " 2}"), " 2}");
+}
+
+TEST_F(ChatRequests, NotEveryMessageCanBeGoneOnFrom) {
+  ChatRequest request = asking("auto");
+  request.continuation = Continuation::content;
+  const auto refused = [&](const char* words) {
+    const auto rendered = render_request(qwen(), request);
+    ASSERT_FALSE(rendered);
+    EXPECT_EQ(rendered.error().code, ErrorCode::bad_input);
+    EXPECT_NE(rendered.error().message.find(words), std::string::npos) << rendered.error().message;
+  };
+  refused("only the assistant's");
+  request.messages =
+      R"([{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "I"}, {"role": "assistant", "content": "I"}])";
+  refused("two messages");
+  request.messages =
+      R"([{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "", "tool_calls": [
+          {"id": "a", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}]}])";
+  refused("calls tools");
+}
+
 TEST_F(ChatRequests, BadOnesAreErrors) {
   const auto refused = [&](ChatRequest request, const char* words) {
     const auto rendered = render_request(qwen(), request);
