@@ -113,9 +113,22 @@ Api::Api(const Engine& of, const ServerOptions& o, Scheduler& s, Metrics& m, Pre
   }
 }
 
+Json fields_of_query(const httplib::Request& request) {
+  Json out = Json::object();
+  for (const auto& [name, value] : request.params) {
+    const Json parsed = parse_json(value);
+    out[name] = parsed.is_number() || parsed.is_boolean() ? parsed : Json(value);
+  }
+  return out;
+}
+
 std::optional<Json> Api::body(const httplib::Request& request, httplib::Response& response) const {
-  Json json = parse_json(request.body);
-  if (json.is_object()) return json;
+  const Json json = parse_json(request.body);
+  if (json.is_object()) {
+    Json fields = fields_of_query(request);
+    fields.update(json);
+    return fields;
+  }
   answer(response, ApiError{.message = "the body must be a JSON object, nested no deeper than 64 levels"});
   return std::nullopt;
 }

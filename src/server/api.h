@@ -48,6 +48,9 @@ class Fields {
   std::optional<ApiError> error_;
 };
 
+// Numbers and booleans are such, all else is text.
+Json fields_of_query(const httplib::Request& request);
+
 // Shared by all HTTP threads.
 class Api {
  public:
@@ -64,7 +67,8 @@ class Api {
   const std::string model_name;
   std::vector<Token> ending;  // tokens that end an answer
 
-  // The body of a request, an object. An error was answered if there is none.
+  // A request's fields: its body's, an object, and of the query those that are not there. An error was
+  // answered if there is none.
   std::optional<Json> body(const httplib::Request& request, httplib::Response& response) const;
   std::string space(const httplib::Request& request) const;
   // "press", "compression_ratio", "budget" and "budget_bytes" of a request.

@@ -80,20 +80,15 @@ class ContextReply : public Reply {
   bool found_ = false;
 };
 
-// A text as it is, and what else there is to say of it in the query.
-Json plain_document(const httplib::Request& request) {
-  Json out = Json::object();
-  for (const auto& [name, value] : request.params) {
-    const Json parsed = parse_json(value);
-    out[name] = parsed.is_number() || parsed.is_boolean() ? parsed : Json(value);
-  }
-  out["document"] = request.body;
-  return out;
-}
-
 void create(const Api& api, const httplib::Request& request, httplib::Response& response) {
   const bool plain = request.get_header_value("Content-Type").starts_with("text/");
-  const auto body = plain ? std::optional<Json>(plain_document(request)) : api.body(request, response);
+  std::optional<Json> body;
+  if (plain) {
+    body = fields_of_query(request);
+    (*body)["document"] = request.body;
+  } else {
+    body = api.body(request, response);
+  }
   if (!body) return;
   Fields f(*body);
   const std::string text = f.text("document"), name = f.text("name", "document");

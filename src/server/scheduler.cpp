@@ -176,8 +176,8 @@ bool Scheduler::is_decoding() const {
   return std::any_of(running_.begin(), running_.end(), [](const Running& r) { return !r.answers.empty(); });
 }
 
-// Of what is left of a prompt, where there is room for so many tokens; never all but one, as a token alone is decoded,
-// not asked.
+// Of what is left of a prompt, where there is room for so many tokens; never all but one, as a token alone is
+// decoded, not asked.
 int64_t Scheduler::next_chunk(const Running& r, int64_t room) {
   const int64_t n_left = std::ssize(r.task->tokens) - r.n_in;
   if (n_left <= room) return n_left;

@@ -1,5 +1,6 @@
 """OpenAI's own client, unmodified, against curdkv serve."""
 import os
+import re
 import subprocess
 import sys
 import unittest
@@ -9,6 +10,7 @@ import openai  # noqa: E402
 from harness import BUILD, Case, path, write  # noqa: E402
 from server import Server  # noqa: E402
 
+ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 MODEL = path("tiny.gguf")
 subprocess.run([os.path.join(BUILD, "make_tiny_model"), MODEL, "100000", "2", "32"], check=True)
 TEMPLATE = os.path.join(os.environ["CURDKV_TEMPLATES"], "Qwen-Qwen2.5-7B-Instruct.jinja")
@@ -87,6 +89,23 @@ class Client(Case):
         self.assertEqual(raised.exception.code, "context_length_exceeded")
         with self.assertRaises(openai.NotFoundError):
             self.client.models.retrieve("gpt-4")
+
+
+class Readme(Case):
+    def test_its_python_works(self):
+        """The README's lines as they stand there, but for the port and an answer's length."""
+        with open(os.path.join(ROOT, "README.md")) as file:
+            part = file.read().split("\n## A server\n")[1].split("\n## ")[0]
+        (lines,) = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
+        with Server(MODEL, "-n", "8") as server:
+            lines = lines.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
+            done = subprocess.run([sys.executable, "-c", "import openai\n" + lines], cwd=ROOT, capture_output=True, text=True,
+                                  timeout=120)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        cached = [int(n) for n in re.findall(r" (\d+)$", done.stdout, re.MULTILINE)]
+        self.assertEqual(len(cached), 2, done.stdout)
+        self.assertEqual(cached[0], 0)
+        self.assertGreater(cached[1], 1024)
 
 
 if __name__ == "__main__":
