@@ -1,6 +1,7 @@
-// A prefill's products in 8 bits by each instruction set that this processor has, one thread, beside ggml's
-// (as it was built, weights as they lie in the file): random weights of 1,024 by 4,096, 510 tokens. The best
-// of several repeats, in GOP/s. Prints a Markdown table.
+// Products in 8 bits by each instruction set that this processor has, one thread, beside ggml's (as it was
+// built): random weights of 1,024 by 4,096. A prefill's, of 510 tokens, in GOP/s; decoding's, of 1, 4 and 8
+// tokens at once, in GB of weights read a second, which come from the cache here. The best of several
+// repeats. Prints Markdown tables.
 #include <ggml-alloc.h>
 #include <ggml-backend.h>
 #include <ggml-cpu.h>
@@ -13,6 +14,7 @@
 #include "base/ggml_ptr.h"
 #include "base/stopwatch.h"
 #include "compute/products/kernel.h"
+#include "compute/products/row_kernel.h"
 #include "support/score.h"
 
 using namespace curdkv;
@@ -66,35 +68,92 @@ double by_ggml(const WeightMatrix& w, const std::vector<float>& x, int n_repeats
   return gops(n_repeats, [&] { ggml_backend_graph_compute(cpu.get(), graph); });
 }
 
+constexpr ggml_type kTypes[] = {GGML_TYPE_Q8_0,   GGML_TYPE_Q4_0,   GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,
+                                GGML_TYPE_Q5_1,   GGML_TYPE_Q4_K,   GGML_TYPE_Q5_K, GGML_TYPE_Q6_K,
+                                GGML_TYPE_IQ4_NL, GGML_TYPE_IQ4_XS, GGML_TYPE_MXFP4};
+
+double rows_gbs(const WeightMatrix& w, const std::vector<float>& x, int64_t n_columns, int n_repeats) {
+  constexpr int64_t kRows = 64;  // at once, as RowProducts does
+  std::vector<char> in(row_input_bytes(kIn * n_columns));
+  quantise_input(x.data(), kIn * n_columns, in.data());
+  std::vector<float> y(static_cast<size_t>(kOut * n_columns));
+  const double ops = gops(n_repeats, [&] {
+    for (int64_t r = 0; r < kOut; r += kRows)
+      multiply_rows(w.type, w.row(r), kRows, kIn, in.data(), n_columns, y.data() + r, kOut);
+  });
+  return ops / (2.0 * kTokens) * static_cast<double>(ggml_row_size(w.type, kIn)) / kIn;
+}
+
+double ggml_rows_gbs(const WeightMatrix& w, const std::vector<float>& x, int n_repeats) {
+  const auto* traits = ggml_get_type_traits_cpu(w.type);
+  std::vector<char> in(ggml_row_size(traits->vec_dot_type, kIn));
+  ggml_get_type_traits_cpu(traits->vec_dot_type)->from_float(x.data(), in.data(), kIn);
+  std::vector<float> y(kOut);
+  const double ops = gops(n_repeats, [&] {
+    for (int64_t r = 0; r < kOut; ++r)
+      traits->vec_dot(kIn, &y[static_cast<size_t>(r)], 0, w.row(r), 0, in.data(), 0, 1);
+  });
+  return ops / (2.0 * kTokens) * static_cast<double>(ggml_row_size(w.type, kIn)) / kIn;
+}
+
+struct Level {
+  CpuLevel level;
+  std::string name;
+};
+
+std::vector<Level> levels_here() {
+  std::vector<Level> out;
+  for (const CpuLevel level : {CpuLevel::v3, CpuLevel::v3_vnni, CpuLevel::native}) {
+    limit_cpu(level);
+    const std::string name = int8_kernel_name();
+    if (!name.empty() && (out.empty() || out.back().name != name)) out.push_back({level, name});
+  }
+  return out;
+}
+
+void print_head(const char* unit, const std::vector<Level>& levels) {
+  std::printf("| %s, one thread |", unit);
+  for (const Level& l : levels) std::printf(" %s |", l.name.c_str());
+  std::printf(" ggml |\n|---|");
+  for (size_t i = 0; i <= levels.size(); ++i) std::printf("---|");
+  std::printf("\n");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const int n_repeats = argc > 1 ? std::max(1, std::atoi(argv[1])) : 9;
   ggml_cpu_init();
-  std::printf("| GOP/s, one thread |");
-  std::vector<std::pair<CpuLevel, std::string>> levels;
-  for (const CpuLevel level : {CpuLevel::v3, CpuLevel::v3_vnni, CpuLevel::native}) {
-    limit_cpu(level);
-    const std::string name = int8_kernel_name();
-    if (name.empty() || (!levels.empty() && levels.back().second == name)) continue;
-    levels.emplace_back(level, name);
-    std::printf(" %s |", name.c_str());
-  }
-  std::printf(" ggml |\n|---|");
-  for (size_t i = 0; i <= levels.size(); ++i) std::printf("---|");
-  std::printf("\n");
+  const std::vector<Level> levels = levels_here();
   const auto values = random_floats(kIn * kOut, 1), x = random_floats(kIn * kTokens, 2);
-  for (const ggml_type type :
-       {GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q4_K, GGML_TYPE_Q6_K}) {
-    std::vector<char> bytes(ggml_row_size(type, kIn) * kOut);
-    ggml_quantize_chunk(type, values.data(), bytes.data(), 0, kOut, kIn, nullptr);
-    const WeightMatrix w = {type, bytes.data(), kIn, kOut};
-    std::printf("| %s |", ggml_type_name(type));
-    for (const auto& [level, name] : levels) {
-      limit_cpu(level);
+  std::vector<std::vector<char>> weights;
+  for (const ggml_type type : kTypes) {
+    weights.emplace_back(ggml_row_size(type, kIn) * kOut);
+    ggml_quantize_chunk(type, values.data(), weights.back().data(), 0, kOut, kIn, nullptr);
+  }
+  const auto each = [&](auto&& print) {
+    for (size_t i = 0; i < weights.size(); ++i) {
+      std::printf("| %s |", ggml_type_name(kTypes[i]));
+      print(WeightMatrix{kTypes[i], weights[i].data(), kIn, kOut});
+      std::fflush(stdout);
+    }
+  };
+  print_head("GOP/s", levels);
+  each([&](const WeightMatrix& w) {
+    for (const Level& l : levels) {
+      limit_cpu(l.level);
       std::printf(" %.0f |", by_kernel(*make_int8_kernel(), w, x, n_repeats));
     }
     std::printf(" %.0f |\n", by_ggml(w, x, n_repeats));
-    std::fflush(stdout);
-  }
+  });
+  std::printf("\n");
+  print_head("GB/s with 1, 4, 8 tokens", levels);
+  each([&](const WeightMatrix& w) {
+    for (const Level& l : levels) {
+      limit_cpu(l.level);
+      std::printf(" %.1f, %.1f, %.1f |", rows_gbs(w, x, 1, n_repeats), rows_gbs(w, x, 4, n_repeats),
+                  rows_gbs(w, x, 8, n_repeats));
+    }
+    std::printf(" %.1f |\n", ggml_rows_gbs(w, x, n_repeats));
+  });
 }

@@ -107,12 +107,14 @@ void limit_cpu(CpuLevel level) {
 }
 
 #if defined(__x86_64__)
+// Asking the processor takes a virtual machine some 50 us, so that it is asked once.
 bool cpu_has_avx2() {
-  return limit >= CpuLevel::v3 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  static const bool has_f16c = cpuid_bit(1, 0, 'c', 29);
+  return limit >= CpuLevel::v3 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c;
 }
 bool cpu_has_avx_vnni() {
-  return (limit == CpuLevel::v3_vnni || limit == CpuLevel::native) && cpu_has_avx2() &&
-         cpuid_bit(7, 1, 'a', 4);
+  static const bool has = cpuid_bit(7, 1, 'a', 4);
+  return (limit == CpuLevel::v3_vnni || limit == CpuLevel::native) && cpu_has_avx2() && has;
 }
 bool cpu_has_avx512_vnni() {
   return limit == CpuLevel::native && __builtin_cpu_supports("avx512vnni") &&

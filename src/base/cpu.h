@@ -16,7 +16,7 @@ enum class CpuLevel { v2, v3, v3_vnni, v4, native };
 // anything computes. What ggml was compiled for stays as it is.
 void limit_cpu(CpuLevel level);
 
-// Within the limit. AVX2 with FMA; AVX-512's VNNI with BW and VL; ARM's only where there is no limit.
+// Within the limit. AVX2 with FMA and F16C; AVX-512's VNNI with BW and VL; ARM's only where there is no limit.
 bool cpu_has_avx2();
 bool cpu_has_avx_vnni();
 bool cpu_has_avx512_vnni();

@@ -5,7 +5,6 @@
 #include "base/cpu.h"
 #include "base/format.h"
 #include "compute/products/kernel.h"
-#include "compute/products/row_kernel.h"
 #include "curdkv/version.h"
 #include "model/weights.h"
 
@@ -37,9 +36,11 @@ BuildInfo build_info() {
   b.prefill_products =
       int8.empty() ? "ggml's" : "8-bit integers, " + int8 + " (quantised weights); ggml's (others)";
   b.prefill_attention = prefill_kernel_name();
-  b.decoding_products = row_kernel_takes(GGML_TYPE_Q8_0, 32)
-                            ? "8-bit integers, AVX-512 VNNI (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0); ggml's (others)"
-                            : "ggml's";
+  b.decoding_products =
+      int8.empty() ? "ggml's"
+                   : "8-bit integers, " + int8 +
+                         " (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4); ggml's "
+                         "(others)";
   b.attention = attention_kernel_name();
   return b;
 }

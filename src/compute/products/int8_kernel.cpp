@@ -1,7 +1,5 @@
-// Products in 8 bits, for several instruction sets, of which the best is chosen when the program runs. A
-// register tile is some weight rows by some tokens; for each block of 32 weights it gathers dot products in
-// integers, then adds them up in F32 with the block's scales: the same bits with all of them that fuse
-// multiply and add.
+// Products in 8 bits, for several instruction sets, of which the best is chosen when the program runs: of
+// many tokens by register tiles, of a few by rows.
 #if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
@@ -9,6 +7,7 @@
 #endif
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -17,6 +16,7 @@
 #include "base/scratch.h"
 #include "compute/products/int8_unpack.h"
 #include "compute/products/kernel.h"
+#include "compute/products/row_kernel.h"
 
 #define CURDKV_UNROLL _Pragma("GCC unroll 16")
 
@@ -32,15 +32,26 @@ template <typename T>
   return x;
 }
 
+[[maybe_unused]] constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                                    1,    13,   25,  38,  53,  69,  89,  113};
+// Twice what E2M1 stands for.
+[[maybe_unused]] constexpr int8_t kMxfp4Values[16] = {0, 1,  2,  3,  4,  6,  8,  12,
+                                                      0, -1, -2, -3, -4, -6, -8, -12};
+
 #if defined(__x86_64__)
-#include "compute/products/int8_x86-inl.h"
+#include "compute/products/int8_avx2-inl.h"
+#include "compute/products/int8_avx512-inl.h"
 #elif defined(__aarch64__)
 #include "compute/products/int8_neon-inl.h"
 #endif
 
+// One instruction set's.
 struct Choice {
   const char* name;
   std::unique_ptr<ProductKernel> (*make)();
+  void (*unpack_row)(const WeightMatrix& w, int64_t row, std::span<Int8Block> to, float* floats);
+  void (*multiply_rows)(ggml_type type, const char* rows, int64_t n_rows, int64_t n_in, const RowInput* in,
+                        int64_t n_columns, float* out, int64_t out_stride);
 };
 
 template <typename Kernel>
@@ -48,15 +59,20 @@ template <typename Kernel>
   return std::make_unique<Kernel>();
 }
 
+#define CURDKV_CHOICE(name, set)                                 \
+  Choice {                                                       \
+    name, make<set::Kernel>, set::unpack_any_row, set::multiply_rows \
+  }
+
 Choice best() {
 #if defined(__x86_64__)
-  if (cpu_has_avx512_vnni()) return {"AVX-512 VNNI", make<avx512_vnni::Kernel>};
-  if (cpu_has_avx_vnni()) return {"AVX-VNNI", make<avx_vnni::Kernel>};
-  if (cpu_has_avx2()) return {"AVX2", make<avx2::Kernel>};
+  if (cpu_has_avx512_vnni()) return CURDKV_CHOICE("AVX-512 VNNI", avx512_vnni);
+  if (cpu_has_avx_vnni()) return CURDKV_CHOICE("AVX-VNNI", avx_vnni);
+  if (cpu_has_avx2()) return CURDKV_CHOICE("AVX2", avx2);
 #elif defined(__aarch64__)
-  if (cpu_has_neon_dotprod()) return {"NEON's dot products", make<neon_dotprod::Kernel>};
+  if (cpu_has_neon_dotprod()) return CURDKV_CHOICE("NEON's dot products", neon_dotprod);
 #endif
-  return {"", [] { return std::unique_ptr<ProductKernel>(); }};
+  return {"", [] { return std::unique_ptr<ProductKernel>(); }, nullptr, nullptr};
 }
 
 }  // namespace
@@ -67,6 +83,21 @@ std::unique_ptr<ProductKernel> make_int8_kernel() {
 
 const char* int8_kernel_name() {
   return best().name;
+}
+
+void unpack_row(const WeightMatrix& w, int64_t row, std::span<Int8Block> to, float* floats) {
+  best().unpack_row(w, row, to, floats);
+}
+
+bool row_kernel_takes(ggml_type type, int64_t n_in) {
+  const bool has_format = unpacks_exactly(type) || type == GGML_TYPE_Q6_K;
+  return has_format && best().multiply_rows != nullptr && n_in % ggml_blck_size(type) == 0;
+}
+
+void multiply_rows(ggml_type type, const char* rows, int64_t n_rows, int64_t n_in, const char* inputs,
+                   int64_t n_columns, float* out, int64_t out_stride) {
+  best().multiply_rows(type, rows, n_rows, n_in, reinterpret_cast<const RowInput*>(inputs), n_columns, out,
+                       out_stride);
 }
 
 }  // namespace curdkv

@@ -108,7 +108,7 @@ class Kernel : public ProductKernel {
     const auto [first, floats] = lay_out(scratch, w);
     const std::span blocks(first, static_cast<size_t>(w.n_in / kInt8Block));
     for (int r = 0; r < kRows; ++r) {
-      unpack_row(w, panel * kRows + r, blocks, floats);
+      unpack_any_row(w, panel * kRows + r, blocks, floats);
       char* at = to;
       for (const Int8Block& b : blocks) {
         int sum = 0;

@@ -23,7 +23,11 @@ bool has_minima(ggml_type type);
 // Whether the blocks are exactly the type's; other quantised types are quantised anew, to 8 bits.
 bool unpacks_exactly(ggml_type type);
 
-// A row's n_in / kInt8Block blocks; w's type is a quantised one. floats: room for n_in.
+// A row's n_in / kInt8Block blocks, by to_float() and in 8 bits; w's type is a quantised one. floats: room
+// for n_in.
+void quantise_row_anew(const WeightMatrix& w, int64_t row, std::span<Int8Block> to, float* floats);
+
+// The same, with the type's own blocks where they are exact. Only where there is a kernel in 8 bits.
 void unpack_row(const WeightMatrix& w, int64_t row, std::span<Int8Block> to, float* floats);
 
 }  // namespace curdkv

@@ -8,6 +8,17 @@
 
 namespace curdkv {
 
+inline constexpr int64_t kRowBlock = 32;
+
+// A block of inputs in 8 bits.
+struct RowInput {
+  int8_t q[kRowBlock];
+  int32_t minus_sums[8];  // the negated sum of every 4 of them
+  float scale;
+  float sum;  // of the inputs
+  float unused[2];
+};
+
 // Whether this processor can, and rows of this type and length are taken.
 bool row_kernel_takes(ggml_type type, int64_t n_in);
 

@@ -9,8 +9,8 @@
 
 namespace curdkv {
 
-// w x for x, F32 [n_in, n]: F32 [n_out, n]. By AVX-512's VNNI, several rows at a time, where the processor
-// has it and w is of a type with blocks of 32 in the CPU's own memory; else ggml_mul_mat.
+// w x for x, F32 [n_in, n]: F32 [n_out, n]. In 8 bits, several rows at a time, where row_kernel_takes() w, in
+// the CPU's own memory; else ggml_mul_mat.
 class RowProducts {
  public:
   // n_columns: of those that count, read when the graph runs; the results of others are arbitrary.
