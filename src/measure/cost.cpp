@@ -11,6 +11,7 @@ Cost::Cost(const Model& model) {
     for (const ggml_tensor* t : model.impl().matrices(il)) {
       layer_params_ += static_cast<double>(ggml_nelements(t));
       weights_bytes_ += static_cast<double>(ggml_nbytes(t));
+      is_quantised_ = is_quantised_ || ggml_is_quantized(t->type);
     }
     const LayerShape& l = hp.layer(il);
     n_heads_kv_ += static_cast<double>(l.n_head_kv);

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/stopwatch.h"
+#include "compute/products/kernel.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "measure/machine.cpp"
@@ -102,13 +103,23 @@ double Machine::read_gb_s() const {
   return static_cast<double>(bytes) * n_passes / ms / 1e6;
 }
 
-double Machine::f32_gflops() const {
-  std::vector<double> n_operations(static_cast<size_t>(n_threads_));
-  const double ms = timed(n_threads_, [&](int i) {
-    float state[64] = {1.0f, 0.999f, 0.001f};
-    n_operations[static_cast<size_t>(i)] = HWY_DYNAMIC_DISPATCH(MultiplyAdd)(2'000'000, state);
-  });
+// By n_threads threads, each of which says how many operations it has done.
+template <typename F>
+static double gops(int n_threads, const F& work) {
+  std::vector<double> n_operations(static_cast<size_t>(n_threads));
+  const double ms = timed(n_threads, [&](int i) { n_operations[static_cast<size_t>(i)] = work(); });
   return std::accumulate(n_operations.begin(), n_operations.end(), 0.0) / ms / 1e6;
+}
+
+double Machine::f32_gflops() const {
+  return gops(n_threads_, [] {
+    float state[64] = {1.0f, 0.999f, 0.001f};
+    return HWY_DYNAMIC_DISPATCH(MultiplyAdd)(2'000'000, state);
+  });
+}
+
+double Machine::int8_gops() const {
+  return gops(n_threads_, [] { return dot_int8(2'000'000); });
 }
 
 }  // namespace curdkv::measure

@@ -16,6 +16,7 @@ class Machine {
   // Every call measures anew, for some tens of milliseconds, with all threads at once.
   double read_gb_s() const;   // 10^9 bytes a second, each byte read once in order
   double f32_gflops() const;  // 10^9 multiplications and additions a second, fused, of values in registers
+  double int8_gops() const;   // the same of dot products in 8 bits; 0: our kernels have none here
 
  private:
   int n_threads_;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "compute/products/kernel.h"
 #include "measure/bench.h"
 #include "measure/cost.h"
 #include "measure/machine.h"
@@ -58,15 +59,27 @@ TEST(Cost, QuantizedWeightsAndAnOutputMatrix) {
   const Model model = must(Model::load(path));
   const double layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96,
                n_vocab = static_cast<double>(model.info().n_vocab);
+  EXPECT_TRUE(Cost(model).is_quantised());
   EXPECT_EQ(Cost(model).decode_bytes(0, 0), 34.0 / 32 * (2 * layer + 64 * n_vocab));
 }
 
 TEST(Machine, LimitsArePlausible) {
   const Machine machine(2, size_t{8} << 20);
-  for (const double limit : {machine.read_gb_s(), machine.f32_gflops()}) {
+  for (const double limit : {machine.read_gb_s(), machine.f32_gflops(), machine.int8_gops() + 1}) {
     EXPECT_GT(limit, 0.01);
     EXPECT_LT(limit, 1e5);
   }
+}
+
+TEST(Machine, DotProductsInEightBitsAreFasterThanFloats) {
+  const Machine machine(1, size_t{1} << 20);
+  if (!make_int8_kernel()) {
+    EXPECT_EQ(machine.int8_gops(), 0);
+    GTEST_SKIP() << "no AVX2";
+  }
+  double most = 0;  // of ratios, as other work may come between
+  for (int i = 0; i < 5; ++i) most = std::max(most, machine.int8_gops() / machine.f32_gflops());
+  EXPECT_GT(most, 1.2);
 }
 
 TEST(Memory, PeakSeesWhatHasGoneAgain) {

@@ -52,6 +52,7 @@ struct Choice {
   void (*unpack_row)(const WeightMatrix& w, int64_t row, std::span<Int8Block> to, float* floats);
   void (*multiply_rows)(ggml_type type, const char* rows, int64_t n_rows, int64_t n_in, const RowInput* in,
                         int64_t n_columns, float* out, int64_t out_stride);
+  double (*dot_int8)(int64_t n, int32_t* out);
 };
 
 template <typename Kernel>
@@ -59,9 +60,9 @@ template <typename Kernel>
   return std::make_unique<Kernel>();
 }
 
-#define CURDKV_CHOICE(name, set)                                 \
-  Choice {                                                       \
-    name, make<set::Kernel>, set::unpack_any_row, set::multiply_rows \
+#define CURDKV_CHOICE(name, set)                                                    \
+  Choice {                                                                          \
+    name, make<set::Kernel>, set::unpack_any_row, set::multiply_rows, set::dot_int8 \
   }
 
 Choice best() {
@@ -72,7 +73,7 @@ Choice best() {
 #elif defined(__aarch64__)
   if (cpu_has_neon_dotprod()) return CURDKV_CHOICE("NEON's dot products", neon_dotprod);
 #endif
-  return {"", [] { return std::unique_ptr<ProductKernel>(); }, nullptr, nullptr};
+  return {"", [] { return std::unique_ptr<ProductKernel>(); }, nullptr, nullptr, nullptr};
 }
 
 }  // namespace
@@ -83,6 +84,11 @@ std::unique_ptr<ProductKernel> make_int8_kernel() {
 
 const char* int8_kernel_name() {
   return best().name;
+}
+
+double dot_int8(int64_t n) {
+  alignas(64) int32_t state[16 * 12] = {};
+  return best().dot_int8 == nullptr ? 0 : best().dot_int8(n, state);
 }
 
 void unpack_row(const WeightMatrix& w, int64_t row, std::span<Int8Block> to, float* floats) {

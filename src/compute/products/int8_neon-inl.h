@@ -84,6 +84,9 @@ CURDKV_INLINE Bytes minus(Bytes a, int n) {
   const uint8x16_t all = vdupq_n_u8(static_cast<uint8_t>(n));
   return {vsubq_u8(a.low, all), vsubq_u8(a.high, all)};
 }
+CURDKV_INLINE Bytes flipped(Bytes b) {
+  return {veorq_u8(b.low, vdupq_n_u8(0x80)), veorq_u8(b.high, vdupq_n_u8(0x80))};
+}
 CURDKV_INLINE Bytes nibbles(const char* at) {
   const uint8x16_t both = vld1q_u8(reinterpret_cast<const uint8_t*>(at));
   return {vandq_u8(both, vdupq_n_u8(15)), vshrq_n_u8(both, 4)};

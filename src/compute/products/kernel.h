@@ -54,6 +54,10 @@ class ProductKernel {
 std::unique_ptr<ProductKernel> make_int8_kernel();
 const char* int8_kernel_name();  // of those instructions; "" where there is no kernel
 
+// Dot products of 8 bits by these instructions, of values in registers: n times as many as hide each other's
+// latencies. Returns the number of multiplications and additions; 0: there is no kernel.
+double dot_int8(int64_t n);
+
 // Products by oneDNN, in BF16 or F32, with weights of any type; nullptr if built without it.
 std::unique_ptr<ProductKernel> make_onednn_kernel();
 
