@@ -20,7 +20,7 @@ MAY = {
     "store": ("base", "io", "model", "cache", "engine"),
     "eval": ("base", "io"),
     "analysis": ("base", "press", "attention", "engine", "eval"),
-    "measure": ("base", "model", "cache"),
+    "measure": ("base", "model", "cache", "compute"),
     "report": ("base", "io", "eval"),
     "server": ("base", "io", "text"),
     "apps": ("base", "io", "model", "eval", "analysis", "measure", "report", "server"),

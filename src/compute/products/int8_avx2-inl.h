@@ -78,6 +78,9 @@ struct Lanes {
     return _mm256_loadu_ps(x);
   }
   static CURDKV_INLINE Floats in_all(Floats x) { return x; }
+  static CURDKV_INLINE void multiply_8(float* x, const float* by) {
+    _mm256_storeu_ps(x, _mm256_mul_ps(_mm256_loadu_ps(x), _mm256_loadu_ps(by)));
+  }
   static CURDKV_INLINE Weights join(const Bytes* one) { return *one; }
   static CURDKV_INLINE Floats join(const Floats* one) { return *one; }
   static CURDKV_INLINE Inputs load(const int8_t* q) {

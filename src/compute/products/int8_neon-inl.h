@@ -152,6 +152,10 @@ struct Narrow {
     return {vld1q_f32(x), vld1q_f32(x + 4)};
   }
   static CURDKV_INLINE Floats in_all(Floats x) { return x; }
+  static CURDKV_INLINE void multiply_8(float* x, const float* by) {
+    vst1q_f32(x, vmulq_f32(vld1q_f32(x), vld1q_f32(by)));
+    vst1q_f32(x + 4, vmulq_f32(vld1q_f32(x + 4), vld1q_f32(by + 4)));
+  }
   static CURDKV_INLINE Weights join(const Bytes* one) {
     return {vreinterpretq_s8_u8(one->low), vreinterpretq_s8_u8(one->high)};
   }

@@ -26,8 +26,9 @@ template <typename F, typename V, int kRegisters, int kColumns>
 CURDKV_TARGET void multiply_rows_by(const char* rows, int64_t n_rows, int64_t n_in, const RowInput* in,
                                     float* out, int64_t out_stride) {
   constexpr int kAtOnce = kRegisters * V::kRows, kExcess = excess_bits<F>();
-  constexpr int kStep = std::min(F::kBlocks, 2);  // of which types share bytes
-  constexpr size_t kAhead = 4096;                 // bytes that memory is asked for early
+  constexpr int kStep = std::min(F::kBlocks, 2);                  // of which types share bytes
+  constexpr bool kScalesFirst = F::kBlocks > 1 && kColumns == 1;  // scales times the inputs' a unit at a time
+  constexpr size_t kAhead = 4096;                                 // bytes that memory is asked for early
   const int64_t n_blocks = n_in / kInt8Block, n_units = n_blocks / F::kBlocks;
   const size_t stride = static_cast<size_t>(n_units) * F::kBytes;
   for (int64_t r = 0; r < n_rows; r += kAtOnce) {
@@ -46,6 +47,15 @@ CURDKV_TARGET void multiply_rows_by(const char* rows, int64_t n_rows, int64_t n_
       typename F::Scales scales[kAtOnce];
       CURDKV_UNROLL for (int i = 0; i < kAtOnce; ++i)
           F::read(row[i] + static_cast<size_t>(u) * F::kBytes, scales[i]);
+      if constexpr (kScalesFirst) {
+        constexpr int kEach = F::kHalves ? 2 : 1;
+        alignas(32) float of_inputs[F::kBlocks * kEach];
+        CURDKV_UNROLL for (int j = 0; j < F::kBlocks * kEach; ++j) of_inputs[j] = x[j / kEach].scale;
+        CURDKV_UNROLL for (int i = 0; i < kAtOnce; ++i) {
+          CURDKV_UNROLL for (int j = 0; j < F::kBlocks * kEach; j += 8)
+              Narrow::multiply_8(scales[i].scale + j, of_inputs + j);
+        }
+      }
       for (int pair = 0; pair < F::kBlocks; pair += kStep) {
         CURDKV_UNROLL for (int h = 0; h < kStep; ++h, ++x) {
           const int j = pair + h;
@@ -70,7 +80,8 @@ CURDKV_TARGET void multiply_rows_by(const char* rows, int64_t n_rows, int64_t n_
             const typename V::Floats input_scale = V::all(input.scale);
             CURDKV_UNROLL for (int i = 0; i < kRegisters; ++i) {
               const typename V::Ints dot = V::template dot<F::kSigned>(start, weights[i], q);
-              sum[c][i] = V::multiply_add(V::as_floats(dot), V::multiply(scale[i], input_scale), sum[c][i]);
+              const typename V::Floats both = kScalesFirst ? scale[i] : V::multiply(scale[i], input_scale);
+              sum[c][i] = V::multiply_add(V::as_floats(dot), both, sum[c][i]);
             }
           }
         }
