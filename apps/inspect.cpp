@@ -2,10 +2,13 @@
 // holds, and whether it fits a model.
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/format.h"
 #include "base/try.h"
 #include "command.h"
 #include "context_report.h"
+#include "curdkv/version.h"
 #include "printable.h"
 #include "prompt_flags.h"
 #include "terminal.h"
@@ -15,6 +18,22 @@ namespace {
 
 size_t kv_bytes_per_token(const ModelInfo& m) {  // F16, all layers
   return static_cast<size_t>(m.n_kv) * 2;
+}
+
+bool has_own_products(const WeightType& w) {
+  const auto own = build_info().own_types;
+  return std::find(own.begin(), own.end(), w.type) != own.end();
+}
+
+// Which types the matrices have, and of which this program has no kernel of its own here.
+std::string products_line(const ModelInfo& m) {
+  std::string all, left;
+  for (const WeightType& w : m.weight_types) {
+    const std::string one = w.type + " " + human_bytes(static_cast<size_t>(w.bytes));
+    all += (all.empty() ? "" : ", ") + one;
+    if (!has_own_products(w)) left += (left.empty() ? "" : ", ") + w.type;
+  }
+  return "matrices      " + all + (left.empty() ? "" : "; by ggml's products: " + left) + "\n";
 }
 
 // On a terminal no value ends its line: what a file says of itself cannot look like what is said of it.
@@ -27,6 +46,7 @@ std::string as_text(const ModelInfo& m) {
                     "\narchitecture  " + shown(m.architecture) + " (supported)\n";
   out += format("parameters    %.1f M, %s, %s\n", static_cast<double>(m.n_params) / 1e6,
                 shown(m.quantization).c_str(), human_bytes(static_cast<size_t>(m.weights_bytes)).c_str());
+  out += products_line(m);
   out += format("layers        %lld of %lld dimensions\n", n(m.n_layer), n(m.n_embd));
   out += format("heads         %lld query, %lld KV (groups of %lld), %lld dimensions\n", n(m.n_head),
                 n(m.n_head_kv), n(m.n_head / m.n_head_kv), n(m.d_head_k));
@@ -37,6 +57,9 @@ std::string as_text(const ModelInfo& m) {
 }
 
 nlohmann::ordered_json to_json(const ModelInfo& m) {
+  auto matrices = nlohmann::ordered_json::array();
+  for (const WeightType& w : m.weight_types)
+    matrices.push_back({{"type", w.type}, {"bytes", w.bytes}, {"own_products", has_own_products(w)}});
   return {{"model", m.path},
           {"supported", true},
           {"name", m.name},
@@ -44,6 +67,7 @@ nlohmann::ordered_json to_json(const ModelInfo& m) {
           {"quantization", m.quantization},
           {"n_params", m.n_params},
           {"weights_bytes", m.weights_bytes},
+          {"matrices", std::move(matrices)},
           {"n_layer", m.n_layer},
           {"n_embd", m.n_embd},
           {"n_head", m.n_head},

@@ -22,8 +22,8 @@ class LayerObserver;
 // What a context is read with on the CPU: ggml's products and attention, which give libllama's very bits; or
 // our own attention, and products in 8 bits (quantised weights; AVX2, NEON's dot products or better) or by
 // oneDNN in BF16 or F32 (any weights). automatic: 8 bits where the processor can, ggml's products for what is
-// left. The others are errors where they cannot be. Questions' products are in 8 bits with int8 and automatic,
-// else ggml's.
+// left. The others are errors where they cannot be. Questions' products are in 8 bits with int8 and
+// automatic, else ggml's.
 enum class PrefillKernel { automatic, ggml, int8, onednn };
 
 // What is repeated of a context for presses that read it twice (KVzip).

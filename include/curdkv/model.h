@@ -27,6 +27,11 @@ struct ModelParams {
 
 // What a user wants to know of a model; all counts are per the GGUF metadata. Where layers differ, n_head,
 // n_head_kv and d_head are the most that any of them has.
+struct WeightType {
+  std::string type;   // "q4_K"
+  int64_t bytes = 0;  // of the matrices that are of it
+};
+
 struct ModelInfo {
   std::string path;
   std::string architecture;  // general.architecture
@@ -43,6 +48,7 @@ struct ModelInfo {
   int64_t n_ctx_train = 0;    // tokens
   int64_t n_kv = 0;           // numbers that a token adds to a cache, keys and values of all layers
   int64_t weights_bytes = 0;  // tensor data in the file
+  std::vector<WeightType> weight_types;  // of matrices, by bytes, the most first
 };
 
 // One line per architecture this library runs, e.g. "llama  Llama 2 and 3.x, Mistral, SmolLM".

@@ -18,6 +18,7 @@ struct BuildInfo {
   std::vector<std::string> gpus;
   // The kernels that are chosen by default for weights and caches they take (on the CPU).
   std::string prefill_products, prefill_attention, decoding_products, attention;
+  std::vector<std::string> own_types;  // of weights, whose products are not ggml's in decoding either: "q4_K"
 };
 
 BuildInfo build_info();

@@ -5,6 +5,7 @@
 #include "base/cpu.h"
 #include "base/format.h"
 #include "compute/products/kernel.h"
+#include "compute/products/row_kernel.h"
 #include "curdkv/version.h"
 #include "model/weights.h"
 
@@ -36,11 +37,15 @@ BuildInfo build_info() {
   b.prefill_products =
       int8.empty() ? "ggml's" : "8-bit integers, " + int8 + " (quantised weights); ggml's (others)";
   b.prefill_attention = prefill_kernel_name();
+  std::string list;
+  for (int i = 0; i < GGML_TYPE_COUNT; ++i) {
+    const auto type = static_cast<ggml_type>(i);
+    if (ggml_blck_size(type) == 0 || !row_kernel_takes(type, ggml_blck_size(type))) continue;
+    b.own_types.emplace_back(ggml_type_name(type));
+    list += (list.empty() ? "" : ", ") + b.own_types.back();
+  }
   b.decoding_products =
-      int8.empty() ? "ggml's"
-                   : "8-bit integers, " + int8 +
-                         " (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4); ggml's "
-                         "(others)";
+      int8.empty() ? "ggml's" : "8-bit integers, " + int8 + " (" + list + "); ggml's (others)";
   b.attention = attention_kernel_name();
   return b;
 }

@@ -1,5 +1,6 @@
 #include "curdkv/model.h"
 
+#include <algorithm>
 #include <map>
 
 #include "base/format.h"
@@ -23,11 +24,16 @@ ModelInfo describe(const GgufFile& file, const HParams& hp) {
   info.architecture = hp.architecture;
   if (auto name = file.string("general.name"); name && *name) info.name = **name;
   std::map<std::string, size_t> bytes_by_type;
+  std::map<std::string, int64_t> of_matrices;
   for (const GgufTensor& t : file.tensors()) {
     info.n_params += t.ne[0] * t.ne[1] * t.ne[2] * t.ne[3];
     info.weights_bytes += static_cast<int64_t>(t.n_bytes);
     bytes_by_type[ggml_type_name(t.type)] += t.n_bytes;
+    if (t.ne[1] > 1) of_matrices[ggml_type_name(t.type)] += static_cast<int64_t>(t.n_bytes);
   }
+  for (const auto& [type, bytes] : of_matrices) info.weight_types.push_back({type, bytes});
+  std::stable_sort(info.weight_types.begin(), info.weight_types.end(),
+                   [](const WeightType& a, const WeightType& b) { return a.bytes > b.bytes; });
   size_t most = 0;
   for (const auto& [type, bytes] : bytes_by_type) {
     if (bytes > most) {

@@ -199,7 +199,13 @@ class Others(Case):
         self.assertTrue(out["supported"])
         self.assertEqual((out["n_head"], out["n_head_kv"], out["d_head_k"]), (4, 2, 16))
         self.assertEqual(out["kv_bytes_per_token"], 2 * 2 * 32 * 2)
-        self.assertIn("llama (supported)", self.curdkv("inspect", "-m", MODEL)[0])
+        text = self.curdkv("inspect", "-m", MODEL)[0]
+        self.assertIn("llama (supported)", text)
+        (matrices,) = out["matrices"]
+        self.assertEqual((matrices["type"], matrices["own_products"]), ("f32", False))
+        self.assertLess(out["weights_bytes"] * 0.9, matrices["bytes"])
+        self.assertLess(matrices["bytes"], out["weights_bytes"])  # norms
+        self.assertRegex(text, r"(?m)^matrices +f32 .*; by ggml's products: f32$")
         bad = self.json("inspect", "-m", DOCUMENT, "--json", code=1)
         self.assertFalse(bad["supported"])
         self.assertIn("not a GGUF", bad["reason"])
