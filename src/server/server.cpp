@@ -127,9 +127,28 @@ void set_limits(HttpServer& http, const ServerOptions& o) {
   http.set_tcp_nodelay(true);
 }
 
+// "/with/press=none&n=2/v1/completions" is "/v1/completions?press=none&n=2": for clients that are told where
+// a server is and put paths of their own behind it.
+void take_fields_of_path(httplib::Request& request) {
+  constexpr std::string_view kWith = "/with/";
+  if (!request.path.starts_with(kWith)) return;
+  const size_t end = request.path.find('/', kWith.size());
+  if (end == std::string::npos) return;
+  const std::string fields = request.path.substr(kWith.size(), end - kWith.size());
+  for (size_t at = 0; at < fields.size();) {
+    const size_t next = std::min(fields.find('&', at), fields.size()), equals = fields.find('=', at);
+    if (equals < next)
+      request.params.emplace(fields.substr(at, equals - at), fields.substr(equals + 1, next - equals - 1));
+    at = next + 1;
+  }
+  request.path.erase(0, end);
+}
+
 void set_handlers(HttpServer& http, const ServerOptions& o, const std::function<void(const LogLine&)>& log) {
   using Handled = httplib::Server::HandlerResponse;
   http.set_pre_routing_handler([&o](const httplib::Request& request, httplib::Response& response) {
+    // Routes are chosen after this, by what the request says then; it is the server's own, and not constant.
+    take_fields_of_path(const_cast<httplib::Request&>(request));
     return admit(o, request, response) ? Handled::Unhandled : Handled::Handled;
   });
   http.set_error_handler(tell_of_refusal);

@@ -148,11 +148,12 @@ class Serving(Case):
                 "prompt": tokens[:i], "max_tokens": 1, "logprobs": 1, "logit_bias": {str(tokens[i]): 1000}})
             self.assertAlmostEqual(asked["choices"][0]["logprobs"]["token_logprobs"][0], probs["token_logprobs"][i], 2)
 
-    def test_a_press_in_the_query_counts_as_in_the_body(self):
+    def test_a_press_in_the_address_counts_as_in_the_body(self):
         body = {"prompt": TEXT + "\n\nWhat is an ant?", "max_tokens": 0, "echo": True, "logprobs": 0}
         in_body = self.server.post("/v1/completions", {**body, **PRESS})
         query = "&".join(f"{name}={value}" for name, value in PRESS.items())
         for of_query in (self.server.post("/v1/completions?" + query, body),
+                         self.server.post(f"/with/{query}/v1/completions", body),
                          self.server.post("/v1/completions?press=snapkv&compression_ratio=0.1", {**body, **PRESS})):
             self.assertEqual(of_query["choices"], in_body["choices"])
         self.assertNotEqual(self.server.post("/v1/completions", body)["choices"], in_body["choices"])
