@@ -221,6 +221,13 @@ class Serving(Case):
         self.assertEqual(self.server.post(CHAT, long, status=400)["error"]["code"], "context_length_exceeded")
         self.server.json("GET", "/nothing", status=404)
 
+    def test_fields_that_are_null_count_as_missing(self):
+        described = self.server.get("/openapi.json")["components"]["schemas"]["ChatRequest"]
+        nulls = {name: None for name in described["properties"] if name not in ("messages", "max_tokens")}
+        body = {"messages": [{"role": "user", "content": "ant"}], "max_tokens": 6}
+        self.assertGreater(len(nulls), 30)
+        self.assertEqual(self.server.post(CHAT, {**nulls, **body})["choices"], self.server.post(CHAT, body)["choices"])
+
     def test_pages_of_others_may_not_ask(self):
         for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
             self.server.json("GET", "/v1/models", headers=headers, status=403)
