@@ -20,18 +20,18 @@ size_t kv_bytes_per_token(const ModelInfo& m) {  // F16, all layers
   return static_cast<size_t>(m.n_kv) * 2;
 }
 
-bool has_own_products(const WeightType& w) {
-  const auto own = build_info().own_types;
-  return std::find(own.begin(), own.end(), w.type) != own.end();
+bool has_own_products(const BuildInfo& build, const WeightType& w) {
+  return std::find(build.own_types.begin(), build.own_types.end(), w.type) != build.own_types.end();
 }
 
 // Which types the matrices have, and of which this program has no kernel of its own here.
 std::string products_line(const ModelInfo& m) {
+  const BuildInfo build = build_info();
   std::string all, left;
   for (const WeightType& w : m.weight_types) {
     const std::string one = w.type + " " + human_bytes(static_cast<size_t>(w.bytes));
     all += (all.empty() ? "" : ", ") + one;
-    if (!has_own_products(w)) left += (left.empty() ? "" : ", ") + w.type;
+    if (!has_own_products(build, w)) left += (left.empty() ? "" : ", ") + w.type;
   }
   return "matrices      " + all + (left.empty() ? "" : "; by ggml's products: " + left) + "\n";
 }
@@ -57,9 +57,10 @@ std::string as_text(const ModelInfo& m) {
 }
 
 nlohmann::ordered_json to_json(const ModelInfo& m) {
+  const BuildInfo build = build_info();
   auto matrices = nlohmann::ordered_json::array();
   for (const WeightType& w : m.weight_types)
-    matrices.push_back({{"type", w.type}, {"bytes", w.bytes}, {"own_products", has_own_products(w)}});
+    matrices.push_back({{"type", w.type}, {"bytes", w.bytes}, {"own_products", has_own_products(build, w)}});
   return {{"model", m.path},
           {"supported", true},
           {"name", m.name},

@@ -25,13 +25,13 @@ struct ModelParams {
   std::vector<std::string> rpc_servers;
 };
 
-// What a user wants to know of a model; all counts are per the GGUF metadata. Where layers differ, n_head,
-// n_head_kv and d_head are the most that any of them has.
 struct WeightType {
   std::string type;   // "q4_K"
   int64_t bytes = 0;  // of the matrices that are of it
 };
 
+// What a user wants to know of a model; all counts are per the GGUF metadata. Where layers differ, n_head,
+// n_head_kv and d_head are the most that any of them has.
 struct ModelInfo {
   std::string path;
   std::string architecture;  // general.architecture

@@ -71,7 +71,7 @@ constexpr double kBar = 4e-6;  // of sums in F32
 class Types : public ::testing::TestWithParam<ggml_type> {};
 
 TEST_P(Types, UnpackToTheirOwnValues) {
-  if (!make_int8_kernel()) GTEST_SKIP() << "no AVX2";
+  if (!make_int8_kernel()) GTEST_SKIP() << "no kernel in 8 bits: neither AVX2 nor NEON's dot products";
   const Weights w = make_weights(GetParam(), 512, 4);
   std::vector<Int8Block> blocks(16);
   std::vector<float> floats(512);
@@ -94,7 +94,7 @@ TEST_P(Types, UnpackToTheirOwnValues) {
 // 80 rows are five panels, of which the last has no neighbour; 13 tokens are two tiles and one token.
 TEST_P(Types, MultiplyInPrefill) {
   const auto kernel = make_int8_kernel();
-  if (!kernel) GTEST_SKIP() << "no AVX2";
+  if (!kernel) GTEST_SKIP() << "no kernel in 8 bits: neither AVX2 nor NEON's dot products";
   Weights w = make_weights(GetParam(), 768, 80);
   std::vector<Int8Block> blocks(24);  // what they are worth here, see above
   std::vector<float> floats(768);
@@ -135,7 +135,7 @@ TEST_P(Types, MultiplyInPrefill) {
 // column's bits do not depend on those beside it.
 TEST_P(Types, MultiplyInQuestions) {
   const auto kernel = make_int8_kernel();
-  if (!kernel) GTEST_SKIP() << "no AVX2";
+  if (!kernel) GTEST_SKIP() << "no kernel in 8 bits: neither AVX2 nor NEON's dot products";
   if (!unpacks_exactly(GetParam())) GTEST_SKIP() << "left to ggml";
   constexpr int64_t kOut = 16 * 21;
   const auto x = exact_inputs(768 * 13);
@@ -204,7 +204,8 @@ TEST_P(Types, DecodingTogetherChangesNoBit) {
 }
 
 TEST(Products, InputsOfZerosGiveZeros) {
-  if (!row_kernel_takes(GGML_TYPE_Q8_0, 64)) GTEST_SKIP() << "no AVX2";
+  if (!row_kernel_takes(GGML_TYPE_Q8_0, 64))
+    GTEST_SKIP() << "no kernel in 8 bits: neither AVX2 nor NEON's dot products";
   const Weights w = make_weights(GGML_TYPE_Q8_0, 64, 16);
   const std::vector<float> x(64, 0.0f);
   std::vector<float> y(16, 1.0f);

@@ -104,9 +104,6 @@ struct Lanes {
 
 }  // namespace avx2_bytes
 
-#undef CURDKV_TARGET
-#define CURDKV_TARGET __attribute__((target("avx2,fma,f16c")))
-
 // Tiles' numbers, with VNNI and without.
 namespace avx2_floats {
 
