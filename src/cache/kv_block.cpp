@@ -12,11 +12,11 @@ namespace curdkv {
 static KvLayer describe(const CacheShape& shape, int64_t il, const std::vector<int64_t>& lengths) {
   KvLayer layer;
   layer.length = lengths;
+  layer.positions.resize(lengths.size());
   layer.offset.assign(lengths.size(), 0);
   std::exclusive_scan(lengths.begin(), lengths.end(), layer.offset.begin(), int64_t{0});
   const int64_t n_rows = std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
   if (n_rows == 0) return layer;
-  layer.position.resize(static_cast<size_t>(n_rows));
   layer.context = make_ggml_context(2);
   layer.k = ggml_new_tensor_2d(layer.context.get(), shape.type_k, shape.d_head_k, n_rows);
   layer.v = ggml_new_tensor_2d(layer.context.get(), shape.type_v, shape.d_head_v, n_rows);
@@ -29,9 +29,9 @@ Result<KvLayer> KvLayer::allocate(const CacheShape& shape, ggml_backend_dev_t de
                                   const std::vector<int64_t>& lengths) {
   KvLayer layer = describe(shape, il, lengths);
   if (layer.k == nullptr) return layer;
-  CURDKV_TRY(layer.memory, TensorMemory::allocate(
-                               layer.context.get(), device,
-                               format("%zu cache rows of layer %lld", layer.position.size(), (long long)il)));
+  CURDKV_TRY(layer.memory, TensorMemory::allocate(layer.context.get(), device,
+                                                  format("%lld cache rows of layer %lld",
+                                                         (long long)layer.k->ne[1], (long long)il)));
   return layer;
 }
 
@@ -78,7 +78,7 @@ static KvLayer describe_packed(const CacheShape& shape, int64_t il,
     n_rows += head.n;
     n_bytes += packed_bytes(shape, head);
   }
-  layer.position.resize(static_cast<size_t>(n_rows));
+  layer.positions.resize(heads.size());
   layer.context = make_ggml_context(1);
   ggml_tensor* all = ggml_new_tensor_1d(layer.context.get(), GGML_TYPE_I8, static_cast<int64_t>(n_bytes));
   ggml_format_name(all, "cache_packed.%d", static_cast<int>(il));
@@ -101,10 +101,9 @@ static void find_heads(KvLayer& layer, const CacheShape& shape,
 Result<KvLayer> KvLayer::allocate_packed(const CacheShape& shape, int64_t il,
                                          std::span<const PackedLength> heads) {
   KvLayer layer = describe_packed(shape, il, heads);
-  CURDKV_TRY(layer.memory,
-             TensorMemory::allocate(
-                 layer.context.get(), ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU),
-                 format("%zu packed cache rows of layer %lld", layer.position.size(), (long long)il)));
+  CURDKV_TRY(layer.memory, TensorMemory::allocate(layer.context.get(),
+                                                  ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU),
+                                                  format("packed cache rows of layer %lld", (long long)il)));
   find_heads(layer, shape, heads);
   return layer;
 }

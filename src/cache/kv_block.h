@@ -14,6 +14,7 @@
 #include "base/mapped_file.h"
 #include "base/tensor_memory.h"
 #include "cache/packed_rows.h"
+#include "cache/row_positions.h"
 #include "curdkv/result.h"
 
 namespace curdkv {
@@ -42,7 +43,7 @@ struct PackedHead {
 // those of packed[h], which `offset` numbers likewise.
 struct KvLayer {
   std::vector<int64_t> offset, length;  // rows, per KV head
-  std::vector<int32_t> position;        // of every row: the token's place in the sequence, as RoPE had it
+  std::vector<RowPositions> positions;  // likewise: tokens' places in the sequence, as RoPE had them
   ggml_tensor* k = nullptr;        // type_k [d_head_k, sum of length]; null if no head holds a row, or packed
   ggml_tensor* v = nullptr;        // type_v [d_head_v, sum of length]
   std::vector<PackedHead> packed;  // per KV head, or empty

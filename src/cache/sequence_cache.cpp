@@ -44,8 +44,8 @@ std::vector<int32_t> SequenceCache::positions(Blocks blocks, int64_t il, int64_t
   std::vector<int32_t> all;
   for (const auto& block : blocks) {
     const KvLayer& l = block->layers[static_cast<size_t>(il)];
-    const auto first = l.position.begin() + l.offset[static_cast<size_t>(head)];
-    all.insert(all.end(), first, first + l.length[static_cast<size_t>(head)]);
+    const std::vector<int32_t> some = l.positions[static_cast<size_t>(head)].unpacked();
+    all.insert(all.end(), some.begin(), some.end());
   }
   return all;
 }
@@ -94,7 +94,7 @@ Result<KvLayer> SequenceCache::copy_of(Blocks blocks, int64_t il) const {
   for (int64_t h = 0; h < shape(il).n_head_kv; ++h) {
     const auto head = static_cast<size_t>(h);
     int64_t to = all.offset[head];
-    std::copy(where[head].begin(), where[head].end(), all.position.begin() + to);
+    all.positions[head] = RowPositions(where[head]);
     const auto copy = [&](ggml_tensor* k, ggml_tensor* v, int64_t first, int64_t n) {
       if (n == 0) return;
       ggml_backend_tensor_copy(view_rows(views.get(), k, first, n), view_rows(views.get(), all.k, to, n));
@@ -149,6 +149,9 @@ Result<void> SequenceCache::take_out(int64_t il, int64_t head, int64_t first, in
   const int64_t gap = layer.offset[h] + first;
   int64_t n_behind = layer.length[h] - first - n;
   layer.length[h] -= n;
+  std::vector<int32_t> where = layer.positions[h].unpacked();
+  where.erase(where.begin() + first, where.begin() + first + n);
+  layer.positions[h] = RowPositions(where);
   // Rows behind the gap close it, no more of them at a time than it has room for: none is overwritten.
   for (int64_t to = gap; n_behind > 0 && n > 0; to += n, n_behind -= n) {
     const int64_t some = std::min(n, n_behind);
@@ -156,7 +159,6 @@ Result<void> SequenceCache::take_out(int64_t il, int64_t head, int64_t first, in
     for (ggml_tensor* rows : {layer.k, layer.v})
       ggml_backend_tensor_copy(view_rows(views.get(), rows, to + n, some),
                                view_rows(views.get(), rows, to, some));
-    std::copy_n(layer.position.begin() + to + n, some, layer.position.begin() + to);
   }
   clear();
   blocks_.push_back(std::move(rest));

@@ -213,8 +213,7 @@ HeldRows::HeldRows(Compute& compute, const LayerModel& model, const KvLayer& lay
                    const RecentQueries& recent)
     : ModelLayerView(compute, model), layer_(layer), recent_(recent), head_(head) {
   n_tokens = layer.length[static_cast<size_t>(head)];
-  const auto begin = layer.position.begin() + layer.offset[static_cast<size_t>(head)];
-  positions.assign(begin, begin + n_tokens);
+  positions = layer.positions[static_cast<size_t>(head)].unpacked();
   query_positions = recent.positions();
   n_head_kv = 1;
   n_group = model.shape().n_group();

@@ -317,9 +317,10 @@ Result<void> ReadJob::compress_into(size_t index, int64_t il, const LayerKv& kv,
   }
   CURDKV_TRY(KvLayer layer, KvLayer::allocate(to.cache.shape(il), e_.device(il), il, lengths));
   CURDKV_CHECK(copy_rows(*e_.compute, kv.k_rows, kv.v_rows, rows, layer));
-  auto position = layer.position.begin();
-  for (const std::vector<int32_t>& head : kept) {
-    for (const int32_t t : head) *position++ = static_cast<int32_t>(first_position_ + t);
+  for (size_t h = 0; h < kept.size(); ++h) {
+    std::vector<int32_t> where = kept[h];
+    for (int32_t& t : where) t = static_cast<int32_t>(first_position_ + t);
+    layer.positions[h] = RowPositions(where);
   }
   blocks_[index]->layers.push_back(std::move(layer));
   return {};

@@ -186,17 +186,18 @@ Result<KvLayer> lay_out_rows(Compute& compute, const CacheShape& shape, int64_t 
     std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
       return head.tokens[static_cast<size_t>(a)] < head.tokens[static_cast<size_t>(b)];
     });
+    std::vector<int32_t> where;
     for (int64_t r = 0; r < std::ssize(order); ++r) {
       const int32_t from = order[static_cast<size_t>(r)];
       const char* row = head.rows.data() + from * head.row_bytes(shape);
       if (keys) {
         put_key(to, r, row);
-        layer.position[static_cast<size_t>(layer.offset[h] + r)] =
-            static_cast<int32_t>(first_position + head.tokens[static_cast<size_t>(from)]);
+        where.push_back(static_cast<int32_t>(first_position + head.tokens[static_cast<size_t>(from)]));
       } else {
         put_value(to, r, row + head.key_bytes(shape));
       }
     }
+    if (keys) layer.positions[h] = RowPositions(where);
   }));
   return layer;
 }

@@ -29,13 +29,14 @@ Result<KvLayer> ShrinkJob::shrink_layer() {
   CURDKV_TRY(const KvLayer* from, sequence_.cache.in_one_piece(il, copied));
   std::vector<std::vector<int32_t>> rows, shift(from->length.size());
   std::vector<int64_t> lengths;
-  std::vector<int32_t> positions;
+  std::vector<RowPositions> positions;
   for (size_t h = 0; h < from->length.size(); ++h) {
     HeldRows held(*e_.compute, e_.layer_model(il), *from, static_cast<int64_t>(h), sequence_.recent);
     CURDKV_TRY(rows.emplace_back(), select_rows(held, press_, budget_));
     lengths.push_back(std::ssize(rows[h]));
     // Keys are turned back with their rows, the sinks to where a sequence begins, so that positions are those
     // within the cache and the latest tokens' distances stay what they were.
+    std::vector<int32_t> where;
     const int64_t n_sinks = held.n_below(press_.scorer()->n_sinks());
     for (int64_t i = 0; i < lengths[h]; ++i) {
       int32_t& r = rows[h][static_cast<size_t>(i)];
@@ -45,11 +46,12 @@ Result<KvLayer> ShrinkJob::shrink_layer() {
         const int64_t to = i < n_sinks ? i : position - n_back_;
         shift[h].push_back(static_cast<int32_t>(to - position));
       }
-      positions.push_back(position + (n_back_ > 0 ? shift[h].back() : 0));
+      where.push_back(position + (n_back_ > 0 ? shift[h].back() : 0));
     }
+    positions.emplace_back(where);
   }
   CURDKV_TRY(KvLayer to, KvLayer::allocate(e_.shapes[static_cast<size_t>(il)], e_.device(il), il, lengths));
-  to.position = std::move(positions);
+  to.positions = std::move(positions);
   const KeyShift turn = {shift, [&](ggml_context* ctx, ggml_tensor* x, ggml_tensor* by) {
                            x = ggml_reshape_3d(ctx, x, x->ne[0], 1, x->ne[1]);
                            x = rotate_keeping_length(ctx, e_.m().hp.rope, e_.m().weights.rope_freqs, x, by,

@@ -15,19 +15,19 @@ size_t padded(size_t n) {
   return (n + layout::kAlignment - 1) / layout::kAlignment * layout::kAlignment;
 }
 
-// That the file is of a kind that this program knows.
-Result<void> check_version(const GgufFile& file) {
+// That the file is of a kind that this program knows, and of which version.
+Result<uint64_t> check_version(const GgufFile& file) {
   CURDKV_TRY(const bool known, is_context(file));
   if (!known) {
     return file.unsupported(std::string("is no saved context") +
                             (file.has("general.architecture") ? " but a model; give it with -m" : ""));
   }
   CURDKV_TRY(const auto version, file.integer("context.version"));
-  if (version == layout::kVersion) return {};
+  if (version >= layout::kFirstVersion && version <= layout::kVersion) return *version;
   return file.unsupported(
-      format("is of format version %llu, of which this program knows %u only: read it with "
-             "the curdkv that wrote it, or compress the document again",
-             static_cast<unsigned long long>(version.value_or(0)), layout::kVersion));
+      format("is of format version %llu, of which this program knows %u to %u: read it with the curdkv that "
+             "wrote it, or compress the document again",
+             static_cast<unsigned long long>(version.value_or(0)), layout::kFirstVersion, layout::kVersion));
 }
 
 }  // namespace
@@ -43,8 +43,8 @@ Result<ContextFile> ContextFile::open(const std::string& path, const OpenOptions
   file.gguf = std::make_shared<GgufFile>(std::move(gguf));
   file.info.path = path;
   file.info.file_bytes = static_cast<int64_t>(file.gguf->bytes().size());
-  CURDKV_CHECK(check_version(*file.gguf));
-  file.info.format_version = layout::kVersion;
+  CURDKV_TRY(const uint64_t version, check_version(*file.gguf));
+  file.info.format_version = static_cast<int64_t>(version);
   CURDKV_CHECK(file.load(options));
   CURDKV_CHECK(file.check_hashes());
   CURDKV_CHECK(file.read_metadata());
@@ -130,7 +130,11 @@ Result<void> ContextFile::find_tensors() {
         info.kv_bytes += static_cast<int64_t>(l.k->n_bytes + l.v->n_bytes);
       }
       if (n_rows > 0) {
-        CURDKV_TRY(l.positions, find(layout::tensor(b, il, "positions"), GGML_TYPE_I32, n_rows, 1));
+        const std::string name = layout::tensor(b, il, "positions");
+        const GgufTensor* t = gguf->find(name);
+        const bool any_size = info.format_version > layout::kFirstVersion && t != nullptr;
+        CURDKV_TRY(l.where, find(name, GGML_TYPE_I32, any_size ? t->ne[0] : n_rows, 1));
+        CURDKV_CHECK(read_positions(l));
       }
     }
   }
@@ -142,18 +146,33 @@ Result<void> ContextFile::find_tensors() {
   return {};
 }
 
+Result<void> ContextFile::read_positions(LayerRows& rows) const {
+  auto words = values<int32_t>(*rows.where);
+  for (const int64_t n : rows.length) {
+    if (info.format_version == layout::kFirstVersion) {
+      const auto all = words.first(static_cast<size_t>(n));
+      rows.positions.emplace_back(all);
+      words = words.subspan(all.size());
+      continue;
+    }
+    auto head = RowPositions::take(words, n);
+    if (!head) return corrupt("tensor '" + rows.where->name + "' does not say where rows are from");
+    rows.positions.push_back(std::move(*head));
+  }
+  if (!words.empty()) return corrupt("tensor '" + rows.where->name + "' says more than where rows are from");
+  return {};
+}
+
 // Of a head over all blocks. Where gaps were closed while tokens were generated, sinks have come to lie among
 // others, and what is far back before the beginning.
 Result<void> ContextFile::check_positions() const {
   const bool closed = info.next_position < info.n_tokens;
   for (size_t il = 0; il < shapes.size(); ++il) {
-    std::vector<size_t> at(blocks.size(), 0);  // the head's first row in each block
     for (size_t h = 0; h < info.rows[il].size(); ++h) {
       int64_t last = -1;
       for (size_t b = 0; b < blocks.size(); ++b) {
-        const LayerRows& l = blocks[b][il];
-        for (int64_t r = 0; r < l.length[h]; ++r) {
-          const int32_t position = values<int32_t>(*l.positions)[at[b]++];
+        if (blocks[b][il].length[h] == 0) continue;
+        for (const int32_t position : blocks[b][il].positions[h].unpacked()) {
           if (position >= info.next_position || position < -info.n_tokens || (!closed && position <= last))
             return corrupt(format("positions of layer %zu, KV head %zu do not ascend below %lld", il, h,
                                   (long long)info.next_position));

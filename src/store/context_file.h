@@ -22,7 +22,8 @@ struct LayerRows {
   const GgufTensor* k = nullptr;
   const GgufTensor* v = nullptr;
   const GgufTensor* all = nullptr;
-  const GgufTensor* positions = nullptr;
+  const GgufTensor* where = nullptr;
+  std::vector<RowPositions> positions;  // per KV head, of `where`
 };
 
 struct ContextFile {
@@ -54,6 +55,7 @@ struct ContextFile {
   Result<void> load(const OpenOptions& options);
   Result<void> check_hashes() const;
   Result<void> check_numbers() const;
+  Result<void> read_positions(LayerRows& rows) const;
   Result<void> check_positions() const;
   Result<void> read_metadata();
   Result<void> find_tensors();

@@ -57,20 +57,26 @@ struct Range {
   size_t first, n;
 };
 
-// A tensor of the file: these bytes of the host's, or of a tensor anywhere.
+// A tensor of the file: bytes of the host's, one run behind the other, or ranges of a tensor that is
+// anywhere.
 struct Part {
   std::string name;
   ggml_type type;
   int64_t ne0, ne1;
-  std::vector<Range> ranges;
-  const void* bytes = nullptr;
+  std::vector<std::string_view> bytes = {};
   const ggml_tensor* tensor = nullptr;
+  std::vector<Range> ranges = {};
 };
+
+template <typename T>
+std::string_view bytes_of(std::span<const T> numbers) {
+  return {reinterpret_cast<const char*>(numbers.data()), numbers.size_bytes()};
+}
 
 // Numbers of the caller's.
 template <typename T>
 Part part_of(const std::string& name, ggml_type type, std::span<const T> numbers) {
-  return {name, type, std::ssize(numbers), 1, {{0, numbers.size_bytes()}}, numbers.data()};
+  return {name, type, std::ssize(numbers), 1, {bytes_of(numbers)}};
 }
 
 void describe_model(Metadata& m, const Model::Impl& model) {
@@ -132,31 +138,26 @@ void describe_block(Metadata& m, const KvBlock& block, size_t index, std::vector
     }
     const int64_t n_rows = std::accumulate(l.length.begin(), l.length.end(), int64_t{0});
     // Heads need not lie one right behind the other in memory.
-    const auto add = [&](const char* what, ggml_type type, int64_t ne0, const void* bytes,
-                         const ggml_tensor* tensor, size_t row_bytes) {
-      Part& p =
-          parts.emplace_back(Part{layout::tensor(index, il, what), type, ne0, n_rows, {}, bytes, tensor});
+    const auto add_rows = [&](const char* what, const ggml_tensor* t) {
+      Part& p = parts.emplace_back(Part{layout::tensor(index, il, what), t->type, t->ne[0], n_rows, {}, t});
       for (size_t h = 0; h < l.length.size(); ++h) {
         p.ranges.push_back(
-            {static_cast<size_t>(l.offset[h]) * row_bytes, static_cast<size_t>(l.length[h]) * row_bytes});
+            {static_cast<size_t>(l.offset[h]) * t->nb[1], static_cast<size_t>(l.length[h]) * t->nb[1]});
       }
     };
-    if (l.packed_bytes() != nullptr) {
-      const ggml_tensor* all = l.packed_bytes();
-      parts.push_back({layout::tensor(index, il, "packed"),
-                       all->type,
-                       all->ne[0],
-                       1,
-                       {{0, ggml_nbytes(all)}},
-                       nullptr,
-                       all});
+    if (const ggml_tensor* all = l.packed_bytes()) {
+      parts.push_back(
+          {layout::tensor(index, il, "packed"), all->type, all->ne[0], 1, {}, all, {{0, ggml_nbytes(all)}}});
     } else if (n_rows > 0) {
-      add("k", l.k->type, l.k->ne[0], nullptr, l.k, l.k->nb[1]);
-      add("v", l.v->type, l.v->ne[0], nullptr, l.v, l.v->nb[1]);
+      add_rows("k", l.k);
+      add_rows("v", l.v);
     }
     if (n_rows > 0) {
-      add("positions", GGML_TYPE_I32, 1, l.position.data(), nullptr, sizeof(int32_t));
-      std::swap(parts.back().ne0, parts.back().ne1);
+      Part& p = parts.emplace_back(Part{layout::tensor(index, il, "positions"), GGML_TYPE_I32, 0, 1});
+      for (const RowPositions& head : l.positions) {
+        p.bytes.push_back(bytes_of(head.words()));
+        p.ne0 += std::ssize(head.words());
+      }
     }
   }
   m.set(layout::block_key(index, "rows"), rows);
@@ -204,8 +205,12 @@ class Writer {
 
   Result<void> write(const Part& p) {
     size_t n = 0;
+    for (const std::string_view some : p.bytes) {
+      CURDKV_CHECK(add(some));
+      n += some.size();
+    }
     for (const Range& r : p.ranges) {
-      CURDKV_CHECK(write(p, r));
+      CURDKV_CHECK(write(*p.tensor, r));
       n += r.n;
     }
     CURDKV_CHECK(add(padding(n)));
@@ -213,15 +218,12 @@ class Writer {
     return {};
   }
 
-  Result<void> write(const Part& p, const Range& r) {
-    if (p.tensor == nullptr || ggml_backend_buffer_is_host(p.tensor->buffer)) {
-      const void* from = p.tensor != nullptr ? p.tensor->data : p.bytes;
-      return add({static_cast<const char*>(from) + r.first, r.n});
-    }
+  Result<void> write(const ggml_tensor& t, const Range& r) {
+    if (ggml_backend_buffer_is_host(t.buffer)) return add({static_cast<const char*>(t.data) + r.first, r.n});
     std::vector<char> some(std::min(r.n, size_t{1} << 22));
     for (size_t at = 0; at < r.n; at += some.size()) {
       const size_t m = std::min(some.size(), r.n - at);
-      ggml_backend_tensor_get(p.tensor, some.data(), r.first + at, m);
+      ggml_backend_tensor_get(&t, some.data(), r.first + at, m);
       CURDKV_CHECK(add({some.data(), m}));
     }
     return {};

@@ -11,9 +11,12 @@
 namespace curdkv::layout {
 
 inline constexpr const char* kType = "kv-context";      // general.type
-inline constexpr uint32_t kVersion = 1;                 // context.version
+inline constexpr uint32_t kVersion = 2;                 // context.version
 inline constexpr uint32_t kAlignment = 64;              // general.alignment: a cache line
 inline constexpr const char* kChecksums = "checksums";  // the last tensor
+
+// Of version 1, which differs in this alone, positions are those of all rows, a number each.
+inline constexpr uint32_t kFirstVersion = 1;
 
 inline std::string tensor(size_t block, size_t il,
                           const char* what) {  // what: "k", "v", "packed", "positions"

@@ -74,10 +74,7 @@ Result<KvLayer> make_layer(const ContextFile& file, const SequenceCache& cache, 
     if (l.k != nullptr) ggml_backend_tensor_set(layer.k, at(l.k), 0, l.k->n_bytes);
     if (l.v != nullptr) ggml_backend_tensor_set(layer.v, at(l.v), 0, l.v->n_bytes);
   }
-  if (l.positions != nullptr) {
-    const auto positions = file.values<int32_t>(*l.positions);
-    layer.position.assign(positions.begin(), positions.end());
-  }
+  if (!l.positions.empty()) layer.positions = l.positions;
   return layer;
 }
 

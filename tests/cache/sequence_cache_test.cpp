@@ -33,9 +33,11 @@ std::shared_ptr<KvBlock> make_block(const Shapes& shapes, const std::vector<int6
   auto block = std::make_shared<KvBlock>();
   for (const CacheShape& shape : shapes) {
     KvLayer layer = must(KvLayer::allocate(shape, on_cpu(1)[0], std::ssize(block->layers), lengths));
-    for (size_t h = 0; h < lengths.size(); ++h)
-      std::iota(layer.position.begin() + layer.offset[h],
-                layer.position.begin() + layer.offset[h] + lengths[h], 0);
+    for (size_t h = 0; h < lengths.size(); ++h) {
+      std::vector<int32_t> where(static_cast<size_t>(lengths[h]));
+      std::iota(where.begin(), where.end(), 0);
+      layer.positions[h] = RowPositions(where);
+    }
     block->layers.push_back(std::move(layer));
   }
   return block;
@@ -270,8 +272,8 @@ TEST(SequenceCache, InOnePieceIsAllRowsInOrder) {
       const auto row = static_cast<size_t>(all.offset[h] + i);
       EXPECT_EQ(static_cast<const float*>(all.k->data)[row * 64], mark_of(1, static_cast<int64_t>(h), i));
       EXPECT_EQ(static_cast<const float*>(all.v->data)[row * 32], mark_of(1, static_cast<int64_t>(h), i));
-      EXPECT_EQ(all.position[row], cache.positions(1, static_cast<int64_t>(h))[static_cast<size_t>(i)]);
     }
+    EXPECT_EQ(all.positions[h].unpacked(), cache.positions(1, static_cast<int64_t>(h)));
   }
 }
 

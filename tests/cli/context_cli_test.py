@@ -90,7 +90,7 @@ class Contexts(Case):
 
     def test_inspect(self):
         out = self.curdkv("inspect", CONTEXT)[0]
-        for words in ("format 1", "document.txt", "adacurdkv 0.60", "f16 and f16", "layer 1 ", "40.0 %"):
+        for words in ("format 2", "document.txt", "adacurdkv 0.60", "f16 and f16", "layer 1 ", "40.0 %"):
             self.assertIn(words, out)
         self.assertNotIn("fits", out)
         self.assertIn("fits          " + MODEL, self.curdkv("inspect", CONTEXT, "-m", MODEL)[0])

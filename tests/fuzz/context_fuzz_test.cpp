@@ -24,7 +24,8 @@ bool open_bytes(const std::string& bytes) {
 }
 
 std::vector<std::string> corpus() {
-  std::vector<std::string> paths = {CURDKV_TEST_DATA "/context_v1.kvc"}, all;
+  std::vector<std::string> paths = {CURDKV_TEST_DATA "/context_v1.kvc", CURDKV_TEST_DATA "/context_v2.kvc"},
+                           all;
   for (const auto& entry : std::filesystem::directory_iterator(CURDKV_FUZZ_CORPUS))
     paths.push_back(entry.path());
   std::sort(paths.begin(), paths.end());

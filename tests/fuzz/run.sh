@@ -11,7 +11,7 @@ prefix=$(sed -n 's/^CURDKV_LLAMA_PREFIX:INTERNAL=//p' "$build/CMakeCache.txt")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp -r "$here/corpus" "$work/corpus"
-cp "$root/tests/goldens/context_v1.kvc" "$work/corpus"
+cp "$root"/tests/goldens/context_v*.kvc "$work/corpus"
 clang++ -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
   -DHWY_COMPILE_ONLY_STATIC -I "$root/src" -I "$root/include" -I "$root/tests" -I "$prefix/include" \
   "$here/context_fuzz.cpp" "$root"/src/store/{context_file,context_metadata,row_check}.cpp "$root"/src/cache/*.cpp \

@@ -329,8 +329,8 @@ TEST_P(PackingGoldens, AReadingKeepsThem) {
       const std::set<int32_t> theirs(first, first + expected[h]);
       const auto n = layer.length[h];
       EXPECT_LE(std::abs(n - expected[h]), 2) << "head " << h;
-      const auto tokens =
-          std::span(layer.position).subspan(static_cast<size_t>(layer.offset[h]), static_cast<size_t>(n));
+      const std::vector<int32_t> tokens = layer.positions[h].unpacked();
+      ASSERT_EQ(std::ssize(tokens), n);
       const auto n_other =
           std::count_if(tokens.begin(), tokens.end(), [&](int32_t t) { return !theirs.contains(t); });
       EXPECT_LE(n_other, std::max<int64_t>(0, n - expected[h]) + n / 200) << "head " << h;

@@ -280,7 +280,7 @@ TEST(Context, OfAnotherCacheTypeOrTooLongIsRefused) {
   expect_refused(portable.extend(packed, some_tokens(engine, 3)), "packed rows");
 }
 
-// A file that version 1 wrote, of two documents, the first with packed rows; both presses go by places alone.
+// A file that an earlier program wrote, of two documents, the first with packed rows; both presses go by places alone.
 Sequence read_golden(const Engine& engine, Executor& executor) {
   Sequence sequence = executor.sequence();
   must(executor.read(sequence, some_tokens(engine, 40), make_press("none:keys=q4:values=q5", 0)));
@@ -291,9 +291,9 @@ Engine engine_of_golden() {
   return must(Engine::open(CURDKV_TEST_DATA "/kvzip_model.gguf"));
 }
 
-TEST(Context, OfVersion1IsReadForGood) {
-  const SavedContext golden = must(open_context(CURDKV_TEST_DATA "/context_v1.kvc"));
-  EXPECT_EQ(golden.info().format_version, 1);
+void expect_read(const std::string& path, int64_t version) {
+  const SavedContext golden = must(open_context(path));
+  EXPECT_EQ(golden.info().format_version, version);
   EXPECT_EQ(golden.info().program, "0.1.0");
   EXPECT_EQ(golden.info().press, "streamingllm");
   ASSERT_EQ(golden.info().documents.size(), 1u);
@@ -305,6 +305,11 @@ TEST(Context, OfVersion1IsReadForGood) {
   EXPECT_EQ(opened.n_tokens(), 100);
   EXPECT_LT(largest_difference(opened.logits(), expected.logits()), 1e-2);
   EXPECT_LT(largest_difference(answer(executor, opened.fork()), answer(executor, expected.fork())), 2e-2);
+}
+
+TEST(Context, OfEveryVersionIsReadForGood) {
+  expect_read(CURDKV_TEST_DATA "/context_v1.kvc", 1);
+  expect_read(CURDKV_TEST_DATA "/context_v2.kvc", 2);
 }
 
 // For a version to come: writes a golden file of its own, context_new.kvc.
