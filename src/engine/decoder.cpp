@@ -4,10 +4,10 @@ namespace curdkv {
 
 ggml_tensor* build_layer(ggml_context* ctx, const Model::Impl& model, int64_t il, ggml_tensor* x,
                          ggml_tensor* positions, ggml_tensor* out_rows, const Attend& attend,
-                         const Multiply& multiply) {
+                         Products& products) {
   const LayerWeights& w = model.weights.layers[static_cast<size_t>(il)];
   return model.arch->build_layer(
-      {ctx, model.hp, w, il, model.weights.rope_freqs, positions, out_rows, attend, multiply}, x);
+      {ctx, model.hp, w, il, model.weights.rope_freqs, positions, out_rows, attend, products}, x);
 }
 
 LogitsNodes build_logits(ggml_context* ctx, const Model::Impl& model, ggml_tensor* x,

@@ -13,7 +13,7 @@ namespace curdkv {
 // for all. Returns F32 [n_embd, n or rows].
 ggml_tensor* build_layer(ggml_context* ctx, const Model::Impl& model, int64_t il, ggml_tensor* x,
                          ggml_tensor* positions, ggml_tensor* out_rows, const Attend& attend,
-                         const Multiply& multiply = ggml_mul_mat);
+                         Products& products);
 
 // Final norm and output matrix; read_logits() gives what they come to.
 LogitsNodes build_logits(ggml_context* ctx, const Model::Impl& model, ggml_tensor* x,

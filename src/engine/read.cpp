@@ -239,9 +239,10 @@ Result<void> ReadJob::run_chunk(int64_t n) {
   const bool last_layer = il_ + 1 == e_.m().hp.n_layer, holds_last_token = at_ + n == n_padded_;
   NumberCheck check(n_front_ + n_tokens_ - 1 - at_);
   const bool checked = holds_last_token && e_.on_cpu(il_);
-  ggml_tensor* out = build_layer(
-      ctx, e_.m(), il_, x, hidden_->positions(ctx, at_, n), nullptr, attend,
-      checked ? check.watch(ctx, e_.compute->graph(), products_.multiply_by()) : products_.multiply_by());
+  const Multiply multiply = products_.multiply_by();
+  ProductsBy products(checked ? check.watch(ctx, e_.compute->graph(), multiply) : multiply);
+  ggml_tensor* out =
+      build_layer(ctx, e_.m(), il_, x, hidden_->positions(ctx, at_, n), nullptr, attend, products);
   if (!last_layer || holds_last_token || options_.logits) {
     ggml_build_forward_expand(e_.compute->graph(), ggml_cpy(ctx, out, hidden_->hidden(ctx, at_, n)));
   }

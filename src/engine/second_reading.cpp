@@ -120,8 +120,9 @@ Result<void> SecondReading::repeat(int64_t il, const LayerKv& kv, size_t index, 
       return attended;
     };
     ggml_tensor* x = reading.hidden(ctx, at, n);
-    ggml_tensor* layer_out = build_layer(ctx, e_.m(), il, x, reading.positions(ctx, at, n), nullptr, attend,
-                                         products.multiply_by());
+    ProductsBy multiply(products.multiply_by());
+    ggml_tensor* layer_out =
+        build_layer(ctx, e_.m(), il, x, reading.positions(ctx, at, n), nullptr, attend, multiply);
     for (const auto* wanted : {&highest, &per_input}) {
       for (ggml_tensor* t : *wanted) {
         ggml_set_output(t);

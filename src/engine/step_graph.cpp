@@ -73,12 +73,14 @@ Result<void> StepGraph::build(const StepBatch& batch) {
 
   RowProducts rows(compute_, &tokens.n_row_columns);
   QuestionProducts questions(compute_, choices_.questions_kernel);
-  const Multiply multiply = [&](ggml_context*, ggml_tensor* w, ggml_tensor* in) {
+  ProductsBy of_question([&](ggml_context*, ggml_tensor* w, ggml_tensor* in) {
     // Of a question's columns the last of each part alone come to the end: fewer than any other product's.
     const bool last = batch.last_only && in->ne[1] == std::ssize(batch.parts);
-    if (choices_.portable_attention) return ggml_mul_mat(ctx, w, in);
-    return batch.decoding || last ? rows.multiply(ctx, w, in) : questions.multiply(ctx, w, in);
-  };
+    return last ? rows.multiply(ctx, w, in) : questions.multiply(ctx, w, in);
+  });
+  ProductsBy by_ggml(ggml_mul_mat);
+  Products& of_kernels = batch.decoding ? static_cast<Products&>(rows) : of_question;
+  Products& products = choices_.portable_attention ? by_ggml : of_kernels;
   const auto attend = [&](int64_t il, const Projections& p) {
     const LayerShape& shape = hp.layer(il);
     const AttentionLayer layer = {il, shape.n_group(), shape.kq_scale};
@@ -103,9 +105,11 @@ Result<void> StepGraph::build(const StepBatch& batch) {
           }
           return attend(il, p);
         },
-        multiply);
+        products);
   }
-  logits_ = build_logits(ctx, model_, x, multiply);
+  logits_ = build_logits(ctx, model_, x, [&](ggml_context*, ggml_tensor* w, ggml_tensor* in) {
+    return products.multiply(ctx, w, in);
+  });
   ggml_build_forward_expand(compute_.graph(), logits_.logits);
   CURDKV_CHECK(compute_.allocate());
   compute_.keep_graph_for(this);

@@ -9,42 +9,33 @@ ggml_tensor* LayerGraph::named(ggml_tensor* t, const char* name) const {
   return t;
 }
 
-// All products with a layer's matrices go through here. b may be null.
-ggml_tensor* LayerGraph::linear(ggml_tensor* matrix, ggml_tensor* b, ggml_tensor* x) const {
-  ggml_tensor* y = multiply(ctx, matrix, x);
-  return b == nullptr ? y : ggml_add(ctx, y, b);
-}
-
 Projections LayerGraph::project(ggml_tensor* x) const {
   const LayerShape& s = shape();
-  const int64_t n = x->ne[1];
-  x = named(rms_norm(ctx, x, w.attn_norm, hp.rms_eps), "attn_norm");
-  return {
-      ggml_reshape_3d(ctx, linear(w.wq, w.bq, x), s.d_head_k, s.n_head, n),
-      ggml_reshape_3d(ctx, linear(w.wk, w.bk, x), s.d_head_k, s.n_head_kv, n),
-      ggml_reshape_3d(ctx, linear(w.wv, w.bv, x), s.d_head_v, s.n_head_kv, n),
-      x,
+  const Linear matrices[] = {{w.wq, w.bq}, {w.wk, w.bk}, {w.wv, w.bv}};
+  const Products::Projected p = products.project(ctx, {w.attn_norm, hp.rms_eps}, matrices, x);
+  const auto heads = [&](ggml_tensor* y, int64_t d_head, int64_t n_head) {
+    return ggml_view_3d(ctx, y, d_head, n_head, y->ne[1], static_cast<size_t>(d_head) * y->nb[0], y->nb[1],
+                        0);
   };
+  return {heads(p.results[0], s.d_head_k, s.n_head), heads(p.results[1], s.d_head_k, s.n_head_kv),
+          heads(p.results[2], s.d_head_v, s.n_head_kv), named(p.normed, "attn_norm")};
 }
 
 ggml_tensor* LayerGraph::attention(const Projections& p, ggml_tensor* x) const {
   ggml_tensor* q = named(rotate(ctx, hp.rope, rope_freqs, p.q, positions), "q");
   ggml_tensor* k = named(rotate(ctx, hp.rope, rope_freqs, p.k, positions), "k");
   ggml_tensor* attended = named(attend({q, k, named(p.v, "v"), p.x}), "attention");
-  ggml_tensor* out = named(linear(w.wo, w.bo, attended), "attn_out");
-  if (out_rows != nullptr) {
-    out = ggml_get_rows(ctx, out, out_rows);
-    x = ggml_get_rows(ctx, x, out_rows);
-  }
-  return named(ggml_add(ctx, out, x), "ffn_in");
+  const Linear matrix = {w.wo, w.bo};
+  if (out_rows == nullptr) return named(products.add_product(ctx, matrix, attended, x), "ffn_in");
+  ggml_tensor* out = ggml_get_rows(ctx, products.linear(ctx, matrix, attended), out_rows);
+  return named(ggml_add(ctx, out, ggml_get_rows(ctx, x, out_rows)), "ffn_in");
 }
 
 ggml_tensor* LayerGraph::feed_forward(ggml_tensor* x) const {
-  ggml_tensor* normed = named(rms_norm(ctx, x, w.ffn_norm, hp.rms_eps), "ffn_norm");
-  ggml_tensor* gate = linear(w.w_gate, w.b_gate, normed);
-  ggml_tensor* up = linear(w.w_up, w.b_up, normed);
-  ggml_tensor* down = linear(w.w_down, w.b_down, ggml_swiglu_split(ctx, gate, up));
-  return named(ggml_add(ctx, down, x), "layer_out");
+  return named(
+      products.feed_forward(
+          ctx, {{w.ffn_norm, hp.rms_eps}, {w.w_gate, w.b_gate}, {w.w_up, w.b_up}, {w.w_down, w.b_down}}, x),
+      "layer_out");
 }
 
 ggml_tensor* build_plain_layer(const LayerGraph& g, ggml_tensor* x) {

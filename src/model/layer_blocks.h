@@ -1,10 +1,11 @@
 // What families build their layers from: norms, projections, RoPE, attention, the feed-forward network. How
-// attention finds its keys, and by which kernels matrices are multiplied, is the caller's.
+// attention finds its keys, and how matrices are multiplied, is the caller's.
 #pragma once
 
 #include <functional>
 
 #include "model/architecture.h"
+#include "model/products.h"
 
 namespace curdkv {
 
@@ -19,9 +20,6 @@ struct Projections {
 // attention's output, F32 [d_head_v * n_head, n_tokens].
 using Attend = std::function<ggml_tensor*(const Projections&)>;
 
-// How w x is computed: ggml_mul_mat, or what stands in for it. x: F32 [n_in, n_tokens].
-using Multiply = std::function<ggml_tensor*(ggml_context*, ggml_tensor* w, ggml_tensor* x)>;
-
 // The graph of layer il, block by block. Nodes are named, as "q.3" of layer 3.
 struct LayerGraph {
   ggml_context* ctx;
@@ -32,7 +30,7 @@ struct LayerGraph {
   ggml_tensor* positions;   // I32 [n_tokens]
   ggml_tensor* out_rows;    // I32, the tokens wanted behind the attention, or null for all
   const Attend& attend;
-  const Multiply& multiply;
+  Products& products;
 
   const LayerShape& shape() const { return hp.layer(il); }
 
@@ -44,7 +42,6 @@ struct LayerGraph {
   ggml_tensor* feed_forward(ggml_tensor* x) const;
 
  private:
-  ggml_tensor* linear(ggml_tensor* w, ggml_tensor* b, ggml_tensor* x) const;
   ggml_tensor* named(ggml_tensor* t, const char* name) const;
 };
 

@@ -28,7 +28,7 @@ CURDKV_TARGET void multiply_rows_by(const char* rows, int64_t n_rows, int64_t n_
   constexpr int kAtOnce = kRegisters * V::kRows, kExcess = excess_bits<F>();
   constexpr int kStep = std::min(F::kBlocks, 2);                  // of which types share bytes
   constexpr bool kScalesFirst = F::kBlocks > 1 && kColumns == 1;  // scales times the inputs' a unit at a time
-  constexpr size_t kAhead = 4096;                                 // bytes that memory is asked for early
+  constexpr size_t kAhead = 8192;                                 // bytes that memory is asked for early
   const int64_t n_blocks = n_in / kInt8Block, n_units = n_blocks / F::kBlocks;
   const size_t stride = static_cast<size_t>(n_units) * F::kBytes;
   for (int64_t r = 0; r < n_rows; r += kAtOnce) {
@@ -43,7 +43,7 @@ CURDKV_TARGET void multiply_rows_by(const char* rows, int64_t n_rows, int64_t n_
     for (int64_t u = 0; u < n_units; ++u) {
       // The rows lie one behind the other.
       const char* soon = row[0] + kAhead + static_cast<size_t>(u) * F::kBytes * kAtOnce;
-      for (size_t i = 0; i < kAtOnce * F::kBytes; i += 64) __builtin_prefetch(soon + i);
+      for (size_t i = 0; i < kAtOnce * F::kBytes; i += 64) __builtin_prefetch(soon + i, 0, 2);
       typename F::Scales scales[kAtOnce];
       CURDKV_UNROLL for (int i = 0; i < kAtOnce; ++i)
           F::read(row[i] + static_cast<size_t>(u) * F::kBytes, scales[i]);

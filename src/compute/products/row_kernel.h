@@ -1,4 +1,4 @@
-// The inner loops of a token's products with quantised weights.
+// The inner loops of a token's products with quantised weights, and of what lies between them.
 #pragma once
 
 #include <ggml.h>
@@ -27,6 +27,14 @@ size_t row_input_bytes(int64_t n_in);
 
 // Inputs x, F32 [n_in], in 8 bits.
 void quantise_input(const float* x, int64_t n_in, char* to);
+
+// The root-mean-square norm of x, F32 [n]: what its elements are multiplied by before their weights.
+float norm_scale(const float* x, int64_t n, float eps);
+// x scale weight, F32 [n], in 8 bits; n: a multiple of kRowBlock.
+void quantise_normed(const float* x, float scale, const float* weight, int64_t n, char* to);
+
+// x[i] becomes silu(x[i]) by[i], where silu(x) = x / (1 + e^-x).
+void multiply_by_silu(float* x, const float* by, int64_t n);
 
 // out[c out_stride + r] = row r of the weights times column c of the inputs, which lie row_input_bytes(n_in)
 // apart, for n_rows rows and n_columns columns. A column has the same bits in whatever company.
