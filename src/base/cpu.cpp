@@ -120,6 +120,11 @@ bool cpu_has_avx512_vnni() {
   return limit == CpuLevel::native && __builtin_cpu_supports("avx512vnni") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
 }
+bool cpu_has_amx_bf16() {
+  static const bool has = cpuid_bit(7, 0, 'd', 24) && cpuid_bit(7, 0, 'd', 22) && has_tile_state();
+  return limit == CpuLevel::native && __builtin_cpu_supports("avx512bf16") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && has;
+}
 bool cpu_has_neon_dotprod() {
   return false;
 }
@@ -138,6 +143,9 @@ bool cpu_has_avx_vnni() {
   return false;
 }
 bool cpu_has_avx512_vnni() {
+  return false;
+}
+bool cpu_has_amx_bf16() {
   return false;
 }
 #endif

@@ -11,6 +11,7 @@
 #include "compute/products/kernel.h"
 #include "compute/products/question_products.h"
 #include "compute/products/row_kernel.h"
+#include "support/emulated_tiles.h"
 #include "support/must.h"
 #include "support/score.h"
 
@@ -68,7 +69,33 @@ double relative_error(const Weights& w, const float* x, const float* y) {
 
 constexpr double kBar = 4e-6;  // of sums in F32
 
+constexpr size_t kRowStride = 120;
+constexpr float kUntouched = 1e30f;
+
+// Rows of results kRowStride apart, and one more than there are tokens.
+std::vector<float> multiply(const ProductKernel& kernel, const WeightMatrix& w, const std::vector<float>& x,
+                            int64_t n_tokens) {
+  EXPECT_TRUE(kernel.takes(w));
+  const int64_t n_panels = w.n_out / kernel.panel_rows(), tile = kernel.tile_tokens(),
+                n_tiles = (n_tokens + tile - 1) / tile;
+  const size_t panel = kernel.panel_bytes(w), packed = kernel.tile_bytes(w.n_in);
+  std::vector<char> memory(panel * static_cast<size_t>(n_panels) + 64);
+  char* panels = memory.data() + 64 - reinterpret_cast<uintptr_t>(memory.data()) % 64;
+  std::vector<char> tiles(packed * static_cast<size_t>(n_tiles));
+  std::vector<char> scratch(kernel.unpack_scratch_bytes(w) + kernel.multiply_scratch_bytes(w, n_tokens));
+  for (int64_t p = 0; p < n_panels; ++p)
+    kernel.unpack(w, p, panels + static_cast<size_t>(p) * panel, scratch.data());
+  for (int64_t t = 0; t < n_tiles; ++t) {
+    kernel.pack(x.data() + t * tile * w.n_in, static_cast<size_t>(w.n_in), w.n_in,
+                std::min(tile, n_tokens - t * tile), tiles.data() + static_cast<size_t>(t) * packed);
+  }
+  std::vector<float> y(kRowStride * static_cast<size_t>(n_tokens + 1), kUntouched);
+  kernel.multiply(w, panels, n_panels, tiles.data(), n_tokens, y.data(), kRowStride, scratch.data());
+  return y;
+}
+
 class Types : public ::testing::TestWithParam<ggml_type> {};
+class TilesTypes : public Types {};
 
 TEST_P(Types, UnpackToTheirOwnValues) {
   if (!make_int8_kernel()) GTEST_SKIP() << "no kernel in 8 bits: neither AVX2 nor NEON's dot products";
@@ -106,29 +133,79 @@ TEST_P(Types, MultiplyInPrefill) {
     }
   }
   const auto x = exact_inputs(768 * 13);
-  ASSERT_TRUE(kernel->takes(w.matrix));
-  const int64_t n_panels = 80 / kernel->panel_rows(), tile = kernel->tile_tokens(),
-                n_tiles = (13 + tile - 1) / tile;
-  const size_t panel = kernel->panel_bytes(w.matrix), packed = kernel->tile_bytes(768);
-  std::vector<char> memory(panel * static_cast<size_t>(n_panels) + 64);
-  char* panels = memory.data() + 64 - reinterpret_cast<uintptr_t>(memory.data()) % 64;
-  std::vector<char> tiles(packed * static_cast<size_t>(n_tiles));
-  std::vector<char> scratch(kernel->unpack_scratch_bytes(w.matrix) +
-                            kernel->multiply_scratch_bytes(w.matrix, 13));
-  for (int64_t p = 0; p < n_panels; ++p)
-    kernel->unpack(w.matrix, p, panels + static_cast<size_t>(p) * panel, scratch.data());
-  for (int64_t t = 0; t < n_tiles; ++t) {
-    kernel->pack(x.data() + t * tile * 768, 768, 768, std::min(tile, 13 - t * tile),
-                 tiles.data() + static_cast<size_t>(t) * packed);
-  }
-  constexpr float kUntouched = 1e30f;
-  std::vector<float> y(100 * 14, kUntouched);  // rows 100 apart, and one more than there are tokens
-  kernel->multiply(w.matrix, panels, n_panels, tiles.data(), 13, y.data(), 100, scratch.data());
+  const auto y = multiply(*kernel, w.matrix, x, 13);
   for (size_t t = 0; t < 13; ++t) {
-    EXPECT_LT(relative_error(w, x.data() + t * 768, y.data() + t * 100), kBar) << "token " << t;
-    EXPECT_EQ(y[t * 100 + 80], kUntouched);
+    EXPECT_LT(relative_error(w, x.data() + t * 768, y.data() + t * kRowStride), kBar) << "token " << t;
+    EXPECT_EQ(y[t * kRowStride + 80], kUntouched);
   }
-  EXPECT_EQ(y[1300], kUntouched);
+  EXPECT_EQ(y[13 * kRowStride], kUntouched);
+}
+
+// In BF16, in plain C++ and, where there is AMX, by it. 96 rows are three panels; 70 tokens are two tiles and
+// some of a third.
+TEST_P(TilesTypes, MultiplyInPrefill) {
+  const Weights w = make_weights(GetParam(), 768, 96);
+  const auto x = random_floats(768 * 70, 9);
+  Weights rounded = w;
+  auto rounded_x = x;
+  for (auto* values : {&rounded.floats, &rounded_x}) {
+    for (float& v : *values) v = ggml_bf16_to_fp32(ggml_fp32_to_bf16(v));
+  }
+  for (const Bf16Tiles* tiles : all_tiles()) {
+    const auto kernel = make_bf16_kernel(tiles);
+    const auto y = multiply(*kernel, w.matrix, x, 70);
+    for (size_t t = 0; t < 70; ++t) {
+      EXPECT_LT(relative_error(rounded, rounded_x.data() + t * 768, y.data() + t * kRowStride), kBar)
+          << "token " << t;
+      EXPECT_EQ(y[t * kRowStride + 96], kUntouched);
+    }
+    EXPECT_EQ(y[70 * kRowStride], kUntouched);
+  }
+}
+
+TEST_P(TilesTypes, AreCloserThanEightBits) {
+  const auto in_8_bits = make_int8_kernel();
+  if (!in_8_bits || !ggml_is_quantized(GetParam())) GTEST_SKIP() << "no products in 8 bits";
+  const Weights w = make_weights(GetParam(), 768, 96);
+  const auto x = random_floats(768 * 32, 9);
+  const auto worst = [&](const ProductKernel& kernel) {
+    const auto y = multiply(kernel, w.matrix, x, 32);
+    double error = 0;
+    for (size_t t = 0; t < 32; ++t)
+      error = std::max(error, relative_error(w, x.data() + t * 768, y.data() + t * kRowStride));
+    return error;
+  };
+  for (const Bf16Tiles* tiles : all_tiles()) EXPECT_LT(worst(*make_bf16_kernel(tiles)), worst(*in_8_bits));
+}
+
+TEST(Tiles, ATokenHasTheSameBitsInAnyCompany) {
+  const Weights w = make_weights(GGML_TYPE_Q4_1, 96, 64);
+  const auto x = random_floats(96 * 70, 9);
+  for (const Bf16Tiles* tiles : all_tiles()) {
+    const auto kernel = make_bf16_kernel(tiles);
+    const auto together = multiply(*kernel, w.matrix, x, 70);
+    for (const int64_t n : {1, 31, 32, 33, 64}) {
+      const int64_t first = 70 - n;
+      const auto some = multiply(*kernel, w.matrix, {x.begin() + first * 96, x.end()}, n);
+      for (int64_t t = 0; t < n; ++t) {
+        const auto at = some.begin() + t * static_cast<int64_t>(kRowStride);
+        EXPECT_TRUE(
+            std::equal(at, at + 64, together.begin() + (first + t) * static_cast<int64_t>(kRowStride)))
+            << "token " << first + t << " of " << n;
+      }
+    }
+  }
+}
+
+TEST(Tiles, WhatTheyTake) {
+  const auto kernel = make_bf16_kernel(&kEmulatedTiles);
+  EXPECT_TRUE(kernel->takes({GGML_TYPE_Q8_0, nullptr, 96, 64}));
+  EXPECT_TRUE(kernel->takes({GGML_TYPE_BF16, nullptr, 96, 64}));
+  EXPECT_FALSE(kernel->takes({GGML_TYPE_BF16, nullptr, 80, 64})) << "half a step along k";
+  EXPECT_FALSE(kernel->takes({GGML_TYPE_Q8_0, nullptr, 96, 80})) << "half a panel";
+  EXPECT_FALSE(kernel->takes({GGML_TYPE_F16, nullptr, 96, 64})) << "which BF16 would round";
+  EXPECT_FALSE(kernel->takes({GGML_TYPE_F32, nullptr, 96, 64})) << "which BF16 would round";
+  EXPECT_EQ(make_bf16_kernel(nullptr), nullptr);
 }
 
 // By a graph, with weights unpacked on the way: several runs of panels, the last one short, on two threads; a
@@ -224,8 +301,10 @@ TEST(Products, DecodingTakesTypesThatUnpackExactlyAndQ6K) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Quantised, Types, ::testing::ValuesIn(kTypes),
-                         [](const auto& i) { return std::string(ggml_type_name(i.param)); });
+const auto name_of = [](const auto& i) { return std::string(ggml_type_name(i.param)); };
+INSTANTIATE_TEST_SUITE_P(Quantised, Types, ::testing::ValuesIn(kTypes), name_of);
+INSTANTIATE_TEST_SUITE_P(Quantised, TilesTypes, ::testing::ValuesIn(kTypes), name_of);
+INSTANTIATE_TEST_SUITE_P(Plain, TilesTypes, ::testing::Values(GGML_TYPE_BF16), name_of);
 
 }  // namespace
 }  // namespace curdkv::testing

@@ -12,6 +12,8 @@
 
 namespace curdkv {
 
+struct Bf16Tiles;
+
 // A weight matrix as the model file holds it: n_out rows of n_in elements.
 struct WeightMatrix {
   ggml_type type;
@@ -57,6 +59,9 @@ const char* int8_kernel_name();  // of those instructions; "" where there is no 
 // Dot products of 8 bits by these instructions, of values in registers: n times as many as hide each other's
 // latencies. Returns the number of multiplications and additions; 0: there is no kernel.
 double dot_int8(int64_t n);
+
+// Products in BF16, with weights of quantised types and BF16, by these tiles; nullptr if there are none.
+std::unique_ptr<ProductKernel> make_bf16_kernel(const Bf16Tiles* tiles);
 
 // Products by oneDNN, in BF16 or F32, with weights of any type; nullptr if built without it.
 std::unique_ptr<ProductKernel> make_onednn_kernel();
