@@ -88,7 +88,8 @@ std::string name_layers(std::string& text) {
 const std::map<std::string, PrefillKernel> kPrefillKernels = {{"auto", PrefillKernel::automatic},
                                                               {"ggml", PrefillKernel::ggml},
                                                               {"int8", PrefillKernel::int8},
-                                                              {"onednn", PrefillKernel::onednn}};
+                                                              {"onednn", PrefillKernel::onednn},
+                                                              {"amx", PrefillKernel::amx}};
 
 }  // namespace
 
@@ -194,7 +195,7 @@ void ExecutorOptions::add_to(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--prefill-kernel", prefill_kernel,
                  "what reads the context on the CPU: auto, ggml (libllama's very bits), int8 (needs AVX2), "
-                 "onednn")
+                 "amx, onednn")
       ->check(CLI::IsMember(kPrefillKernels))
       ->type_name("NAME")
       ->capture_default_str();

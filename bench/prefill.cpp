@@ -10,6 +10,7 @@
 #include "attention/prefill_attention.h"
 #include "attention/ragged_attention.h"
 #include "base/stopwatch.h"
+#include "compute/bf16_tiles.h"
 #include "compute/products/layer_products.h"
 #include "measure/machine.h"
 #include "support/must.h"
@@ -86,7 +87,7 @@ Rung attention(Compute& compute, const Model::Impl& model, int64_t depth, bool o
                         *v = ggml_permute(ctx, v_rows, 0, 2, 1, 3), *out;
             std::vector<ggml_tensor*> inputs = {q, k_rows, v_rows};
             if (own) {
-              out = prefill_attention_cpu(compute, q, k, v, l.kq_scale);
+              out = prefill_attention_cpu(compute, q, k, v, l.kq_scale, {}, amx_tiles());
             } else {
               ggml_tensor* mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, n, kTokens);
               inputs.push_back(mask);
@@ -110,12 +111,14 @@ int main(int argc, char** argv) {
   const int n_repetitions = argc > 4 ? std::atoi(argv[4]) : 7;
   const Model model = must(Model::load(argv[1]));
   auto compute = must(Compute::create(model.impl().weights, n_threads, 4096, nullptr));
-  ProductKernels int8, onednn;
+  ProductKernels bf16, int8, onednn;
+  if (auto k = make_bf16_kernel(amx_tiles())) bf16.push_back(std::move(k));
   if (auto k = make_int8_kernel()) int8.push_back(std::move(k));
   if (auto k = make_onednn_kernel()) onednn.push_back(std::move(k));
-  LayerProducts with_ggml(*compute, model.impl(), {}), with_int8(*compute, model.impl(), int8),
-      with_onednn(*compute, model.impl(), onednn);
+  LayerProducts with_ggml(*compute, model.impl(), {}), with_bf16(*compute, model.impl(), bf16),
+      with_int8(*compute, model.impl(), int8), with_onednn(*compute, model.impl(), onednn);
   std::vector<Rung> rungs = {products(*compute, model.impl(), "products, ggml's", with_ggml)};
+  if (!bf16.empty()) rungs.push_back(products(*compute, model.impl(), "products, AMX", with_bf16));
   if (!int8.empty()) rungs.push_back(products(*compute, model.impl(), "products, int8", with_int8));
   if (!onednn.empty()) rungs.push_back(products(*compute, model.impl(), "products, oneDNN", with_onednn));
   rungs.push_back(attention(*compute, model.impl(), depth, false));

@@ -1,7 +1,7 @@
-// Products in 8 bits by each instruction set that this processor has, one thread, beside ggml's (as it was
-// built): random weights of 1,024 by 4,096. A prefill's, of 510 tokens, in GOP/s; decoding's, of 1, 4 and 8
-// tokens at once, in GB of weights read a second, which come from the cache here. The best of several
-// repeats. Prints Markdown tables.
+// Products in 8 bits by each instruction set that this processor has, and a prefill's in AMX's BF16, one
+// thread, beside ggml's (as it was built): random weights of 1,024 by 4,096. A prefill's, of 510 tokens, in
+// GOP/s; decoding's, of 1, 4 and 8 tokens at once, in GB of weights read a second, which come from the cache
+// here. The best of several repeats. Prints Markdown tables.
 #include <ggml-alloc.h>
 #include <ggml-backend.h>
 #include <ggml-cpu.h>
@@ -13,6 +13,7 @@
 #include "base/cpu.h"
 #include "base/ggml_ptr.h"
 #include "base/stopwatch.h"
+#include "compute/bf16_tiles.h"
 #include "compute/products/kernel.h"
 #include "compute/products/row_kernel.h"
 #include "support/score.h"
@@ -40,7 +41,7 @@ double by_kernel(const ProductKernel& kernel, const WeightMatrix& w, const std::
   const int64_t n_panels = kOut / kernel.panel_rows(), tile = kernel.tile_tokens();
   const size_t panel = kernel.panel_bytes(w), packed = kernel.tile_bytes(kIn);
   std::vector<char> memory(panel * static_cast<size_t>(n_panels) + 64),
-      scratch(kernel.unpack_scratch_bytes(w));
+      scratch(std::max(kernel.unpack_scratch_bytes(w), kernel.multiply_scratch_bytes(w, kTokens)));
   std::vector<char> tiles(packed * static_cast<size_t>((kTokens + tile - 1) / tile));
   char* panels = memory.data() + 64 - reinterpret_cast<uintptr_t>(memory.data()) % 64;
   for (int64_t p = 0; p < n_panels; ++p)
@@ -111,11 +112,11 @@ std::vector<Level> levels_here() {
   return out;
 }
 
-void print_head(const char* unit, const std::vector<Level>& levels) {
+void print_head(const char* unit, const std::vector<Level>& levels, const std::string& more = "") {
   std::printf("| %s, one thread |", unit);
   for (const Level& l : levels) std::printf(" %s |", l.name.c_str());
-  std::printf(" ggml |\n|---|");
-  for (size_t i = 0; i <= levels.size(); ++i) std::printf("---|");
+  std::printf("%s ggml |\n|---|", more.c_str());
+  for (size_t i = 0; i < levels.size() + (more.empty() ? 1 : 2); ++i) std::printf("---|");
   std::printf("\n");
 }
 
@@ -138,12 +139,14 @@ int main(int argc, char** argv) {
       std::fflush(stdout);
     }
   };
-  print_head("GOP/s", levels);
+  const auto tiles = make_bf16_kernel(amx_tiles());  // of the last level, which is all there is
+  print_head("GOP/s", levels, tiles ? " AMX |" : "");
   each([&](const WeightMatrix& w) {
     for (const Level& l : levels) {
       limit_cpu(l.level);
       std::printf(" %.0f |", by_kernel(*make_int8_kernel(), w, x, n_repeats));
     }
+    if (tiles) std::printf(" %.0f |", by_kernel(*tiles, w, x, n_repeats));
     std::printf(" %.0f |\n", by_ggml(w, x, n_repeats));
   });
   std::printf("\n");

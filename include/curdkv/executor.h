@@ -20,11 +20,11 @@ namespace curdkv {
 class LayerObserver;
 
 // What a context is read with on the CPU: ggml's products and attention, which give libllama's very bits; or
-// our own attention, and products in 8 bits (quantised weights; AVX2, NEON's dot products or better) or by
-// oneDNN in BF16 or F32 (any weights). automatic: 8 bits where the processor can, ggml's products for what is
-// left. The others are errors where they cannot be. Questions' products are in 8 bits with int8 and
-// automatic, else ggml's.
-enum class PrefillKernel { automatic, ggml, int8, onednn };
+// our own attention, and products in 8 bits (quantised weights; AVX2, NEON's dot products or better), in BF16
+// (quantised and BF16 weights; Intel's AMX), or by oneDNN in BF16 or F32 (any weights). automatic: BF16 with
+// AMX, else 8 bits where the processor can, ggml's products for what is left. The others are errors where
+// they cannot be. Questions' products are in 8 bits with automatic, int8 and amx, else ggml's.
+enum class PrefillKernel { automatic, ggml, int8, onednn, amx };
 
 // What is repeated of a context for presses that read it twice (KVzip).
 using Repeats = std::function<Result<std::vector<Repeat>>(std::span<const Token> context)>;

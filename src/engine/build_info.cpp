@@ -4,6 +4,7 @@
 #include "attention/prefill_kernel.h"
 #include "base/cpu.h"
 #include "base/format.h"
+#include "compute/bf16_tiles.h"
 #include "compute/products/kernel.h"
 #include "compute/products/row_kernel.h"
 #include "curdkv/version.h"
@@ -34,8 +35,9 @@ BuildInfo build_info() {
   b.cpu_features = cpu_features();
   for (ggml_backend_dev_t gpu : gpu_devices()) b.gpus.emplace_back(ggml_backend_dev_description(gpu));
   const std::string int8 = int8_kernel_name();
-  b.prefill_products =
-      int8.empty() ? "ggml's" : "8-bit integers, " + int8 + " (quantised weights); ggml's (others)";
+  b.prefill_products = amx_tiles() != nullptr ? "BF16, AMX (quantised and BF16 weights); ggml's (others)"
+                       : int8.empty()         ? "ggml's"
+                                      : "8-bit integers, " + int8 + " (quantised weights); ggml's (others)";
   b.prefill_attention = prefill_kernel_name();
   std::string list;
   for (int i = 0; i < GGML_TYPE_COUNT; ++i) {

@@ -8,6 +8,7 @@
 #include "base/log_capture.h"
 #include "base/try.h"
 #include "cache/cache_type.h"
+#include "compute/bf16_tiles.h"
 #include "engine/executor_impl.h"
 #include "engine/layer_observer.h"
 #include "engine/read.h"
@@ -40,10 +41,19 @@ Result<void> check_params(const ExecutorParams& p) {
   return {};
 }
 
-Result<ProductKernels> make_product_kernels(PrefillKernel choice) {
+bool may_use_tiles(PrefillKernel choice) {
+  return choice == PrefillKernel::automatic || choice == PrefillKernel::amx;
+}
+
+// tiles: null if there are none to be used.
+Result<ProductKernels> make_product_kernels(PrefillKernel choice, const Bf16Tiles* tiles) {
   ProductKernels kernels;
-  if (choice == PrefillKernel::automatic || choice == PrefillKernel::int8)
-    kernels.push_back(make_int8_kernel());
+  if (choice == PrefillKernel::amx && tiles == nullptr)
+    return Error{
+        ErrorCode::bad_argument,
+        "the amx prefill kernel needs a processor with AMX's BF16, and a system that lets it be used"};
+  kernels.push_back(make_bf16_kernel(tiles));
+  if (may_use_tiles(choice) || choice == PrefillKernel::int8) kernels.push_back(make_int8_kernel());
   if (choice == PrefillKernel::onednn) kernels.push_back(make_onednn_kernel());
   std::erase(kernels, nullptr);
   if (choice == PrefillKernel::int8 && kernels.empty())
@@ -77,9 +87,11 @@ Result<Executor> Executor::create(const Model& model, const ExecutorParams& para
     }
     impl->n_ctx = params.n_ctx > 0 ? params.n_ctx : hp.n_ctx_train;
     CURDKV_TRY(impl->compute, Compute::create(model.impl().weights, params.n_threads, 0, params.stop));
-    CURDKV_TRY(impl->product_kernels, make_product_kernels(params.prefill_kernel));
+    if (may_use_tiles(params.prefill_kernel)) impl->tiles = amx_tiles();
+    CURDKV_TRY(impl->product_kernels, make_product_kernels(params.prefill_kernel, impl->tiles));
     const bool by_int8 = params.prefill_kernel != PrefillKernel::onednn && !impl->product_kernels.empty();
-    const ProductKernel* questions = by_int8 ? impl->product_kernels.front().get() : nullptr;
+    // In 8 bits, which is the last choice.
+    const ProductKernel* questions = by_int8 ? impl->product_kernels.back().get() : nullptr;
     impl->graph.emplace(model.impl(), *impl->compute,
                         StepGraph::Choices{params.portable_attention, params.in_company, questions});
     return Executor(std::move(impl));

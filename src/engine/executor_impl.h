@@ -24,7 +24,8 @@ struct Executor::Impl {
   std::vector<CacheShape> shapes;  // of the caches, by layer
   int64_t n_ctx = 0;
   std::unique_ptr<Compute> compute;
-  ProductKernels product_kernels;  // of a reading and, in 8 bits, of questions
+  const Bf16Tiles* tiles = nullptr;  // where a reading is to use them
+  ProductKernels product_kernels;    // of a reading and, in 8 bits, of questions
   std::optional<StepGraph> graph;
 
   size_t bytes_uncompressed(int64_t n_tokens) const {

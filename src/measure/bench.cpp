@@ -241,7 +241,7 @@ class Bench {
   Result<void> rounds(const F& once) {
     for (int repeat = 0; repeat < o_.n_repeat; ++repeat) {
       gb_.push_back(machine_->read_gb_s());
-      gflops_.push_back(std::max(machine_->f32_gflops(), cost_.is_quantised() ? machine_->int8_gops() : 0.0));
+      gflops_.push_back(machine_->products_gops(cost_, o_.executor.prefill_kernel));
       for (size_t i = 0; i < all_.size(); ++i) {
         Contestant& c = all_[repeat % 2 == 0 ? i : all_.size() - 1 - i];
         CURDKV_CHECK(once(c, repeat));

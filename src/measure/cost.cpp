@@ -12,6 +12,7 @@ Cost::Cost(const Model& model) {
       layer_params_ += static_cast<double>(ggml_nelements(t));
       weights_bytes_ += static_cast<double>(ggml_nbytes(t));
       is_quantised_ = is_quantised_ || ggml_is_quantized(t->type);
+      fits_bf16_ = fits_bf16_ || is_quantised_ || t->type == GGML_TYPE_BF16;
     }
     const LayerShape& l = hp.layer(il);
     n_heads_kv_ += static_cast<double>(l.n_head_kv);

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/stopwatch.h"
+#include "compute/bf16_tiles.h"
 #include "compute/products/kernel.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -120,6 +121,17 @@ double Machine::f32_gflops() const {
 
 double Machine::int8_gops() const {
   return gops(n_threads_, [] { return dot_int8(2'000'000); });
+}
+
+double Machine::bf16_gops() const {
+  const Bf16Tiles* tiles = amx_tiles();
+  return tiles == nullptr ? 0 : gops(n_threads_, [&] { return multiply_blocks(*tiles, 50'000); });
+}
+
+double Machine::products_gops(const Cost& cost, PrefillKernel kernel) const {
+  const bool by_tiles = kernel == PrefillKernel::automatic || kernel == PrefillKernel::amx;
+  return std::max(
+      {f32_gflops(), cost.is_quantised() ? int8_gops() : 0, by_tiles && cost.fits_bf16() ? bf16_gops() : 0});
 }
 
 }  // namespace curdkv::measure

@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "curdkv/executor.h"
+#include "measure/cost.h"
+
 namespace curdkv::measure {
 
 class Machine {
@@ -17,6 +20,10 @@ class Machine {
   double read_gb_s() const;   // 10^9 bytes a second, each byte read once in order
   double f32_gflops() const;  // 10^9 multiplications and additions a second, fused, of values in registers
   double int8_gops() const;   // the same of dot products in 8 bits; 0: our kernels have none here
+  double bf16_gops() const;   // the same of blocks in AMX's BF16; 0: it cannot be used here
+
+  // The most of these that are of use to a model's products, by this kernel in a prefill.
+  double products_gops(const Cost& cost, PrefillKernel kernel) const;
 
  private:
   int n_threads_;

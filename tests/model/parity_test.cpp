@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "compute/bf16_tiles.h"
 #include "measure/llama_cpp.h"
 #include "model/weights.h"
 #include "support/one_sequence.h"
@@ -190,7 +191,8 @@ TEST_P(WeightTypes, OwnKernelsAreAsExactAsLibllamas) {
   };
   double their_error = 0;
   for (size_t t = 0; t < exact.size(); ++t) their_error += squared_error(exact[t], theirs[t]);
-  for (const PrefillKernel kernel : {PrefillKernel::automatic, PrefillKernel::int8, PrefillKernel::onednn}) {
+  for (const PrefillKernel kernel :
+       {PrefillKernel::automatic, PrefillKernel::int8, PrefillKernel::onednn, PrefillKernel::amx}) {
     ExecutorParams params;
     params.prefill_kernel = kernel;
     if (!OneSequence::create(model, params)) continue;  // not on this processor, or not in this build
@@ -207,6 +209,17 @@ INSTANTIATE_TEST_SUITE_P(Types, WeightTypes,
                                            GGML_TYPE_Q5_0, GGML_TYPE_Q8_0, GGML_TYPE_Q4_K, GGML_TYPE_Q6_K,
                                            GGML_TYPE_IQ4_NL),
                          [](const auto& i) { return std::string(ggml_type_name(i.param)); });
+
+TEST(Weights, ProductsByAmxAreAnErrorWithoutIt) {
+  if (amx_tiles() != nullptr) GTEST_SKIP() << "there is AMX";
+  const Model model = must(Model::load(write_tiny_model({}, temp_path("amx.gguf"))));
+  ExecutorParams params;
+  params.prefill_kernel = PrefillKernel::amx;
+  const auto executor = Executor::create(model, params);
+  ASSERT_FALSE(executor);
+  EXPECT_EQ(executor.error().code, ErrorCode::bad_argument);
+  EXPECT_NE(executor.error().message.find("AMX"), std::string::npos) << executor.error().message;
+}
 
 TEST(Weights, AGpuThatIsNotThereIsAnError) {
   if (!gpu_devices().empty()) GTEST_SKIP() << "there is one";
