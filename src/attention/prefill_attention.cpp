@@ -13,6 +13,7 @@ struct AttendTiles {
   float scale;
   int64_t tile;                    // tokens
   std::vector<int64_t> first_key;  // per KV head; empty: 0
+  const Bf16Tiles* registers;      // or null
   Tickets tiles = {};
 
   void operator()(ggml_tensor* dst, const OpThread& thread) {
@@ -41,7 +42,8 @@ struct AttendTiles {
            .n_group = n_group,
            .d_k = k->ne[0],
            .d_v = d_v,
-           .scale = scale},
+           .scale = scale,
+           .tiles = registers},
           reinterpret_cast<float*>(thread.scratch));
     }
   }
@@ -64,13 +66,13 @@ bool prefill_attention_takes(int64_t d_k, int64_t d_v) {
 }
 
 ggml_tensor* prefill_attention_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
-                                   float scale, const std::vector<int64_t>& first) {
+                                   float scale, const std::vector<int64_t>& first, const Bf16Tiles* tiles) {
   ggml_tensor* args[] = {q, k, v};
   const int64_t n_head_kv = k->ne[2], n_group = q->ne[1] / n_head_kv;
   const int64_t tile = tile_of(q->ne[2], n_head_kv, n_group, compute.n_threads());
   const size_t scratch = prefill_scratch_floats(tile, n_group, k->ne[0], v->ne[0]) * sizeof(float);
   return compute.custom<AttendTiles>(GGML_TYPE_F32, {v->ne[0] * q->ne[1], q->ne[2], 1, 1}, args, scratch,
-                                     scale, tile, first);
+                                     scale, tile, first, tiles);
 }
 
 }  // namespace curdkv

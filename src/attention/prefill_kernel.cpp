@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
+#include <utility>
+
+#include "compute/bf16_tiles.h"
 
 // Arrays of vectors below need vectors of a fixed size.
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
@@ -13,6 +17,7 @@
 #include "attention/exp2-inl.h"
 #include "attention/prefill_pairs-inl.h"
 #include "attention/prefill_strips-inl.h"
+#include "attention/prefill_tiles-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace curdkv {
@@ -64,7 +69,8 @@ struct Scratch {
   float* shrink;  // [kStrip]
   float* k;       // [kKeys][d_k]
   float* v;       // [kKeys][d_v]
-  Pairs pairs;
+  Pairs pairs;    // or
+  InTiles tiles;
 
   // Lays the arrays out from `first` on, unless that is null; returns the floats they take.
   size_t lay_out(float* first, int64_t n_rows, int64_t d_k, int64_t d_v) {
@@ -81,6 +87,7 @@ struct Scratch {
     take(shrink, kStrip);
     take(k, kKeys * d_k);
     take(v, kKeys * d_v);
+    const int64_t before = taken;
     if constexpr (kHasPairs) {
       take(pairs.q, n_rows * d_k / 2);
       take(pairs.q_scale, n_rows);
@@ -90,7 +97,15 @@ struct Scratch {
       take(pairs.v_scale, d_v);
       take(pairs.p, kKeys / 2 * kStrip);
     }
-    return static_cast<size_t>(taken);
+    const int64_t with_pairs = std::exchange(taken, before);
+    if constexpr (kHasTiles) {
+      take(tiles.q, n_rows * 3 * d_k / 2);
+      take(tiles.k, kKeys * 3 * d_k / 2);
+      take(tiles.v, kKeys * d_v);
+      take(tiles.p, kKeys * kStrip);
+      take(tiles.sum, kTileSide * kStrip);
+    }
+    return static_cast<size_t>(std::max(taken, with_pairs));
   }
 };
 
@@ -130,35 +145,44 @@ void AttendTile(const PrefillTile& t, float* scratch) {
   std::fill_n(c.max, n_rows, -std::numeric_limits<float>::infinity());
   std::fill_n(c.sum, n_rows, 0.0f);
   // A whole block whose keys a strip sees all is the same for every tile and chunk, so that its steps are.
-  const bool in_pairs = kHasPairs && t.type_k == GGML_TYPE_F16 && t.type_v == GGML_TYPE_F16 &&
-                        d_k % kLanes == 0 && d_v % kLanes == 0;
-  const auto sees_all = [&](int64_t at, int64_t position) { return in_pairs && at + kKeys <= position + 1; };
-  if constexpr (kHasPairs) {
-    for (int64_t r = 0; in_pairs && r < n_rows; r += kStrip) {
+  const bool is_f16 = t.type_k == GGML_TYPE_F16 && t.type_v == GGML_TYPE_F16;
+  const bool in_tiles =
+      kHasTiles && t.tiles != nullptr && is_f16 && d_k % kTileSide == 0 && d_v % kTileSide == 0;
+  const bool in_pairs = kHasPairs && !in_tiles && is_f16 && d_k % kLanes == 0 && d_v % kLanes == 0;
+  const auto sees_all = [&](int64_t at, int64_t position) {
+    return (in_tiles || in_pairs) && at + kKeys <= position + 1;
+  };
+  std::optional<TilesInUse> in_use;
+  if (in_tiles) in_use.emplace(*t.tiles);
+  for (int64_t r = 0; r < n_rows; r += kStrip) {
+    if (in_tiles) pack_queries(c.q + r * d_k, d_k, c.tiles.q + r * 3 * d_k / 2);
+    if (in_pairs)
       pack_columns(c.q + r * d_k, d_k / 2, kStrip, kNormQK, c.pairs.q + r * d_k / 2, c.pairs.q_scale + r);
-    }
   }
   const int64_t n_keys = t.first + t.n_tokens;  // that the last query sees
   for (int64_t at = 0; at < n_keys; at += kKeys) {
     const int64_t n = std::min(kKeys, n_keys - at);
     widen(t.k + static_cast<size_t>(at) * t.k_stride, t.k_stride, t.type_k, n, d_k, c.k);
     widen(t.v + static_cast<size_t>(at) * t.v_stride, t.v_stride, t.type_v, n, d_v, c.v);
-    if constexpr (kHasPairs) {
-      if (sees_all(at, n_keys - kStrip)) {
-        pack_rows(c.k, kKeys, d_k, kNormQK, c.pairs.k, c.pairs.k_scale);
-        pack_columns(c.v, kKeys / 2, d_v, kNormV, c.pairs.v, c.pairs.v_scale);
-      }
+    const bool is_whole = sees_all(at, n_keys - kStrip);
+    if (is_whole && in_tiles) {
+      pack_keys(c.k, d_k, c.tiles.k);
+      pack_values(c.v, d_v, c.tiles.v);
+    }
+    if (is_whole && in_pairs) {
+      pack_rows(c.k, kKeys, d_k, kNormQK, c.pairs.k, c.pairs.k_scale);
+      pack_columns(c.v, kKeys / 2, d_v, kNormV, c.pairs.v, c.pairs.v_scale);
     }
     for (int64_t r = 0; r < n_rows; r += kStrip) {
       const int64_t position = t.first + r % t.n_tokens;  // of the strip's first query
       if (at >= position + kStrip) continue;
-      if constexpr (kHasPairs) {
-        if (sees_all(at, position)) {
-          attend_pairs(c.pairs, r, d_k, d_v, c.s, c.max + r, c.sum + r, c.o + r * d_v);
-          continue;
-        }
+      if (!sees_all(at, position)) {
+        attend_floats(t, c, r, at, position);
+      } else if (in_tiles) {
+        attend_in_tiles(*t.tiles, c.tiles, r, d_k, d_v, c.s, c.max + r, c.sum + r, c.o + r * d_v);
+      } else {
+        attend_pairs(c.pairs, r, d_k, d_v, c.s, c.max + r, c.sum + r, c.o + r * d_v);
       }
-      attend_floats(t, c, r, at, position);
     }
   }
   for (int64_t r = 0; r < n_rows; ++r) {
@@ -193,7 +217,8 @@ HWY_EXPORT(PrefillTarget);
 HWY_EXPORT(PrefillHasPairs);
 
 std::string prefill_kernel_name() {
-  return std::string(HWY_DYNAMIC_DISPATCH(PrefillHasPairs)()
+  return std::string(amx_tiles() != nullptr ? "BF16, AMX, where a block is seen whole, F32, "
+                     : HWY_DYNAMIC_DISPATCH(PrefillHasPairs)()
                          ? "16-bit integers where a block is seen whole, F32, "
                          : "F32, ") +
          hwy::TargetName(HWY_DYNAMIC_DISPATCH(PrefillTarget)());

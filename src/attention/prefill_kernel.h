@@ -10,6 +10,8 @@
 
 namespace curdkv {
 
+struct Bf16Tiles;
+
 inline constexpr int64_t kTileUnit = 32;  // tokens of a tile are a multiple of this
 
 struct PrefillTile {
@@ -25,6 +27,7 @@ struct PrefillTile {
   int64_t first;              // the first query's token: it sees keys [0, first], the next one more, ...
   int64_t n_group, d_k, d_v;  // query heads per KV head; dimensions, multiples of 8
   float scale;                // of Q K^T
+  const Bf16Tiles* tiles;     // for whole blocks of an F16 cache, where vectors are those of AVX-512; or null
 };
 
 // What serves on this processor: "F32, AVX2".

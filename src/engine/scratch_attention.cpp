@@ -47,7 +47,7 @@ ggml_tensor* ScratchAttention::attend(int64_t il, const LayerKv& kv, const Proje
       return ggml_view_3d(ctx, all, all->ne[0], row + n, all->ne[1], all->nb[2], all->nb[1], 0);
     };
     return prefill_attention_cpu(*e_->compute, p.q, seen(kv.k), seen(kv.v), e_->m().hp.layer(il).kq_scale,
-                                 kv.first);
+                                 kv.first, e_->tiles);
   }
   // An operation for each run of heads whose rows begin alike.
   const int64_t n_head_kv = kv.k->ne[1];
