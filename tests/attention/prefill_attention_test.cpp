@@ -84,9 +84,10 @@ double worst_error(const Case& c, const Bf16Tiles* tiles = nullptr) {
         mean[static_cast<size_t>(d)] +=
             p[static_cast<size_t>(i)] / sum * v[static_cast<size_t>(i * c.d_v + d)];
     }
-    for (int64_t d = 0; d < c.d_v; ++d)
-      worst =
-          std::max(worst, std::fabs(out[static_cast<size_t>(r * c.d_v + d)] - mean[static_cast<size_t>(d)]));
+    for (int64_t d = 0; d < c.d_v; ++d) {
+      const double error = std::fabs(out[static_cast<size_t>(r * c.d_v + d)] - mean[static_cast<size_t>(d)]);
+      if (!(error <= worst)) worst = error;  // also if it is no number
+    }
   }
   return worst;
 }

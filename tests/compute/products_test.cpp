@@ -62,7 +62,8 @@ double relative_error(const Weights& w, const float* x, const float* y) {
       sum += product;
       size += product * product;
     }
-    worst = std::max(worst, std::fabs(y[r] - sum) / std::sqrt(size));
+    const double error = std::fabs(y[r] - sum) / std::sqrt(size);
+    if (!(error <= worst)) worst = error;  // also if it is no number
   }
   return worst;
 }
