@@ -8,9 +8,9 @@
 #include "base/log_capture.h"
 #include "base/try.h"
 #include "cache/cache_type.h"
-#include "compute/bf16_tiles.h"
 #include "engine/executor_impl.h"
 #include "engine/layer_observer.h"
+#include "engine/product_kernels.h"
 #include "engine/read.h"
 #include "engine/shrink.h"
 #include "press/head_weights.h"
@@ -41,29 +41,6 @@ Result<void> check_params(const ExecutorParams& p) {
   return {};
 }
 
-bool may_use_tiles(PrefillKernel choice) {
-  return choice == PrefillKernel::automatic || choice == PrefillKernel::amx;
-}
-
-// tiles: null if there are none to be used.
-Result<ProductKernels> make_product_kernels(PrefillKernel choice, const Bf16Tiles* tiles) {
-  ProductKernels kernels;
-  if (choice == PrefillKernel::amx && tiles == nullptr)
-    return Error{
-        ErrorCode::bad_argument,
-        "the amx prefill kernel needs a processor with AMX's BF16, and a system that lets it be used"};
-  kernels.push_back(make_bf16_kernel(tiles));
-  if (may_use_tiles(choice) || choice == PrefillKernel::int8) kernels.push_back(make_int8_kernel());
-  if (choice == PrefillKernel::onednn) kernels.push_back(make_onednn_kernel());
-  std::erase(kernels, nullptr);
-  if (choice == PrefillKernel::int8 && kernels.empty())
-    return Error{ErrorCode::bad_argument,
-                 "the int8 prefill kernel needs a processor with AVX2 or NEON's dot products"};
-  if (choice == PrefillKernel::onednn && kernels.empty())
-    return Error{ErrorCode::bad_argument, "this build has no oneDNN for the prefill kernel onednn"};
-  return kernels;
-}
-
 Result<void> finish(Job& job) {
   for (;;) {
     CURDKV_TRY(const bool done, job.advance());
@@ -87,7 +64,7 @@ Result<Executor> Executor::create(const Model& model, const ExecutorParams& para
     }
     impl->n_ctx = params.n_ctx > 0 ? params.n_ctx : hp.n_ctx_train;
     CURDKV_TRY(impl->compute, Compute::create(model.impl().weights, params.n_threads, 0, params.stop));
-    if (may_use_tiles(params.prefill_kernel)) impl->tiles = amx_tiles();
+    impl->tiles = tiles_for(params.prefill_kernel);
     CURDKV_TRY(impl->product_kernels, make_product_kernels(params.prefill_kernel, impl->tiles));
     const bool by_int8 = params.prefill_kernel != PrefillKernel::onednn && !impl->product_kernels.empty();
     // In 8 bits, which is the last choice.
