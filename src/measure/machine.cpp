@@ -125,7 +125,7 @@ double Machine::int8_gops() const {
 
 double Machine::bf16_gops() const {
   const Bf16Tiles* tiles = amx_tiles();
-  return tiles == nullptr ? 0 : gops(n_threads_, [&] { return multiply_blocks(*tiles, 50'000); });
+  return tiles == nullptr ? 0 : gops(n_threads_, [&] { return multiply_blocks(*tiles, 100'000); });
 }
 
 double Machine::products_gops(const Cost& cost, PrefillKernel kernel) const {

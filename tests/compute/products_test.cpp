@@ -198,6 +198,10 @@ TEST(Tiles, ATokenHasTheSameBitsInAnyCompany) {
   }
 }
 
+TEST(Tiles, BlocksAreCounted) {
+  EXPECT_EQ(multiply_blocks(kEmulatedTiles, 3), 3 * 2.0 * 8 * 32 * 32 * 32);
+}
+
 TEST(Tiles, WhatTheyTake) {
   const auto kernel = make_bf16_kernel(&kEmulatedTiles);
   EXPECT_TRUE(kernel->takes({GGML_TYPE_Q8_0, nullptr, 96, 64}));

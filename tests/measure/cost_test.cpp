@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "compute/bf16_tiles.h"
 #include "compute/products/kernel.h"
 #include "measure/bench.h"
 #include "measure/cost.h"
@@ -26,6 +27,7 @@ TEST(Cost, CountsEveryMatrixOnce) {
   const double layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96,
                n_vocab = static_cast<double>(model.info().n_vocab);
   const Cost cost(model);
+  EXPECT_FALSE(cost.is_quantised() || cost.fits_bf16());
   EXPECT_EQ(cost.decode_bytes(0, 0), 4 * (2 * layer + 64 * n_vocab));
   EXPECT_EQ(cost.decode_bytes(100, 64), cost.decode_bytes(0, 0) + 6400);
   // One token behind 10 cached ones: 2 layers of 2 KV heads with 2 query heads each, K and V of 16.
@@ -60,12 +62,14 @@ TEST(Cost, QuantizedWeightsAndAnOutputMatrix) {
   const double layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96,
                n_vocab = static_cast<double>(model.info().n_vocab);
   EXPECT_TRUE(Cost(model).is_quantised());
+  EXPECT_TRUE(Cost(model).fits_bf16());
   EXPECT_EQ(Cost(model).decode_bytes(0, 0), 34.0 / 32 * (2 * layer + 64 * n_vocab));
 }
 
 TEST(Machine, LimitsArePlausible) {
   const Machine machine(2, size_t{8} << 20);
-  for (const double limit : {machine.read_gb_s(), machine.f32_gflops(), machine.int8_gops() + 1}) {
+  for (const double limit :
+       {machine.read_gb_s(), machine.f32_gflops(), machine.int8_gops() + 1, machine.bf16_gops() + 1}) {
     EXPECT_GT(limit, 0.01);
     EXPECT_LT(limit, 1e5);
   }
@@ -80,6 +84,15 @@ TEST(Machine, DotProductsInEightBitsAreFasterThanFloats) {
   double most = 0;  // of ratios, as other work may come between
   for (int i = 0; i < 5; ++i) most = std::max(most, machine.int8_gops() / machine.f32_gflops());
   EXPECT_GT(most, 1.2);
+}
+
+TEST(Machine, BlocksInBf16AreFasterThanFloats) {
+  const Machine machine(1, size_t{1} << 20);
+  if (amx_tiles() == nullptr) {
+    EXPECT_EQ(machine.bf16_gops(), 0);
+    GTEST_SKIP() << "no AMX";
+  }
+  EXPECT_GT(machine.bf16_gops(), 2 * machine.f32_gflops());
 }
 
 TEST(Memory, PeakSeesWhatHasGoneAgain) {
