@@ -4,6 +4,7 @@
 // end() is no number.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
