@@ -128,10 +128,20 @@ bool cpu_has_amx_bf16() {
 bool cpu_has_neon_dotprod() {
   return false;
 }
+bool cpu_has_neon_i8mm() {
+  return false;
+}
 #else
 bool cpu_has_neon_dotprod() {
 #if defined(__aarch64__) && defined(__linux__)
   return limit == CpuLevel::native && hwcap(HWCAP_ASIMDDP);
+#else
+  return false;
+#endif
+}
+bool cpu_has_neon_i8mm() {
+#if defined(__aarch64__) && defined(__linux__)
+  return cpu_has_neon_dotprod() && hwcap2(HWCAP2_I8MM);
 #else
   return false;
 #endif

@@ -16,13 +16,14 @@ enum class CpuLevel { v2, v3, v3_vnni, v4, native };
 // anything computes. What ggml was compiled for stays as it is.
 void limit_cpu(CpuLevel level);
 
-// Within the limit. AVX2 with FMA and F16C; AVX-512's VNNI with BW and VL; AMX's BF16
-// with AVX-512's; it and ARM's only where there is no limit.
+// Within the limit. AVX2 with FMA and F16C; AVX-512's VNNI with BW and VL; AMX's BF16 with AVX-512's; it and
+// ARM's only where there is no limit.
 bool cpu_has_avx2();
 bool cpu_has_avx_vnni();
 bool cpu_has_avx512_vnni();
 bool cpu_has_amx_bf16();
 bool cpu_has_neon_dotprod();
+bool cpu_has_neon_i8mm();  // and dot products
 
 // The features that matter for speed, by the kernel's names ("avx2", "avx512_vnni", "asimddp"), ascending.
 std::vector<std::string> cpu_features();

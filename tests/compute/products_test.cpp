@@ -213,6 +213,32 @@ TEST(Tiles, WhatTheyTake) {
   EXPECT_EQ(make_bf16_kernel(nullptr), nullptr);
 }
 
+// All instruction sets have the bits of this loop.
+TEST_P(Types, PrefillAddsUpBlockByBlock) {
+  const auto kernel = make_int8_kernel();
+  if (!kernel) GTEST_SKIP() << "no kernel in 8 bits: neither AVX2 nor NEON's dot products";
+  const Weights w = make_weights(GetParam(), 768, 80);
+  const auto x = random_floats(768 * 13, 9);
+  const std::vector<float> y = multiply(*kernel, w.matrix, x, 13);
+  std::vector<Int8Block> blocks(24);
+  std::vector<float> floats(768);
+  std::vector<RowInput> inputs(24);
+  for (size_t t = 0; t < 13; ++t) {
+    quantise_input(x.data() + t * 768, 768, reinterpret_cast<char*>(inputs.data()));
+    for (size_t r = 0; r < 80; ++r) {
+      unpack_row(w.matrix, static_cast<int64_t>(r), blocks, floats.data());
+      float sum = 0;
+      for (size_t b = 0; b < 24; ++b) {
+        int dot = 0;
+        for (size_t i = 0; i < 32; ++i) dot += blocks[b].q[i] * inputs[b].q[i];
+        sum = std::fma(static_cast<float>(dot), blocks[b].scale * inputs[b].scale, sum);
+        if (has_minima(GetParam())) sum = std::fma(blocks[b].min, inputs[b].sum, sum);
+      }
+      ASSERT_EQ(y[t * kRowStride + r], sum) << "token " << t << ", row " << r;
+    }
+  }
+}
+
 // By a graph, with weights unpacked on the way: several runs of panels, the last one short, on two threads; a
 // column's bits do not depend on those beside it.
 TEST_P(Types, MultiplyInQuestions) {

@@ -108,17 +108,19 @@ struct Lanes {
 namespace avx2_floats {
 
 using Floats = __m256;
+constexpr int kTogether = 1;
+constexpr size_t kDepth = 4;
 
 CURDKV_INLINE Floats no_floats() {
   return _mm256_setzero_ps();
 }
-CURDKV_INLINE Floats all(float x) {
-  return _mm256_set1_ps(x);
+CURDKV_INLINE Floats of_tokens(const char* at) {
+  return _mm256_set1_ps(read_at<float>(at));
 }
 CURDKV_INLINE Floats load_floats(const char* at) {
   return _mm256_load_ps(reinterpret_cast<const float*>(at));
 }
-CURDKV_INLINE void store_floats(float* at, Floats x) {
+CURDKV_INLINE void store_floats(float* at, Floats x, int) {
   _mm256_storeu_ps(at, x);
 }
 CURDKV_INLINE Floats as_floats(__m256i x) {
@@ -207,6 +209,7 @@ struct Narrow : Lanes {
 };
 using Wide = Narrow;
 
+#include "compute/products/int8_limit-inl.h"
 #include "compute/products/int8_rows-inl.h"
 #include "compute/products/int8_tile-inl.h"
 
@@ -272,6 +275,7 @@ struct Narrow : Lanes {
 };
 using Wide = Narrow;
 
+#include "compute/products/int8_limit-inl.h"
 #include "compute/products/int8_rows-inl.h"
 #include "compute/products/int8_tile-inl.h"
 

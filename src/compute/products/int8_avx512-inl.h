@@ -13,7 +13,8 @@ using Weights = __m512i;
 using Inputs = __m512i;  // 4 in every lane
 using Floats = __m512;
 using Input = uint8_t;
-constexpr int kRows = 16, kTokens = 6, kPanels = 2;
+constexpr int kRows = 16, kTokens = 6, kPanels = 2, kTogether = 1;
+constexpr size_t kDepth = 4;
 
 constexpr size_t place(size_t row, size_t i) {
   return 4 * row + i;
@@ -39,13 +40,13 @@ CURDKV_INLINE Ints add_products(Ints sum, Weights w, Inputs x) {
 CURDKV_INLINE Floats no_floats() {
   return _mm512_setzero_ps();
 }
-CURDKV_INLINE Floats all(float x) {
-  return _mm512_set1_ps(x);
+CURDKV_INLINE Floats of_tokens(const char* at) {
+  return _mm512_set1_ps(read_at<float>(at));
 }
 CURDKV_INLINE Floats load_floats(const char* at) {
   return _mm512_load_ps(at);
 }
-CURDKV_INLINE void store_floats(float* at, Floats x) {
+CURDKV_INLINE void store_floats(float* at, Floats x, int) {
   _mm512_storeu_ps(at, x);
 }
 CURDKV_INLINE Floats as_floats(Ints x) {
@@ -124,6 +125,7 @@ struct Wide {
   }
 };
 
+#include "compute/products/int8_limit-inl.h"
 #include "compute/products/int8_rows-inl.h"
 #include "compute/products/int8_tile-inl.h"
 

@@ -43,6 +43,7 @@ template <typename T>
 #include "compute/products/int8_avx512-inl.h"
 #elif defined(__aarch64__)
 #include "compute/products/int8_neon-inl.h"
+#include "compute/products/int8_neon_i8mm-inl.h"
 #endif
 
 // One instruction set's.
@@ -71,6 +72,7 @@ Choice best() {
   if (cpu_has_avx_vnni()) return CURDKV_CHOICE("AVX-VNNI", avx_vnni);
   if (cpu_has_avx2()) return CURDKV_CHOICE("AVX2", avx2);
 #elif defined(__aarch64__)
+  if (cpu_has_neon_i8mm()) return CURDKV_CHOICE("NEON's i8mm and dot products", neon_i8mm);
   if (cpu_has_neon_dotprod()) return CURDKV_CHOICE("NEON's dot products", neon_dotprod);
 #endif
   return {"", [] { return std::unique_ptr<ProductKernel>(); }, nullptr, nullptr, nullptr};

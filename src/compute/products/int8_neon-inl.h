@@ -1,5 +1,5 @@
-// NEON for products in 8 bits: see int8_tile-inl.h, int8_formats-inl.h and int8_rows-inl.h. Included by
-// int8_kernel.cpp alone.
+// NEON's dot products for products in 8 bits: see int8_tile-inl.h, int8_formats-inl.h and int8_rows-inl.h.
+// Included by int8_kernel.cpp alone.
 
 #define CURDKV_TARGET __attribute__((target("arch=armv8.2-a+dotprod")))
 #define CURDKV_INLINE CURDKV_TARGET __attribute__((always_inline)) inline
@@ -11,7 +11,8 @@ using Weights = int8x16_t;
 using Inputs = int8x16_t;  // 4 in every lane
 using Floats = float32x4_t;
 using Input = int8_t;
-constexpr int kRows = 4, kTokens = 6, kPanels = 2;
+constexpr int kRows = 4, kTokens = 6, kPanels = 2, kTogether = 1;
+constexpr size_t kDepth = 4;
 
 constexpr size_t place(size_t row, size_t i) {
   return 4 * row + i;
@@ -34,13 +35,13 @@ CURDKV_INLINE Ints add_products(Ints sum, Weights w, Inputs x) {
 CURDKV_INLINE Floats no_floats() {
   return vdupq_n_f32(0);
 }
-CURDKV_INLINE Floats all(float x) {
-  return vdupq_n_f32(x);
+CURDKV_INLINE Floats of_tokens(const char* at) {
+  return vdupq_n_f32(read_at<float>(at));
 }
 CURDKV_INLINE Floats load_floats(const char* at) {
   return vld1q_f32(reinterpret_cast<const float*>(at));
 }
-CURDKV_INLINE void store_floats(float* at, Floats x) {
+CURDKV_INLINE void store_floats(float* at, Floats x, int) {
   vst1q_f32(at, x);
 }
 CURDKV_INLINE Floats as_floats(Ints x) {
@@ -50,20 +51,24 @@ CURDKV_INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
   return vfmaq_f32(c, a, b);
 }
 
-// 32 inputs as ggml quantises them: to 127 steps of either sign.
-CURDKV_TARGET void pack_block(const float* x, char* inputs, float& scale, float& sum) {
+// 32 inputs as ggml quantises them: to 127 steps of either sign. Runs of 8 lie so far apart.
+template <int kApart>
+CURDKV_TARGET void quantise_block(const float* x, char* inputs, float& scale, float& sum) {
   float32x4_t most = vdupq_n_f32(0), total = vdupq_n_f32(0);
   for (int i = 0; i < 8; ++i) most = vmaxq_f32(most, vabsq_f32(vld1q_f32(x + 4 * i)));
   const float largest = vmaxvq_f32(most), inverse = largest > 0 ? 127 / largest : 0;
   scale = largest / 127;
-  for (int i = 0; i < 8; i += 2) {
-    const int32x4_t a = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + 4 * i), inverse)),
-                    b = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + 4 * i + 4), inverse));
+  for (int i = 0; i < 4; ++i) {
+    const int32x4_t a = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + 8 * i), inverse)),
+                    b = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + 8 * i + 4), inverse));
     total = vaddq_f32(total, vaddq_f32(vcvtq_f32_s32(a), vcvtq_f32_s32(b)));
-    vst1_s8(reinterpret_cast<int8_t*>(inputs) + 4 * i,
+    vst1_s8(reinterpret_cast<int8_t*>(inputs) + kApart * i,
             vqmovn_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b))));
   }
   sum = scale * vaddvq_f32(total);  // of floats, which hold such sums exactly
+}
+CURDKV_TARGET void pack_block(const float* x, char* inputs, float& scale, float& sum) {
+  quantise_block<8>(x, inputs, scale, sum);
 }
 
 struct Bytes {
@@ -185,6 +190,7 @@ struct Narrow {
 };
 using Wide = Narrow;
 
+#include "compute/products/int8_limit-inl.h"
 #include "compute/products/int8_rows-inl.h"
 #include "compute/products/int8_tile-inl.h"
 

@@ -1,23 +1,27 @@
 // The inner loops of products in 8 bits, for one instruction set: included by int8_kernel.cpp in a namespace
 // that defines
 //   CURDKV_TARGET           the attribute that functions need
-//   Ints, Floats            vectors of kRows numbers; Weights, Inputs: what add_products() takes
-//   Input                   what an input is packed to: uint8_t (128 more than its value) or int16_t
+//   Ints, Floats            vectors of kRows x kTogether numbers; Weights, Inputs: what add_products() takes
+//   Input                   what an input is packed to: uint8_t (128 more than its value), int8_t or int16_t
 //   kRows, kTokens, kPanels a register tile: kPanels panels of kRows weight rows by kTokens tokens
-//   place()                 where in a group of kRows x 4 weights (int8) one lies
+//   kTogether, kDepth       how many tokens add_products() takes at once, and how many inputs of each
+//   place()                 where in a group of kRows x kDepth weights (int8) one lies
 //   and the few operations on vectors that are used below.
 //
-// A panel: for each block of 32, 8 such groups, then for each row, where inputs are unsigned, -128 times the
-// sum of its weights (int32), its scale (F32) and, if the type has any, its minimum (F32). A tile: for each
-// block of 32, kTokens x 32 inputs, then for each token its scale and its sum (F32).
+// A panel: for each block of 32, its groups, then for each row, where inputs are unsigned, -128 times the sum
+// of its weights (int32), its scale (F32) and, if the type has any, its minimum (F32). A tile: for each block
+// of 32, kTokens x 32 inputs, those of kTogether tokens in turn, kDepth of each; then for each token its
+// scale and its sum (F32).
 
 constexpr bool kUnsigned = std::is_unsigned_v<Input>;
+constexpr size_t kGroup = kRows * kDepth, kGroups = kInt8Block / kDepth;
 constexpr size_t kVector = kRows * 4;  // bytes
-constexpr size_t kGroup = kVector;     // of weights
-constexpr size_t kCorrections = 8 * kGroup, kScales = kCorrections + (kUnsigned ? kVector : 0),
+constexpr size_t kCorrections = kGroups * kGroup, kScales = kCorrections + (kUnsigned ? kVector : 0),
                  kMinima = kScales + kVector;
 constexpr size_t kInputs = kInt8Block * sizeof(Input);  // of a token's block
 constexpr size_t kTileBlock = kTokens * (kInputs + 2 * sizeof(float));
+constexpr int kTuples = kTokens / kTogether;
+static_assert(kTokens % kTogether == 0);
 
 constexpr size_t panel_block(bool minima) {
   return kMinima + (minima ? kVector : 0);
@@ -29,47 +33,48 @@ CURDKV_TARGET __attribute__((always_inline)) inline void multiply_tile(const cha
                                                                        const char* tile, int64_t n_blocks,
                                                                        int64_t n_tokens, float* out,
                                                                        size_t out_stride) {
-  Floats sum[kN][kTokens];
+  Floats sum[kN][kTuples];
   CURDKV_UNROLL for (int p = 0; p < kN; ++p) {
-    CURDKV_UNROLL for (int t = 0; t < kTokens; ++t) sum[p][t] = no_floats();
+    CURDKV_UNROLL for (int t = 0; t < kTuples; ++t) sum[p][t] = no_floats();
   }
   for (int64_t b = 0; b < n_blocks; ++b, panel += panel_block(kHasMinima), tile += kTileBlock) {
-    Ints dot[kN][kTokens];
+    Ints dot[kN][kTuples];
     CURDKV_UNROLL for (int p = 0; p < kN; ++p) {
       const char* w = panel + static_cast<size_t>(p) * panel_stride;
-      CURDKV_UNROLL for (int t = 0; t < kTokens; ++t) dot[p][t] =
+      CURDKV_UNROLL for (int t = 0; t < kTuples; ++t) dot[p][t] =
           kUnsigned ? load_ints(w + kCorrections) : no_ints();
     }
-    CURDKV_UNROLL for (int k = 0; k < 8; ++k) {
+    CURDKV_UNROLL for (size_t k = 0; k < kGroups; ++k) {
       Weights weights[kN];
       CURDKV_UNROLL for (int p = 0; p < kN; ++p) weights[p] =
           load_weights(panel + static_cast<size_t>(p) * panel_stride + kGroup * k);
-      CURDKV_UNROLL for (int t = 0; t < kTokens; ++t) {
-        const Inputs inputs = load_inputs(tile + static_cast<size_t>(t) * kInputs + 4 * sizeof(Input) * k);
+      CURDKV_UNROLL for (int t = 0; t < kTuples; ++t) {
+        const Inputs inputs =
+            load_inputs(tile + kTogether * (static_cast<size_t>(t) * kInputs + kDepth * sizeof(Input) * k));
         CURDKV_UNROLL for (int p = 0; p < kN; ++p) dot[p][t] = add_products(dot[p][t], weights[p], inputs);
       }
     }
     const char *scales = tile + kTokens * kInputs, *sums = scales + kTokens * sizeof(float);
+    constexpr size_t kOfTuple = kTogether * sizeof(float);
     CURDKV_UNROLL for (int p = 0; p < kN; ++p) {
       const char* w = panel + static_cast<size_t>(p) * panel_stride;
       const Floats scale = load_floats(w + kScales);
-      CURDKV_UNROLL for (int t = 0; t < kTokens; ++t) {
-        const Floats both = scale * all(read_at<float>(scales + static_cast<size_t>(t) * sizeof(float)));
+      CURDKV_UNROLL for (int t = 0; t < kTuples; ++t) {
+        const Floats both = scale * of_tokens(scales + static_cast<size_t>(t) * kOfTuple);
         sum[p][t] = multiply_add(as_floats(dot[p][t]), both, sum[p][t]);
       }
       if constexpr (kHasMinima) {
         const Floats least = load_floats(w + kMinima);
-        CURDKV_UNROLL for (int t = 0; t < kTokens; ++t) {
-          sum[p][t] = multiply_add(least, all(read_at<float>(sums + static_cast<size_t>(t) * sizeof(float))),
-                                   sum[p][t]);
-        }
+        CURDKV_UNROLL for (int t = 0; t < kTuples; ++t) sum[p][t] =
+            multiply_add(least, of_tokens(sums + static_cast<size_t>(t) * kOfTuple), sum[p][t]);
       }
     }
   }
   CURDKV_UNROLL for (int t = 0; t < kTokens; ++t) {
     if (t < n_tokens) {
       float* to = out + static_cast<size_t>(t) * out_stride;
-      CURDKV_UNROLL for (int p = 0; p < kN; ++p) store_floats(to + p * kRows, sum[p][t]);
+      CURDKV_UNROLL for (int p = 0; p < kN; ++p)
+          store_floats(to + p * kRows, sum[p][t / kTogether], t % kTogether);
     }
   }
 }
@@ -113,11 +118,11 @@ class Kernel : public ProductKernel {
       for (const Int8Block& b : blocks) {
         int sum = 0;
         for (const int8_t q : b.q) sum += q;
-        for (size_t k = 0; k < 8; ++k) {
+        for (size_t k = 0; k < kGroups; ++k) {
           char* group = at + k * kGroup;
           constexpr size_t n = place(0, 3) == 3 ? 4 : 2;  // that lie side by side
-          for (size_t i = 0; i < 4; i += n)
-            std::memcpy(group + place(static_cast<size_t>(r), i), &b.q[4 * k + i], n);
+          for (size_t i = 0; i < kDepth; i += n)
+            std::memcpy(group + place(static_cast<size_t>(r), i), &b.q[kDepth * k + i], n);
         }
         const int correction = -128 * sum;
         char* row = at + 4 * r;
@@ -138,12 +143,13 @@ class Kernel : public ProductKernel {
   void pack(const float* x, size_t x_stride, int64_t n_in, int64_t n_tokens, char* to) const override {
     for (int64_t b = 0; b < n_in / kInt8Block; ++b, to += kTileBlock) {
       float scales[kTokens] = {}, sums[kTokens] = {};
+      if (n_tokens < kTokens) std::memset(to, 0, kTokens * kInputs);
       for (int64_t t = 0; t < n_tokens; ++t) {
+        const auto in_tuple = static_cast<size_t>(t % kTogether);
         pack_block(x + static_cast<size_t>(t) * x_stride + b * kInt8Block,
-                   to + static_cast<size_t>(t) * kInputs, scales[t], sums[t]);
+                   to + (static_cast<size_t>(t) - in_tuple) * kInputs + in_tuple * kDepth * sizeof(Input),
+                   scales[t], sums[t]);
       }
-      std::memset(to + static_cast<size_t>(n_tokens) * kInputs, 0,
-                  static_cast<size_t>(kTokens - n_tokens) * kInputs);
       std::memcpy(to + kTokens * kInputs, scales, sizeof scales);
       std::memcpy(to + kTokens * kInputs + sizeof scales, sums, sizeof sums);
     }

@@ -52,7 +52,7 @@ class ProductKernel {
 };
 
 // Products in 8 bits: weights with a scale for each 32 as GGUF has them, inputs quantised likewise. By
-// AVX-512's VNNI, AVX-VNNI, AVX2 or NEON's dot products; nullptr on other processors.
+// AVX-512's VNNI, AVX-VNNI, AVX2, NEON's i8mm or its dot products; nullptr on other processors.
 std::unique_ptr<ProductKernel> make_int8_kernel();
 const char* int8_kernel_name();  // of those instructions; "" where there is no kernel
 
