@@ -18,9 +18,12 @@ if(CURDKV_SANITIZE STREQUAL "thread")
 elseif(CURDKV_SANITIZE)
   set(flavour --address-sanitizer)
 endif()
+if(CMAKE_CROSSCOMPILING)
+  set(toolchain --toolchain ${CMAKE_TOOLCHAIN_FILE})
+endif()
 execute_process(
   COMMAND ${CMAKE_COMMAND} -E env CC=${CMAKE_C_COMPILER} CXX=${CMAKE_CXX_COMPILER}
-          ${PROJECT_SOURCE_DIR}/scripts/get_llama.sh ${flavour} ${CURDKV_LLAMA_DIR}
+          ${PROJECT_SOURCE_DIR}/scripts/get_llama.sh ${flavour} ${toolchain} ${CURDKV_LLAMA_DIR}
   OUTPUT_VARIABLE prefix OUTPUT_STRIP_TRAILING_WHITESPACE
   RESULT_VARIABLE failed)
 if(failed)

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Makes sure the Debian packages the build needs are there: installs them when run as root or with password-less
 # sudo, otherwise says which to install. Other systems: the same tools and libraries under their own names.
+# usage: deps.sh [FURTHER_PACKAGE]...
 set -euo pipefail
 
 packages=(g++ cmake make pkg-config python3 python3-pip libcli11-dev nlohmann-json3-dev libgtest-dev libhwy-dev
-  libeigen3-dev libutf8proc-dev libboost-math-dev libssl-dev libxxhash-dev libedit-dev libdnnl-dev ocl-icd-opencl-dev curl)
+  libeigen3-dev libutf8proc-dev libboost-math-dev libssl-dev libxxhash-dev libedit-dev libdnnl-dev ocl-icd-opencl-dev curl "$@")
 command -v dpkg-query >/dev/null || exit 0  # no Debian: CMake will say what it misses
 
 missing=()

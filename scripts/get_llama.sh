@@ -2,7 +2,8 @@
 # Fetches the pinned llama.cpp source (unless a source tree is given), mends it (cmake/llama/), builds libllama, ggml,
 # llama.cpp's common library and the cpp-httplib that it brings into the cache, and prints the prefix they are
 # installed under. Quick when the cache has them.
-# usage: get_llama.sh [--address-sanitizer | --thread-sanitizer] [SOURCE_DIR]
+# usage: get_llama.sh [--address-sanitizer | --thread-sanitizer] [--toolchain FILE] [SOURCE_DIR]
+# FILE: CMake's toolchain file, for another kind of processor than this machine's.
 # CURDKV_CACHE: the cache's folder (default: ~/.cache/curdkv). CURDKV_GGML_OPTIONS: further CMake options for ggml,
 # for example "-DGGML_CUDA=ON".
 set -euo pipefail
@@ -27,6 +28,16 @@ case ${1:-} in
   --thread-sanitizer) flavour=tsan flags="$flags -fsanitize=thread -fno-omit-frame-pointer -DGGML_TSAN_ENABLED"; shift ;;
   *) flags="$flags -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2" ;;
 esac
+toolchain=()
+native=ON
+# The build is for this very processor and compiler, and these mends; another one gets a build of its own.
+cpu=$(grep -m1 -E '^(flags|Features)' /proc/cpuinfo 2>/dev/null || uname -m)
+if [ "${1:-}" = --toolchain ]; then
+  toolchain=("$1" "$2")
+  native=OFF
+  cpu=$(cat "$2")
+  shift 2
+fi
 source=${1:-}
 cache=${CURDKV_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/curdkv}
 mkdir -p "$cache"
@@ -36,12 +47,10 @@ flock 9  # one fetch or build at a time
 say() { echo "curdkv: $*" >&2; }
 
 options="-DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DCMAKE_POSITION_INDEPENDENT_CODE=ON
-  -DGGML_NATIVE=ON -DGGML_OPENMP=OFF -DGGML_RPC=ON -DLLAMA_BUILD_COMMON=ON -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF
+  -DGGML_NATIVE=$native -DGGML_OPENMP=OFF -DGGML_RPC=ON -DLLAMA_BUILD_COMMON=ON -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF
   -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF
   -DCURDKV_OUTSIDE_GGML=$outside_ggml
   ${CURDKV_GGML_OPTIONS:-}"
-# The build is for this very processor and compiler, and these mends; another one gets a build of its own.
-cpu=$(grep -m1 -E '^(flags|Features)' /proc/cpuinfo 2>/dev/null || uname -m)
 installed=2  # one more whenever what is installed below changes
 key=$({
   echo "$version $installed $flavour $flags $options $source $cpu $("${CXX:-c++}" --version | head -n 1)"
@@ -101,8 +110,8 @@ flags="$flags -include $work/llama.cpp/curdkv_force_include.h"
 cp "$mends/force_include.h" "$work/llama.cpp/curdkv_force_include.h"
 {
   # shellcheck disable=SC2086
-  cmake -S "$work/llama.cpp" -B "$work/build" $options -DCMAKE_C_FLAGS="$flags" -DCMAKE_CXX_FLAGS="$flags" \
-    -DCMAKE_INSTALL_PREFIX="$work/install" &&
+  cmake -S "$work/llama.cpp" -B "$work/build" "${toolchain[@]}" $options -DCMAKE_C_FLAGS="$flags" \
+    -DCMAKE_CXX_FLAGS="$flags" -DCMAKE_INSTALL_PREFIX="$work/install" &&
   cmake --build "$work/build" -j "$(nproc)" --target llama ggml llama-common cpp-httplib &&
   cmake --install "$work/build"
 } >"$log" 2>&1 || { tail -n 30 "$log" >&2; say "building llama.cpp failed"; exit 1; }
