@@ -5,8 +5,17 @@
 set -euo pipefail
 
 packages=(g++ cmake make pkg-config python3 python3-pip libcli11-dev nlohmann-json3-dev libgtest-dev libhwy-dev
-  libeigen3-dev libutf8proc-dev libboost-math-dev libssl-dev libxxhash-dev libedit-dev libdnnl-dev ocl-icd-opencl-dev curl "$@")
+  libeigen3-dev libutf8proc-dev libboost-math-dev libssl-dev libxxhash-dev libedit-dev libdnnl-dev ocl-icd-opencl-dev curl
+  "$@")
 command -v dpkg-query >/dev/null || exit 0  # no Debian: CMake will say what it misses
+
+# Also where packages of several architectures are: a name without one is this machine's.
+native=$(dpkg --print-architecture)
+installed() {
+  local arch=$native
+  case $1 in *:*) arch=${1#*:} ;; esac
+  dpkg-query -W -f '${Architecture} ${db:Status-Status}\n' "$1" 2>/dev/null | grep -qxE "(all|$arch) installed"
+}
 
 missing=()
 for p in "${packages[@]}"; do
@@ -16,7 +25,7 @@ for p in "${packages[@]}"; do
     pkg-config) command -v pkg-config >/dev/null && continue ;;
     python3-pip) python3 -m pip --version >/dev/null 2>&1 && continue ;;
   esac
-  [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
+  installed "$p" || missing+=("$p")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 
