@@ -12,7 +12,7 @@ struct BuildInfo {
   std::string version;                     // of curdkv
   std::string compiler;                    // "GCC 12.2.0"
   std::string llama_cpp;                   // version of llama.cpp and ggml inside
-  std::vector<std::string> ggml_features;  // what ggml was compiled for, in its words
+  std::vector<std::string> ggml_features;  // what ggml's kernels use, in its words
   std::string cpu;                         // as it calls itself
   std::vector<std::string> cpu_features;   // that matter for speed, by the Linux kernel's names
   std::vector<std::string> gpus;
@@ -23,7 +23,8 @@ struct BuildInfo {
 
 BuildInfo build_info();
 
-// Whether this build can run on the processor at hand. Errors: internal, naming the features that it lacks.
+// Whether this build can run on the processor at hand; asked whenever a model is opened. Errors: internal,
+// naming the features that it lacks.
 Result<void> check_cpu();
 
 }  // namespace curdkv

@@ -181,6 +181,7 @@ std::vector<std::string> ggml_features() {
   const ThrowingAssertions throwing;  // ggml sets itself up
   std::vector<std::string> out;
   ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+  if (cpu == nullptr) return out;
   auto* get = reinterpret_cast<ggml_backend_get_features_t>(
       ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(cpu), "ggml_backend_get_features"));
   if (get == nullptr) return out;
@@ -193,6 +194,8 @@ std::vector<std::string> ggml_features() {
 Result<void> check_cpu() {
   return guarded([]() -> Result<void> {
     std::string missing;
+    // A portable build's ggml has nothing for processors below x86-64-v2.
+    if (ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU) == nullptr) missing = "sse4_2";
     for (const std::string& needed : ggml_features()) {
       for (const Feature& f : kFeatures) {
         if (f.ggml_name != nullptr && needed == f.ggml_name && !f.has())

@@ -7,6 +7,7 @@
 #include "base/guard.h"
 #include "base/log_capture.h"
 #include "base/try.h"
+#include "curdkv/version.h"
 #include "model/model_impl.h"
 
 namespace curdkv {
@@ -57,6 +58,7 @@ ModelInfo describe(const GgufFile& file, const HParams& hp) {
 }  // namespace
 
 Result<Model::Impl> read_model(const std::string& path) {
+  CURDKV_CHECK(check_cpu());
   Model::Impl impl;
   CURDKV_TRY(impl.file, GgufFile::open(path));
   CURDKV_TRY(const auto kind, impl.file.string("general.type"));
