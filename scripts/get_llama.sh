@@ -2,7 +2,8 @@
 # Fetches the pinned llama.cpp source (unless a source tree is given), mends it (cmake/llama/), builds libllama, ggml,
 # llama.cpp's common library and the cpp-httplib that it brings into the cache, and prints the prefix they are
 # installed under. Quick when the cache has them.
-# usage: get_llama.sh [--address-sanitizer | --thread-sanitizer] [--toolchain FILE] [SOURCE_DIR]
+# usage: get_llama.sh [--address-sanitizer | --thread-sanitizer | --portable] [--toolchain FILE] [SOURCE_DIR]
+# --portable: for any x86-64 that has SSE4.2 (x86-64-v2), with ggml's kernels for what else the processor at hand has.
 # FILE: CMake's toolchain file, for another kind of processor than this machine's.
 # CURDKV_CACHE: the cache's folder (default: ~/.cache/curdkv). CURDKV_GGML_OPTIONS: further CMake options for ggml,
 # for example "-DGGML_CUDA=ON".
@@ -26,16 +27,21 @@ case ${1:-} in
     shift
     ;;
   --thread-sanitizer) flavour=tsan flags="$flags -fsanitize=thread -fno-omit-frame-pointer -DGGML_TSAN_ENABLED"; shift ;;
-  *) flags="$flags -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2" ;;
+  --portable) flavour=portable; shift ;;
 esac
-toolchain=()
+case $flavour in release | portable) flags="$flags -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2" ;; esac
+# The build is for this very processor, unless it is portable or for another kind, and compiler, and these mends;
+# another one gets a build of its own.
 native=ON
-# The build is for this very processor and compiler, and these mends; another one gets a build of its own.
 cpu=$(grep -m1 -E '^(flags|Features)' /proc/cpuinfo 2>/dev/null || uname -m)
+variants=()
+toolchain=()
+if [ $flavour = portable ]; then
+  native=OFF cpu=x86-64-v2 variants=("$mends"/cpu_variants.*)
+fi
 if [ "${1:-}" = --toolchain ]; then
+  native=OFF cpu=$(cat "$2")
   toolchain=("$1" "$2")
-  native=OFF
-  cpu=$(cat "$2")
   shift 2
 fi
 source=${1:-}
@@ -54,7 +60,7 @@ options="-DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DCMAKE_POSITION_IND
 installed=2  # one more whenever what is installed below changes
 key=$({
   echo "$version $installed $flavour $flags $options $source $cpu $("${CXX:-c++}" --version | head -n 1)"
-  cat "$mends"/*.h "$mends"/*.patch
+  cat "$mends"/*.h "$mends"/*.patch "${variants[@]}"
 } | sha256sum | cut -c1-12)
 prefix=$cache/llama-$version-$flavour-$key
 
@@ -113,7 +119,12 @@ cp "$mends/force_include.h" "$work/llama.cpp/curdkv_force_include.h"
   cmake -S "$work/llama.cpp" -B "$work/build" "${toolchain[@]}" $options -DCMAKE_C_FLAGS="$flags" \
     -DCMAKE_CXX_FLAGS="$flags" -DCMAKE_INSTALL_PREFIX="$work/install" &&
   cmake --build "$work/build" -j "$(nproc)" --target llama ggml llama-common cpp-httplib &&
-  cmake --install "$work/build"
+  cmake --install "$work/build" &&
+  if [ $flavour = portable ]; then
+    # shellcheck disable=SC2086
+    "$mends/cpu_variants.sh" "$work/llama.cpp" "$work/variants" "$work/install/lib/libggml-cpu.a" "$flags" \
+      $options
+  fi
 } >"$log" 2>&1 || { tail -n 30 "$log" >&2; say "building llama.cpp failed"; exit 1; }
 # The common library and cpp-httplib have no packages of their own: their archives, headers and templates go beside the
 # others.
