@@ -7,8 +7,8 @@ command -v qemu-x86_64 >/dev/null || { echo "qemu-x86_64 is missing (package qem
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() { echo "$1"; cat "$work/err"; exit 1; }
-"$1/make_tiny_model" "$work/tiny.gguf"
-head -c 600 "$(dirname "$0")/../../LICENSE" >"$work/document.txt"
+"$1/make_tiny_model" "$work/tiny.gguf" 1024 2 32
+head -c 300 "$(dirname "$0")/../../LICENSE" >"$work/document.txt"
 on() { qemu-x86_64 -cpu "$1" "$curdkv" "${@:2}" 2>"$work/err"; }
 curdkv=$1/curdkv
 
