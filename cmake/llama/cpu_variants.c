@@ -1,6 +1,7 @@
-/* ggml's CPU backend, compiled several times (cpu_variants.sh), under its usual names: each function is that of the
- * best variant for the processor at hand, chosen once, when the program is loaded. Nothing of any other variant ever
- * runs. Where even the first does not fit, all functions return 0, and ggml has no CPU backend.
+/* ggml's CPU backend, compiled several times (cpu_variants.sh), under its usual names: each function is that
+ * of the best variant for the processor at hand, chosen once, when the program is loaded. Nothing of any
+ * other variant ever runs. Where even the first does not fit, all functions return 0, and ggml has no CPU
+ * backend.
  * cpu_functions.h, which is written by the script, has GGML_CPU_FUNCTIONS(F): F(name) for each function. */
 #include <cpuid.h>
 #include <stddef.h>
@@ -23,13 +24,14 @@ static int has_tile_state(void) {
     return (low >> 17 & 3) == 3;
 }
 
-/* What each needs is what the script compiles it for. The compiler's function looks at what the system saves, too; what
- * clang's does not know is asked of the processor. */
+/* What each needs is what the script compiles it for. The compiler's function looks at what the system saves,
+ * too; what clang's does not know is asked of the processor. */
 static enum variant find(void) {
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("sse4.2") || !__builtin_cpu_supports("popcnt")) return NONE;
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2") ||
-        !cpuid_bit(1, 0, ECX, 29)) return SSE42; /* f16c */
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+        !__builtin_cpu_supports("bmi2") || !cpuid_bit(1, 0, ECX, 29)) /* f16c */
+        return SSE42;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512cd") ||
         !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq") ||
         !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vnni"))

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Compiles ggml's CPU backend once for each kind of x86-64 processor and joins the results in one archive. It has the
-# functions of ggml-cpu.h, each of which is that of the best variant for the processor at hand (cpu_variants.c).
+# Compiles ggml's CPU backend once for each kind of x86-64 processor and joins the results in one archive. It
+# has the functions of ggml-cpu.h, each of which is that of the best variant for the processor at hand
+# (cpu_variants.c).
 # usage: cpu_variants.sh SOURCE_DIR WORK_DIR ARCHIVE COMPILER_FLAGS CMAKE_OPTION...
 set -euo pipefail
 mends=$(cd "$(dirname "$0")" && pwd)
@@ -12,17 +13,23 @@ unique=-fno-gnu-unique
 options=("$@" "-DCMAKE_C_FLAGS=$flags" "-DCMAKE_CXX_FLAGS=$flags $unique")
 mkdir -p "$work"
 
-# variant NAME FEATURE...: an object file in which all but the functions of ggml-cpu.h is local, so that nothing compiled
-# for one variant, the standard library's templates neither, is ever linked with the rest of the program.
+# variant NAME FEATURE...: an object file in which all but the functions of ggml-cpu.h is local, so that
+# nothing compiled for one variant, the standard library's templates neither, is linked with the rest of the
+# program.
 variant() {
   local name=$1 feature features=()
   shift
-  for feature in AVX AVX2 BMI2 FMA F16C AVX_VNNI AVX512 AVX512_VBMI AVX512_VNNI AVX512_BF16 AMX_TILE AMX_INT8; do
-    case " $* " in *" $feature "*) features+=("-DGGML_$feature=ON") ;; *) features+=("-DGGML_$feature=OFF") ;; esac
+  for feature in AVX AVX2 BMI2 FMA F16C AVX_VNNI AVX512 AVX512_VBMI AVX512_VNNI AVX512_BF16 AMX_TILE \
+    AMX_INT8; do
+    case " $* " in
+      *" $feature "*) features+=("-DGGML_$feature=ON") ;;
+      *) features+=("-DGGML_$feature=OFF") ;;
+    esac
   done
   cmake -S "$source" -B "$work/$name" "${options[@]}" "${features[@]}" -DCMAKE_OPTIMIZE_DEPENDENCIES=ON
   cmake --build "$work/$name" -j "$(nproc)" --target ggml-cpu
-  ld -r --force-group-allocation -o "$work/$name.o" --whole-archive "$(find "$work/$name" -name libggml-cpu.a)"
+  ld -r --force-group-allocation -o "$work/$name.o" \
+    --whole-archive "$(find "$work/$name" -name libggml-cpu.a)"
   if [ ! -f "$work/functions" ]; then
     comm -12 <(grep -oE '\bggml_[a-z0-9_]+ *\(' "$source/ggml/include/ggml-cpu.h" | tr -d ' (' | sort -u) \
       <(nm --defined-only -g "$work/$name.o" | awk '$2 == "T" { print $3 }' | sort) >"$work/functions"
