@@ -16,5 +16,5 @@ clang++ -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-reco
   -DHWY_COMPILE_ONLY_STATIC -I "$root/src" -I "$root/include" -I "$root/tests" -I "$prefix/include" \
   "$here/context_fuzz.cpp" "$root"/src/store/{context_file,context_metadata,row_check}.cpp "$root"/src/cache/*.cpp \
   "$root"/src/base/*.cpp "$root/src/model/gguf_file.cpp" "$root/src/io/file_kind.cpp" \
-  -L "$prefix/lib" -lllama -lggml -lggml-cpu -lggml-base -lhwy -lpthread -ldl -o "$work/fuzz"
+  -L "$prefix/lib" -lllama -lggml -lggml-cpu -lggml-rpc -lggml-base -lhwy -lpthread -ldl -o "$work/fuzz"
 "$work/fuzz" -max_len=65536 -rss_limit_mb=1024 "$@" "$work/corpus"
