@@ -101,9 +101,11 @@ static void find_heads(KvLayer& layer, const CacheShape& shape,
 Result<KvLayer> KvLayer::allocate_packed(const CacheShape& shape, int64_t il,
                                          std::span<const PackedLength> heads) {
   KvLayer layer = describe_packed(shape, il, heads);
-  CURDKV_TRY(layer.memory, TensorMemory::allocate(layer.context.get(),
-                                                  ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU),
-                                                  format("packed cache rows of layer %lld", (long long)il)));
+  CURDKV_TRY(
+      layer.memory,
+      TensorMemory::allocate(layer.context.get(), ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU),
+                             format("%lld packed cache rows of layer %lld",
+                                    (long long)(layer.offset.back() + layer.length.back()), (long long)il)));
   find_heads(layer, shape, heads);
   return layer;
 }

@@ -10,11 +10,10 @@ ggml_tensor* build_layer(ggml_context* ctx, const Model::Impl& model, int64_t il
       {ctx, model.hp, w, il, model.weights.rope_freqs, positions, out_rows, attend, products}, x);
 }
 
-LogitsNodes build_logits(ggml_context* ctx, const Model::Impl& model, ggml_tensor* x,
-                         const Multiply& multiply) {
+LogitsNodes build_logits(ggml_context* ctx, const Model::Impl& model, ggml_tensor* x, Products& products) {
   LogitsNodes nodes;
   nodes.normed = rms_norm(ctx, x, model.weights.output_norm, model.hp.rms_eps);
-  nodes.logits = multiply(ctx, model.weights.output, nodes.normed);
+  nodes.logits = products.multiply(ctx, model.weights.output, nodes.normed);
   ggml_set_name(nodes.logits, "logits");
   ggml_set_output(nodes.normed);
   ggml_set_output(nodes.logits);

@@ -16,7 +16,6 @@ ggml_tensor* build_layer(ggml_context* ctx, const Model::Impl& model, int64_t il
                          Products& products);
 
 // Final norm and output matrix; read_logits() gives what they come to.
-LogitsNodes build_logits(ggml_context* ctx, const Model::Impl& model, ggml_tensor* x,
-                         const Multiply& multiply = ggml_mul_mat);
+LogitsNodes build_logits(ggml_context* ctx, const Model::Impl& model, ggml_tensor* x, Products& products);
 
 }  // namespace curdkv

@@ -332,7 +332,8 @@ Result<void> ReadJob::read_logits() {
   for (int64_t first = begin; first < n_tokens_; first += kTileTokens) {
     const int64_t n = std::min(kTileTokens, n_tokens_ - first);
     CURDKV_TRY(ggml_context * ctx, e_.compute->begin());
-    const LogitsNodes out = build_logits(ctx, e_.m(), hidden_->hidden(ctx, n_front_ + first, n));
+    ProductsBy by_ggml(ggml_mul_mat);
+    const LogitsNodes out = build_logits(ctx, e_.m(), hidden_->hidden(ctx, n_front_ + first, n), by_ggml);
     ggml_build_forward_expand(e_.compute->graph(), out.logits);
     CURDKV_CHECK(e_.compute->allocate());
     CURDKV_CHECK(e_.compute->run());

@@ -107,9 +107,7 @@ Result<void> StepGraph::build(const StepBatch& batch) {
         },
         products);
   }
-  logits_ = build_logits(ctx, model_, x, [&](ggml_context*, ggml_tensor* w, ggml_tensor* in) {
-    return products.multiply(ctx, w, in);
-  });
+  logits_ = build_logits(ctx, model_, x, products);
   ggml_build_forward_expand(compute_.graph(), logits_.logits);
   CURDKV_CHECK(compute_.allocate());
   compute_.keep_graph_for(this);
