@@ -32,15 +32,17 @@ Result<std::vector<Token>> Runner::context_of(const TaskInfo& task, const Sample
   return engine_.prompt().context(text);
 }
 
-// Every side reads the question by itself; then they are decoded in step, so that weights are read once for
+// All sides take the question, and then their answers are decoded, in step, so that weights are read once for
 // all.
 Result<std::vector<Generation>> Runner::answer(const TaskInfo& task, std::span<Side> sides,
                                                std::span<const Token> question) {
   std::vector<Sequence*> sequences;
+  std::vector<Span> questions;
   for (Side& side : sides) {
-    CURDKV_CHECK(executor_.extend(side.sequence, question));
     sequences.push_back(&side.sequence);
+    questions.push_back({&side.sequence, question});
   }
+  CURDKV_CHECK(executor_.step(questions));
   return generate_together(executor_, sequences, engine_.tokenizer(), n_predict(task));
 }
 
