@@ -16,15 +16,14 @@ int64_t whole_blocks(int64_t n) {
   return (n + kBlockRows - 1) / kBlockRows * kBlockRows;
 }
 
-// Row t of a head, F16 or F32 [d, n, heads], turned.
-void turned_row(const ggml_tensor* x, int64_t head, int64_t t, float* to) {
+// Row t of a head, F16 or F32 [d, n, heads].
+void read_row(const ggml_tensor* x, int64_t head, int64_t t, float* to) {
   const char* from = static_cast<const char*>(x->data) + static_cast<size_t>(t) * x->nb[1] +
                      static_cast<size_t>(head) * x->nb[2];
   widen_row(x->type, from, x->ne[0], to);
-  turn_row(to, x->ne[0]);
 }
 
-// src: k. dst: F16 [padded_row(d), heads], the turned mean keys. A head at a time.
+// src: k. dst: F16 [padded_row(d), heads], the mean keys, turned. A head at a time.
 struct MeanKeys {
   Tickets heads = {};
 
@@ -41,10 +40,11 @@ struct MeanKeys {
       const Row row = lay_out(scratch, d);
       std::fill_n(row.sum, d, 0.0f);
       for (int64_t t = 0; t < k->ne[1]; ++t) {
-        turned_row(k, h, t, row.x);
+        read_row(k, h, t, row.x);
         for (int64_t i = 0; i < d; ++i) row.sum[i] += row.x[i];
       }
       for (int64_t i = 0; i < d; ++i) row.sum[i] /= static_cast<float>(k->ne[1]);
+      turn_row(row.sum, d);
       auto* mean =
           reinterpret_cast<ggml_fp16_t*>(static_cast<char*>(dst->data) + static_cast<size_t>(h) * dst->nb[1]);
       std::fill_n(mean, padded_row(d), ggml_fp16_t{0});
@@ -62,16 +62,16 @@ PackedRows rows_of(const ggml_tensor* packed, const ggml_tensor* mean, const ggm
 
 // src: k, the means. dst: I8 [bytes, heads]. Some groups of a head at a time.
 struct PackKeys {
-  static constexpr int64_t kRows = 16 * kKeyGroup;
+  static constexpr int64_t kRows = 16 * kRowsTogether;
   Tickets pieces = {};
 
   struct Row {
     float *x, *mean;
-    char* encoded;
+    char* encoded;  // kRowsTogether
   };
   static Row lay_out(Scratch& scratch, int64_t d) {
     float *x = scratch.take<float>(d), *mean = scratch.take<float>(d);
-    return {x, mean, scratch.take<char>(encoded_row_bytes(RowType::q8, d))};
+    return {x, mean, scratch.take<char>(kRowsTogether * encoded_row_bytes(RowType::q8, d))};
   }
 
   void operator()(ggml_tensor* dst, const OpThread& thread) {
@@ -83,11 +83,18 @@ struct PackKeys {
       const PackedRows to = rows_of(dst, means, k, i % n_head);
       ggml_cpu_fp16_to_fp32(to.mean, row.mean, to.d);
       const int64_t first = i / n_head * kRows, end = std::min(k->ne[1], first + kRows);
-      for (int64_t t = first; t < end; ++t) {
-        turned_row(k, i % n_head, t, row.x);
-        for (int64_t j = 0; j < to.d; ++j) row.x[j] -= row.mean[j];
-        encode_row(to.type, row.x, to.d, row.encoded);
-        put_key(to, t, row.encoded);
+      for (int64_t at = first; at < end; at += kRowsTogether) {
+        const char* encoded[kRowsTogether];
+        const int64_t n = std::min(kRowsTogether, end - at);
+        for (int64_t r = 0; r < n; ++r) {
+          read_row(k, i % n_head, at + r, row.x);
+          turn_row(row.x, to.d);
+          for (int64_t j = 0; j < to.d; ++j) row.x[j] -= row.mean[j];
+          char* one = row.encoded + r * encoded_row_bytes(to.type, to.d);
+          encode_row(to.type, row.x, to.d, one);
+          encoded[r] = one;
+        }
+        put_keys(to, at, std::span(encoded).first(static_cast<size_t>(n)));
       }
     }
   }
@@ -95,17 +102,17 @@ struct PackKeys {
 
 // src: q, k, the means, the packed keys. dst: F32 [whole blocks of n, heads, kParts].
 struct SquareWeights {
-  float scale;
+  float scale;  // to base 2
   Tickets pieces = {};
 
   struct Arrays {
-    float *q, *scores;
+    float *q, *scratch;
     PackedQueries packed;
   };
   static Arrays lay_out(Scratch& scratch, int64_t n, int64_t d, int64_t n_queries) {
     Arrays a = {};
     a.q = scratch.take<float>(kMostQueries * d);
-    a.scores = scratch.take<float>(kMostQueries * whole_blocks(n));
+    a.scratch = scratch.take<float>(squared_weights_floats(n));
     a.packed = PackedQueries::lay_out(scratch, n_queries, d);
     return a;
   }
@@ -124,7 +131,7 @@ struct SquareWeights {
         const float* from = static_cast<const float*>(q->data) + (h * q->ne[1] + at) * d;
         for (int64_t j = 0; j < m * d; ++j) a.q[j] = from[j] * scale;
         a.packed.set(a.q, d, true);
-        add_squared_weights(a.packed, rows_of(dst->src[3], dst->src[2], k, h), a.scores, squares);
+        add_squared_weights(a.packed, rows_of(dst->src[3], dst->src[2], k, h), a.scratch, squares);
       }
     }
   }
@@ -148,7 +155,7 @@ ggml_tensor* column_squares_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* k
       compute.custom<PackKeys>(GGML_TYPE_I8, {n_bytes, n_head, 1, 1}, both, scratch_of<PackKeys>(d));
   ggml_tensor* all[] = {q, k, means, packed};
   return compute.custom<SquareWeights>(GGML_TYPE_F32, {whole_blocks(n), n_head, kParts, 1}, all,
-                                       scratch_of<SquareWeights>(n, d, kMostQueries), scale);
+                                       scratch_of<SquareWeights>(n, d, kMostQueries), scale * 1.44269504f);
 }
 
 }  // namespace curdkv

@@ -16,6 +16,21 @@
 #include "attention/plain_rows-inl.h"
 #include "attention/softmax-inl.h"
 
+#ifndef CURDKV_PACKED_KERNEL_ONCE
+#define CURDKV_PACKED_KERNEL_ONCE
+namespace curdkv {
+
+// Of rows, and floats that one for each takes, up to whole vectors.
+inline int64_t n_blocks_of(int64_t n_rows) {
+  return (n_rows + kBlockRows - 1) / kBlockRows;
+}
+inline int64_t room_for_blocks(int64_t n_rows) {
+  return (n_blocks_of(n_rows) + 15) / 16 * 16;
+}
+
+}  // namespace curdkv
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace curdkv {
 namespace HWY_NAMESPACE {
@@ -142,36 +157,69 @@ void AttendPackedBlock(const PackedBlock& b, float* out, size_t out_stride, floa
   }
 }
 
-void AddSquaredWeights(const PackedQueries& q, const PackedRows& k, float* scores, float* squares) {
+// scores become 2^(score - highest), a little more than 0 far below; returns their sum.
+HWY_INLINE float powers_below(float* scores, float highest) {
+  const Floats df;
+  auto sum = hn::Zero(df);
+  for (int64_t i = 0; i < kBlockRows; i += kLanes) {
+    const auto power = power_of_two_roughly(hn::Sub(hn::LoadU(df, scores + i), hn::Set(df, highest)));
+    hn::StoreU(power, df, scores + i);
+    sum = hn::Add(sum, power);
+  }
+  return hn::GetLane(hn::SumOfLanes(df, sum));
+}
+
+// What powers of each block, taken below its highest score and with this sum, are multiplied by to become
+// weights; in place of the highest scores.
+HWY_INLINE void factors_of_blocks(float* highest, const float* sums, int64_t n) {
+  const Floats df;
+  auto most = hn::Set(df, -std::numeric_limits<float>::infinity()), sum = hn::Zero(df);
+  for (int64_t b = 0; b < n; b += kLanes) most = hn::Max(most, hn::LoadU(df, highest + b));
+  most = hn::MaxOfLanes(df, most);
+  for (int64_t b = 0; b < n; b += kLanes) {
+    const auto factor = power_of_two_roughly(hn::Sub(hn::LoadU(df, highest + b), most));
+    hn::StoreU(factor, df, highest + b);
+    sum = hn::MulAdd(factor, hn::LoadU(df, sums + b), sum);
+  }
+  const auto inverse = hn::Div(hn::Set(df, 1.0f), hn::SumOfLanes(df, sum));
+  for (int64_t b = 0; b < n; b += kLanes)
+    hn::StoreU(hn::Mul(hn::LoadU(df, highest + b), inverse), df, highest + b);
+}
+
+// Each block's powers are taken below its own highest score, while they are at hand; with what that makes of
+// the weights they come once more.
+void AddSquaredWeights(const PackedQueries& q, const PackedRows& k, float* scratch, float* squares) {
   const Floats df;
   constexpr int64_t kStride = kAtOnce * kBlockRows;
+  const int64_t n_blocks = n_blocks_of(k.n), room = room_for_blocks(k.n);
+  float *highest = scratch + kMostQueries * kBlockRows * n_blocks, *sums = highest + kMostQueries * room;
   multiply_by_mean(q, k.mean);
   for (int64_t first_q = 0, n; first_q < q.n; first_q += n) {
     n = at_once(q.n - first_q);
-    float most[kAtOnce], sum[kAtOnce] = {};
-    std::fill_n(most, kAtOnce, -std::numeric_limits<float>::infinity());
-    for (int64_t at = 0; at < k.n; at += kBlockRows) {
-      float* block = scores + at / kBlockRows * kStride;
-      const int64_t n_rows = std::min(kBlockRows, k.n - at);
-      with_count<kAtOnce>(
-          n, [&](auto count) { dot_packed<Codes8, count, true>(q, first_q, k, at, n_rows, block); });
-      for (int64_t i = 0; i < n; ++i)
-        most[i] = std::max(most[i], max_of_visible(block + i * kBlockRows, n_rows));
+    std::fill_n(highest, n * room, -std::numeric_limits<float>::infinity());
+    std::fill_n(sums, n * room, 0.0f);
+    for (int64_t b = 0; b < n_blocks; ++b) {
+      float* block = scratch + b * kStride;
+      const int64_t n_rows = std::min(kBlockRows, k.n - b * kBlockRows);
+      with_count<kAtOnce>(n, [&](auto count) {
+        dot_packed<Codes8, count, true>(q, first_q, k, b * kBlockRows, n_rows, block);
+      });
+      for (int64_t i = 0; i < n; ++i) {
+        highest[i * room + b] = max_of_visible(block + i * kBlockRows, n_rows);
+        sums[i * room + b] = powers_below(block + i * kBlockRows, highest[i * room + b]);
+      }
     }
-    for (int64_t at = 0; at < k.n; at += kBlockRows) {
-      float* block = scores + at / kBlockRows * kStride;
-      for (int64_t i = 0; i < n; ++i)
-        sum[i] += exp_of_visible(block + i * kBlockRows, std::min(kBlockRows, k.n - at), most[i]);
-    }
-    for (int64_t at = 0; at < k.n; at += kBlockRows) {
-      const float* block = scores + at / kBlockRows * kStride;
+    for (int64_t i = 0; i < n; ++i) factors_of_blocks(highest + i * room, sums + i * room, room);
+    for (int64_t b = 0; b < n_blocks; ++b) {
+      const float* block = scratch + b * kStride;
       for (int64_t r = 0; r < kBlockRows; r += kLanes) {
-        auto all = hn::LoadU(df, squares + at + r);
+        auto all = hn::LoadU(df, squares + b * kBlockRows + r);
         for (int64_t i = 0; i < n; ++i) {
-          const auto weight = hn::Mul(hn::LoadU(df, block + i * kBlockRows + r), hn::Set(df, 1 / sum[i]));
+          const auto factor = hn::Set(df, highest[i * room + b]);
+          const auto weight = hn::Mul(hn::LoadU(df, block + i * kBlockRows + r), factor);
           all = hn::MulAdd(weight, weight, all);
         }
-        hn::StoreU(all, df, squares + at + r);
+        hn::StoreU(all, df, squares + b * kBlockRows + r);
       }
     }
   }
@@ -215,8 +263,12 @@ void attend_packed_block(const PackedBlock& block, float* out, size_t out_stride
   HWY_DYNAMIC_DISPATCH(AttendPackedBlock)(block, out, out_stride, scratch);
 }
 
-void add_squared_weights(const PackedQueries& q, const PackedRows& k, float* scores, float* squares) {
-  HWY_DYNAMIC_DISPATCH(AddSquaredWeights)(q, k, scores, squares);
+int64_t squared_weights_floats(int64_t n_rows) {
+  return kMostQueries * (kBlockRows * n_blocks_of(n_rows) + 2 * room_for_blocks(n_rows));
+}
+
+void add_squared_weights(const PackedQueries& q, const PackedRows& k, float* scratch, float* squares) {
+  HWY_DYNAMIC_DISPATCH(AddSquaredWeights)(q, k, scratch, squares);
 }
 
 }  // namespace curdkv

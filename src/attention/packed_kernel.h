@@ -42,9 +42,10 @@ inline constexpr int64_t kPackedScratchFloats = kMostQueries * (kBlockRows + kVa
 // As attend_block(); `out` has room for padded_row(d_v) + 2 floats a query.
 void attend_packed_block(const PackedBlock& block, float* out, size_t out_stride, float* scratch);
 
-// Of coarse queries. squares[r] += the square of each query's weight on row r: of softmax(Q K^T) over all
-// rows of k. At most kMostQueries. squares and scores, scratch of kMostQueries times as many, have room for
-// whole blocks.
-void add_squared_weights(const PackedQueries& q, const PackedRows& k, float* scores, float* squares);
+// Of coarse queries, scaled to base 2. squares[r] += the square of each query's weight on row r: of 2^(Q K^T)
+// over its sum of all rows of k. At most kMostQueries. squares has room for whole blocks; scratch:
+// squared_weights_floats(k.n).
+int64_t squared_weights_floats(int64_t n_rows);
+void add_squared_weights(const PackedQueries& q, const PackedRows& k, float* scratch, float* squares);
 
 }  // namespace curdkv

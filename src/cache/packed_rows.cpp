@@ -10,7 +10,7 @@ int64_t round_up_to(int64_t n, int64_t m) {
   return (n + m - 1) / m * m;
 }
 
-int64_t rows_per_unit(const RowFormat& f) {  // of values
+int64_t rows_per_unit(const RowFormat& f) {  // of values; a divisor of kRowsTogether
   return 4 * (8 / f.bits);
 }
 
@@ -58,42 +58,55 @@ Place value_place(const RowFormat& f, int64_t m, int64_t r, int64_t i) {
 
 using PlaceOf = Place (*)(const RowFormat&, int64_t m, int64_t r, int64_t i);
 
-// Row r of a block of values: a byte, and a bit, of every fourth.
-void put_in_block(const PackedRows& rows, const PackedPiece& p, int64_t r, const char* encoded) {
+// Rows from the r-th on of a block of values, as many as share bytes, or the last ones.
+void put_in_unit(const PackedRows& rows, const PackedPiece& p, int64_t r,
+                 std::span<const char* const> encoded) {
   const RowFormat& f = row_format(rows.type);
-  uint8_t code[kMostRowSize];
-  RowCodes codes = {0, std::span(code).first(static_cast<size_t>(padded_row(rows.d)))};
-  take_apart(rows.type, encoded, rows.d, codes);
-  const int low = (1 << f.bits) - 1;
-  for (int64_t i = 0; i < padded_row(rows.d); i += 16) {
-    const Place at = value_place(f, p.m, r, i);
-    auto* bytes = reinterpret_cast<uint8_t*>(rows.data + p.plane + at.byte);
-    for (int64_t j = 0; j < 16; ++j)
-      bytes[4 * j] = static_cast<uint8_t>(bytes[4 * j] | (code[i + j] & low) << at.shift);
-    if (!f.extra) continue;
-    uint64_t bits = 0, before;
-    for (int64_t j = 0; j < 16; ++j) bits |= static_cast<uint64_t>(code[i + j] >> f.bits) << (4 * j);
-    char* word = rows.data + p.extra + at.bit / 64 * 8;
-    std::memcpy(&before, word, 8);
-    before |= bits << (at.bit % 64);
-    std::memcpy(word, &before, 8);
+  const int64_t width = padded_row(rows.d), n_fours = 8 / f.bits, unit = r / (4 * n_fours);
+  uint8_t code[kRowsTogether][kMostRowSize];
+  for (int64_t j = 0; j < 4 * n_fours; ++j) {
+    RowCodes codes = {0, std::span(code[j]).first(static_cast<size_t>(width))};
+    if (j < std::ssize(encoded)) {
+      take_apart(rows.type, encoded[static_cast<size_t>(j)], rows.d, codes);
+    } else {
+      std::fill_n(code[j], width, uint8_t{0});
+    }
+    std::memcpy(rows.data + p.scales + 2 * (r + j), &codes.scale, 2);
   }
-  std::memcpy(rows.data + p.scales + 2 * r, &codes.scale, 2);
+  for (int64_t c = 0; c < width; c += 16) {
+    uint32_t word[16] = {};
+    for (int64_t k = 0; k < n_fours; ++k) {
+      const uint8_t(*of)[kMostRowSize] = code + 4 * k;
+      uint32_t four[16];
+      for (int64_t j = 0; j < 16; ++j) {
+        four[j] = of[0][c + j] | static_cast<uint32_t>(of[1][c + j]) << 8 |
+                  static_cast<uint32_t>(of[2][c + j]) << 16 | static_cast<uint32_t>(of[3][c + j]) << 24;
+        word[j] |= (four[j] & f.low_of_four()) << (k * f.bits);
+      }
+      if (!f.extra) continue;
+      uint64_t bits = 0;
+      for (int64_t j = 0; j < 16; ++j) bits |= static_cast<uint64_t>(f.extra_of_four(four[j])) << (4 * j);
+      std::memcpy(rows.data + p.extra + (c / 16 * (p.m / 4) + r / 4 + k) * 8, &bits, 8);
+    }
+    std::memcpy(rows.data + p.plane + (c / 16 * (p.m / (4 * n_fours)) + unit) * 64, word, 64);
+  }
 }
 
-// Row r of a group of keys: its units and extra bits, apart.
-void put_in_group(const PackedRows& rows, const PackedPiece& p, int64_t r, const char* encoded) {
+// The first rows of a group of keys.
+void put_in_group(const PackedRows& rows, const PackedPiece& p, std::span<const char* const> encoded) {
   const RowFormat& f = row_format(rows.type);
   const int64_t n_fours = padded_row(rows.d) / 4, n_units = n_fours * f.bits / 8;
-  for (int64_t u = 0; u < n_units; ++u)
-    std::memcpy(rows.data + p.plane + 4 * (u * p.m + r), encoded + 2 + 4 * u, 4);
-  for (int64_t i = 0; f.extra && i < n_fours; ++i) {
-    const int bits = static_cast<uint8_t>(encoded[2 + 4 * n_units + i / 2]) >> (i % 2 * 4) & 15;
-    const int64_t at = 4 * (i * p.m + r);
-    auto& byte = reinterpret_cast<uint8_t&>(rows.data[p.extra + at / 8]);
-    byte = static_cast<uint8_t>(byte | bits << (at % 8));
+  for (int64_t r = 0; r < std::ssize(encoded); ++r) {
+    const char* row = encoded[static_cast<size_t>(r)];
+    std::memcpy(rows.data + p.scales + 2 * r, row, 2);
+    for (int64_t u = 0; u < n_units; ++u)
+      std::memcpy(rows.data + p.plane + 4 * (u * p.m + r), row + 2 + 4 * u, 4);
+    for (int64_t i = 0; f.extra && i < n_fours; ++i) {
+      const int bits = static_cast<uint8_t>(row[2 + 4 * n_units + i / 2]) >> (i % 2 * 4) & 15;
+      auto& byte = reinterpret_cast<uint8_t&>(rows.data[p.extra + (i * p.m + r) / 2]);  // of two rows
+      byte = static_cast<uint8_t>(r % 2 == 0 ? bits : byte | bits << 4);
+    }
   }
-  std::memcpy(rows.data + p.scales + 2 * r, encoded, 2);
 }
 
 uint8_t level(const PackedRows& rows, const PackedPiece& p, const Place& at) {
@@ -120,8 +133,9 @@ char* f16_row(const PackedRows& rows, int64_t i) {
   return rows.data + i * encoded_row_bytes(RowType::f16, rows.d);
 }
 
-void put_f16(const PackedRows& rows, int64_t i, const char* encoded) {
-  std::memcpy(f16_row(rows, i), encoded, static_cast<size_t>(encoded_row_bytes(RowType::f16, rows.d)));
+void put_f16(const PackedRows& rows, int64_t i, std::span<const char* const> encoded) {
+  for (const char* row : encoded)
+    std::memcpy(f16_row(rows, i++), row, static_cast<size_t>(encoded_row_bytes(RowType::f16, rows.d)));
 }
 
 // Adds the mean and turns it back.
@@ -162,16 +176,20 @@ PackedPiece value_block(const PackedRows& rows, int64_t first_row) {
   return piece(f, rows.d, first_row, std::min(kValueBlock, n - first_row), n);
 }
 
-void put_key(const PackedRows& rows, int64_t i, const char* encoded) {
+void put_keys(const PackedRows& rows, int64_t i, std::span<const char* const> encoded) {
   if (rows.type == RowType::f16) return put_f16(rows, i, encoded);
-  const int64_t r = i % kKeyGroup;
-  put_in_group(rows, key_group(rows, i - r), r, encoded);
+  put_in_group(rows, key_group(rows, i), encoded);
 }
 
-void put_value(const PackedRows& rows, int64_t i, const char* encoded) {
+void put_values(const PackedRows& rows, int64_t i, std::span<const char* const> encoded) {
   if (rows.type == RowType::f16) return put_f16(rows, i, encoded);
-  const int64_t r = i % kValueBlock;
-  put_in_block(rows, value_block(rows, i - r), r, encoded);
+  const int64_t r = i % kValueBlock, n = rows_per_unit(row_format(rows.type));
+  const PackedPiece block = value_block(rows, i - r);
+  for (int64_t at = 0; at < std::ssize(encoded); at += n) {
+    put_in_unit(
+        rows, block, r + at,
+        encoded.subspan(static_cast<size_t>(at), static_cast<size_t>(std::min(n, std::ssize(encoded) - at))));
+  }
 }
 
 uint8_t key_level(const PackedRows& rows, int64_t i, int64_t j) {

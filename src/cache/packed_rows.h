@@ -47,9 +47,11 @@ struct PackedPiece {
 PackedPiece key_group(const PackedRows& rows, int64_t first_row);    // a multiple of kKeyGroup
 PackedPiece value_block(const PackedRows& rows, int64_t first_row);  // a multiple of kValueBlock
 
-// Lays out an encoded row as the i-th; the memory was all zero there.
-void put_key(const PackedRows& rows, int64_t i, const char* encoded);
-void put_value(const PackedRows& rows, int64_t i, const char* encoded);
+// Lays out encoded rows, kRowsTogether or the last ones, as the i-th (a multiple of that) and those behind
+// it.
+inline constexpr int64_t kRowsTogether = 16;
+void put_keys(const PackedRows& rows, int64_t i, std::span<const char* const> encoded);
+void put_values(const PackedRows& rows, int64_t i, std::span<const char* const> encoded);
 
 // Element j of row i as its code has it, and the row's scale; of types with codes.
 uint8_t key_level(const PackedRows& rows, int64_t i, int64_t j);

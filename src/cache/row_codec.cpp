@@ -3,7 +3,6 @@
 #include <ggml-cpu.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "cache/codec_kernel.h"
@@ -17,38 +16,11 @@ constexpr RowFormat kQ5 = {4, true, 15.5f, 1.0f / 8};
 constexpr RowFormat kQ4 = {4, false, 7.5f, 1.0f / 4};
 constexpr RowFormat kQ3 = {2, true, 128, 1.0f / 32};
 
-// Of a Gaussian with variance 1, the step of evenly spaced levels that is best (Max 1960, table 2).
-constexpr float kGaussStep8 = 0.0308f, kGaussStep5 = 0.1881f, kGaussStep4 = 0.3352f;
-
-constexpr float kOne3 = 53;  // what 1 is among these levels
-
-// The codes that go with a scale, and the scale, of one level.
-double choose_codes(RowType type, const float* x, int64_t d, uint8_t* code) {
-  const auto [rms, most] = size_of_row(x, d);
-  if (type == RowType::q3) {
-    const RowFit first = fit_gaussian(x, d, rms / kOne3, code);
-    return fit_gaussian(x, d, static_cast<float>(first.scale()), code).scale();
-  }
-  const float offset = row_format(type).offset;
-  const float gauss = type == RowType::q4 ? kGaussStep4 : type == RowType::q5 ? kGaussStep5 : kGaussStep8;
-  uint8_t other[kMostRowSize];
-  const RowFit by_rms = fit_evenly(x, d, rms * gauss, offset, code);
-  const RowFit by_most = fit_evenly(x, d, most / offset, offset, other);
-  if (by_most.explained() < by_rms.explained()) return by_rms.scale();
-  std::copy_n(other, padded_row(d), code);
-  return by_most.scale();
-}
-
 // Four codes, or a unit.
 uint32_t four_at(const uint8_t* bytes, int64_t i) {
   uint32_t word;
   std::memcpy(&word, bytes + 4 * i, 4);
   return word;
-}
-
-// Of each byte, those that go to the first plane.
-uint32_t low_bits(const RowFormat& f) {
-  return (0xffu >> (8 - f.bits)) * 0x01010101u;
 }
 
 int64_t plane_bytes(const RowFormat& f, int64_t d) {
@@ -97,7 +69,7 @@ void encode_row(RowType type, const float* x, int64_t d, char* to) {
   const ggml_fp16_t half = ggml_fp32_to_fp16(std::min(static_cast<float>(scale), 65504.0f));
   std::memcpy(to, &half, 2);
   const int64_t n_fours = padded_row(d) / 4, per_unit = 8 / f.bits;
-  const uint32_t low = low_bits(f);
+  const uint32_t low = f.low_of_four();
   char* unit = to + 2;
   for (int64_t i = 0; i < n_fours; i += per_unit, unit += 4) {
     uint32_t word = 0;
@@ -105,10 +77,7 @@ void encode_row(RowType type, const float* x, int64_t d, char* to) {
     std::memcpy(unit, &word, 4);
   }
   for (int64_t i = 0; f.extra && i < n_fours; i += 2) {
-    const auto bits = [&](int64_t j) {
-      const uint32_t above = four_at(code, j) >> f.bits & 0x01010101u;
-      return (above | above >> 7 | above >> 14 | above >> 21) & 15;
-    };
+    const auto bits = [&](int64_t j) { return f.extra_of_four(four_at(code, j)); };
     *unit++ = static_cast<char>(bits(i) | bits(i + 1) << 4);
   }
 }
@@ -119,7 +88,7 @@ void take_apart(RowType type, const char* row, int64_t d, RowCodes& codes) {
   const auto* unit = reinterpret_cast<const uint8_t*>(row + 2);
   const uint8_t* extra = unit + plane_bytes(f, d);
   const int64_t n_fours = padded_row(d) / 4, per_unit = 8 / f.bits;
-  const uint32_t low = low_bits(f);
+  const uint32_t low = f.low_of_four();
   for (int64_t i = 0; i < n_fours; ++i) {
     uint32_t word = four_at(unit, i / per_unit) >> (i % per_unit * f.bits) & low;
     if (f.extra) {

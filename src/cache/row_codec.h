@@ -30,6 +30,12 @@ struct RowFormat {
   float offset;  // value = scale * unit * (level - offset), where level is an unsigned byte
   float unit;    // keeps scales near the elements' size, where F16 is precise
   int n_levels() const { return 1 << (bits + (extra ? 1 : 0)); }
+  // Of four codes in a word: what goes to the first plane, and their extra bits.
+  uint32_t low_of_four() const { return (0xffu >> (8 - bits)) * 0x01010101u; }
+  uint32_t extra_of_four(uint32_t four) const {
+    const uint32_t above = four >> bits & 0x01010101u;
+    return (above | above >> 7 | above >> 14 | above >> 21) & 15;
+  }
 };
 const RowFormat& row_format(RowType type);
 uint8_t row_level(RowType type, int code);  // of a code below n_levels()

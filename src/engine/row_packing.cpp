@@ -5,7 +5,6 @@
 #include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "base/tickets.h"
 #include "base/try.h"
@@ -15,7 +14,7 @@ namespace {
 
 constexpr RowType kFewestBitsFirst[] = {RowType::q3, RowType::q4, RowType::q5, RowType::q8, RowType::f16};
 constexpr int64_t kMostReferences = 128;  // queries
-constexpr int64_t kSampledKeys = 512;
+constexpr int64_t kSampledKeys = 256;
 
 // Row of token t of a head, of those read.
 void read_row(const ggml_tensor* x, const LayerKv& kv, int64_t head, int64_t t, float* to) {
@@ -25,16 +24,19 @@ void read_row(const ggml_tensor* x, const LayerKv& kv, int64_t head, int64_t t, 
 }
 
 std::vector<ggml_fp16_t> mean_row(const ggml_tensor* x, const LayerKv& kv, int64_t head, int64_t n_tokens) {
+  constexpr int64_t kRows = 64;  // added up in F32
   const int64_t d = x->ne[0];
-  std::vector<float> row(static_cast<size_t>(d));
+  std::vector<float> row(static_cast<size_t>(d)), of_some(row);
   std::vector<double> sum(static_cast<size_t>(d), 0.0);
-  for (int64_t t = 0; t < n_tokens; ++t) {
-    read_row(x, kv, head, t, row.data());
-    std::transform(sum.begin(), sum.end(), row.begin(), sum.begin(), std::plus<>());
+  for (int64_t first = 0; first < n_tokens; first += kRows) {
+    std::fill(of_some.begin(), of_some.end(), 0.0f);
+    for (int64_t t = first; t < std::min(n_tokens, first + kRows); ++t) {
+      read_row(x, kv, head, t, row.data());
+      std::transform(of_some.begin(), of_some.end(), row.begin(), of_some.begin(), std::plus<>());
+    }
+    std::transform(sum.begin(), sum.end(), of_some.begin(), sum.begin(), std::plus<>());
   }
-  for (int64_t i = 0; i < d; ++i)
-    row[static_cast<size_t>(i)] =
-        static_cast<float>(sum[static_cast<size_t>(i)] / static_cast<double>(n_tokens));
+  for (size_t i = 0; i < row.size(); ++i) row[i] = static_cast<float>(sum[i] / static_cast<double>(n_tokens));
   turn_row(row.data(), d);
   std::vector<ggml_fp16_t> mean(static_cast<size_t>(padded_row(d)), 0);
   ggml_fp32_to_fp16_row(row.data(), mean.data(), d);
@@ -169,35 +171,60 @@ Result<void> encode_rows(Compute& compute, const LayerKv& kv, const CacheShape& 
   });
 }
 
+namespace {
+
+// Where each of a head's rows stands among those encoded, in the order of their tokens.
+std::vector<int32_t> order_of_tokens(const std::vector<int32_t>& tokens) {
+  const auto last = std::max_element(tokens.begin(), tokens.end());
+  std::vector<int32_t> row_of(last == tokens.end() ? 0 : static_cast<size_t>(*last) + 1, -1), order;
+  for (size_t r = 0; r < tokens.size(); ++r) row_of[static_cast<size_t>(tokens[r])] = static_cast<int32_t>(r);
+  std::copy_if(row_of.begin(), row_of.end(), std::back_inserter(order), [](int32_t r) { return r >= 0; });
+  return order;
+}
+
+}  // namespace
+
 Result<KvLayer> lay_out_rows(Compute& compute, const CacheShape& shape, int64_t il,
                              std::span<const EncodedHead> heads, int64_t first_position) {
+  constexpr int64_t kRows = 1024;  // in a piece: keys or values
   std::vector<KvLayer::PackedLength> lengths;
-  for (const EncodedHead& head : heads)
-    lengths.push_back({head.type_k, head.type_v, std::ssize(head.tokens)});
-  CURDKV_TRY(KvLayer layer, KvLayer::allocate_packed(shape, il, lengths));
-  CURDKV_CHECK(run_pieces(compute, 2 * std::ssize(heads), [&](int64_t i) {
-    const auto h = static_cast<size_t>(i / 2);
+  std::vector<std::vector<int32_t>> orders;
+  struct Piece {
+    size_t head;
+    bool keys;
+    int64_t first;
+  };
+  std::vector<Piece> pieces;
+  for (size_t h = 0; h < heads.size(); ++h) {
     const EncodedHead& head = heads[h];
-    const bool keys = i % 2 == 0;
-    const PackedRows& to = keys ? layer.packed[h].k : layer.packed[h].v;
-    std::copy_n(keys ? head.mean_k.data() : head.mean_v.data(), padded_row(to.d), to.mean);
-    std::vector<int32_t> order(head.tokens.size());
-    std::iota(order.begin(), order.end(), 0);
-    std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-      return head.tokens[static_cast<size_t>(a)] < head.tokens[static_cast<size_t>(b)];
-    });
-    std::vector<int32_t> where;
-    for (int64_t r = 0; r < std::ssize(order); ++r) {
-      const int32_t from = order[static_cast<size_t>(r)];
-      const char* row = head.rows.data() + from * head.row_bytes(shape);
-      if (keys) {
-        put_key(to, r, row);
-        where.push_back(static_cast<int32_t>(first_position + head.tokens[static_cast<size_t>(from)]));
-      } else {
-        put_value(to, r, row + head.key_bytes(shape));
-      }
+    lengths.push_back({head.type_k, head.type_v, std::ssize(head.tokens)});
+    orders.push_back(order_of_tokens(head.tokens));
+    for (int64_t first = 0; first < std::ssize(head.tokens); first += kRows) {
+      for (const bool keys : {true, false}) pieces.push_back({h, keys, first});
     }
-    if (keys) layer.positions[h] = RowPositions(where);
+  }
+  CURDKV_TRY(KvLayer layer, KvLayer::allocate_packed(shape, il, lengths));
+  for (size_t h = 0; h < heads.size(); ++h) {
+    const EncodedHead& head = heads[h];
+    std::copy_n(head.mean_k.data(), padded_row(shape.d_head_k), layer.packed[h].k.mean);
+    std::copy_n(head.mean_v.data(), padded_row(shape.d_head_v), layer.packed[h].v.mean);
+    std::vector<int32_t> where;
+    for (const int32_t r : orders[h])
+      where.push_back(static_cast<int32_t>(first_position + head.tokens[static_cast<size_t>(r)]));
+    layer.positions[h] = RowPositions(where);
+  }
+  CURDKV_CHECK(run_pieces(compute, std::ssize(pieces), [&](int64_t i) {
+    const auto [h, keys, first] = pieces[static_cast<size_t>(i)];
+    const EncodedHead& head = heads[h];
+    const int64_t end = std::min(std::ssize(orders[h]), first + kRows), bytes = head.row_bytes(shape);
+    const char* rows = head.rows.data() + (keys ? 0 : head.key_bytes(shape));
+    for (int64_t at = first; at < end; at += kRowsTogether) {
+      const char* together[kRowsTogether];
+      const int64_t n = std::min(kRowsTogether, end - at);
+      for (int64_t r = 0; r < n; ++r) together[r] = rows + orders[h][static_cast<size_t>(at + r)] * bytes;
+      const std::span some(together, static_cast<size_t>(n));
+      keys ? put_keys(layer.packed[h].k, at, some) : put_values(layer.packed[h].v, at, some);
+    }
   }));
   return layer;
 }

@@ -37,12 +37,18 @@ struct Packed {
     const std::vector<float> m = gaussian(d, seed, 0.5f);
     ggml_fp32_to_fp16_row(m.data(), mean.data(), d);
     rows = {type, d, n, memory.data(), mean.data()};
-    std::vector<char> encoded(static_cast<size_t>(encoded_row_bytes(type, d)));
+    const int64_t row_bytes = encoded_row_bytes(type, d);
+    std::vector<char> encoded(static_cast<size_t>(row_bytes * n));
+    std::vector<const char*> each;
     unpacked.resize(static_cast<size_t>(n * d));
     for (int64_t i = 0; i < n; ++i) {
       const std::vector<float> x = gaussian(d, seed + 1 + static_cast<uint64_t>(i));
-      encode_row(type, x.data(), d, encoded.data());
-      (keys ? put_key : put_value)(rows, i, encoded.data());
+      each.push_back(encoded.data() + i * row_bytes);
+      encode_row(type, x.data(), d, encoded.data() + i * row_bytes);
+    }
+    for (int64_t i = 0; i < n; i += kRowsTogether) {
+      const auto some = std::span(each).subspan(static_cast<size_t>(i));
+      (keys ? put_keys : put_values)(rows, i, some.first(std::min<size_t>(some.size(), kRowsTogether)));
     }
     for (int64_t i = 0; i < n; ++i) (keys ? unpack_key : unpack_value)(rows, i, unpacked.data() + i * d);
   }
