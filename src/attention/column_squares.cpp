@@ -67,10 +67,10 @@ struct PackKeys {
 
   struct Row {
     float *x, *mean;
-    char* encoded;  // kRowsTogether
+    char* encoded;  // of these x and encoded hold kRowsTogether
   };
   static Row lay_out(Scratch& scratch, int64_t d) {
-    float *x = scratch.take<float>(d), *mean = scratch.take<float>(d);
+    float *x = scratch.take<float>(kRowsTogether * d), *mean = scratch.take<float>(d);
     return {x, mean, scratch.take<char>(kRowsTogether * encoded_row_bytes(RowType::q8, d))};
   }
 
@@ -87,13 +87,14 @@ struct PackKeys {
         const char* encoded[kRowsTogether];
         const int64_t n = std::min(kRowsTogether, end - at);
         for (int64_t r = 0; r < n; ++r) {
-          read_row(k, i % n_head, at + r, row.x);
-          turn_row(row.x, to.d);
-          for (int64_t j = 0; j < to.d; ++j) row.x[j] -= row.mean[j];
-          char* one = row.encoded + r * encoded_row_bytes(to.type, to.d);
-          encode_row(to.type, row.x, to.d, one);
-          encoded[r] = one;
+          read_row(k, i % n_head, at + r, row.x + r * to.d);
+          encoded[r] = row.encoded + r * encoded_row_bytes(to.type, to.d);
         }
+        turn_rows(row.x, to.d, n, to.d);
+        for (int64_t r = 0; r < n; ++r) {
+          for (int64_t j = 0; j < to.d; ++j) row.x[r * to.d + j] -= row.mean[j];
+        }
+        encode_rows(to.type, row.x, n, to.d, row.encoded);
         put_keys(to, at, std::span(encoded).first(static_cast<size_t>(n)));
       }
     }

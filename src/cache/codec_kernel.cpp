@@ -53,11 +53,12 @@ struct Fit {
   Sum cross, square;
 };
 struct RowFit {
-  float cross, square;
+  float cross = 0, square = 0;
+  RowFit() = default;
   explicit RowFit(const Fit& f) : cross(f.cross.total()), square(f.square.total()) {}
-  double scale() const { return square > 0 ? static_cast<double>(cross) / static_cast<double>(square) : 0; }
+  float scale() const { return square > 0 ? cross / square : 0; }
   // Of the sum of x^2.
-  double explained() const { return static_cast<double>(cross) * scale(); }
+  float explained() const { return cross * scale(); }
 };
 
 // x for the lanes of elements i + ... that are below d, else 0.
@@ -86,75 +87,109 @@ HWY_INLINE void fit_evenly(Vec value, int64_t d, int64_t at, Vec inverse, Vec of
   *square = hn::MulAdd(level, level, *square);
 }
 
-// The better of two steps: of the best for a Gaussian, and of the largest element's.
-double choose_evenly(const float* x, int64_t d, float by_rms, float by_most, float offset, uint8_t* code) {
+// By each row's two steps.
+void fit_two_steps(const float (*inverse)[2], float offset, CodedRows& rows, RowFit (*fits)[2]) {
   const Floats df;
-  uint8_t other[kMostRowSize];
-  const auto inverse = [&](float step) { return hn::Set(df, step > 0 ? 1 / step : 0); };
-  const auto rms = inverse(by_rms), most = inverse(by_most), middle = hn::Set(df, offset);
-  Fit a, b;
-  for (int64_t i = 0; i < d; i += kRowAlign) {
-    for (int64_t v = 0; v < kVectors; ++v) {
-      const int64_t at = i + v * kLanes;
-      const auto value = hn::LoadU(df, x + at);
-      fit_evenly(value, d, at, rms, middle, &a.cross.lane[v], &a.square.lane[v], code);
-      fit_evenly(value, d, at, most, middle, &b.cross.lane[v], &b.square.lane[v], other);
+  const auto middle = hn::Set(df, offset);
+  const int64_t width = padded_row(rows.d);
+  for (int64_t r = 0; r < rows.n; ++r) {
+    const auto first = hn::Set(df, inverse[r][0]), second = hn::Set(df, inverse[r][1]);
+    const float* x = rows.x + r * width;
+    uint8_t *code = rows.code[0] + r * width, *other = rows.code[1] + r * width;
+    Fit a, b;
+    for (int64_t i = 0; i < width; i += kRowAlign) {
+      for (int64_t v = 0; v < kVectors; ++v) {
+        const int64_t at = i + v * kLanes;
+        const auto value = hn::LoadU(df, x + at);
+        fit_evenly(value, rows.d, at, first, middle, &a.cross.lane[v], &a.square.lane[v], code);
+        fit_evenly(value, rows.d, at, second, middle, &b.cross.lane[v], &b.square.lane[v], other);
+      }
     }
+    fits[r][0] = RowFit(a);
+    fits[r][1] = RowFit(b);
   }
-  const RowFit of_rms(a), of_most(b);
-  if (of_most.explained() < of_rms.explained()) return of_rms.scale();
-  std::copy_n(other, padded_row(d), code);
-  return of_most.scale();
 }
 
-// Codes for the levels of q3 with so much per level.
-double choose_gaussian(const float* x, int64_t d, float scale, uint8_t* code) {
+// The better of two steps: the best for a Gaussian, and the largest element's.
+void choose_evenly(const float* rms, const float* most, float gauss, float offset, CodedRows& rows) {
+  float inverse[kRowsTogether][2];
+  RowFit fits[kRowsTogether][2];
+  for (int64_t r = 0; r < rows.n; ++r) {
+    inverse[r][0] = rms[r] > 0 ? 1 / (rms[r] * gauss) : 0;
+    inverse[r][1] = most[r] > 0 ? offset / most[r] : 0;
+  }
+  fit_two_steps(inverse, offset, rows, fits);
+  for (int64_t r = 0; r < rows.n; ++r) {
+    rows.better[r] = fits[r][1].explained() >= fits[r][0].explained();
+    rows.scale[r] = fits[r][rows.better[r]].scale();
+  }
+}
+
+// By the levels of q3 with so much per level; rows.scale becomes what fits best.
+void fit_gaussian(int to, CodedRows& rows) {
   const Floats df;
   const Ints di;
+  const int64_t width = padded_row(rows.d);
   float levels[4];
   for (int j = 0; j < 4; ++j) levels[j] = static_cast<float>(kLevels3[j] - 128);
-  Fit fit;
-  for (int64_t i = 0; i < d; i += kRowAlign) {
-    for (int64_t v = 0; v < kVectors; ++v) {
-      const int64_t at = i + v * kLanes;
-      const auto value = hn::LoadU(df, x + at);
-      const auto size = hn::Abs(value);
-      auto level = hn::Set(df, levels[0]);
-      auto n = hn::Zero(di);
-      for (int j = 1; j < 4; ++j) {
-        const auto above = hn::Gt(size, hn::Set(df, (levels[j - 1] + levels[j]) / 2 * scale));
-        level = hn::IfThenElse(above, hn::Set(df, levels[j]), level);
-        n = hn::IfThenElse(hn::RebindMask(di, above), hn::Set(di, j), n);
+  for (int64_t r = 0; r < rows.n; ++r) {
+    Vec above[4];
+    for (int j = 1; j < 4; ++j) above[j] = hn::Set(df, (levels[j - 1] + levels[j]) / 2 * rows.scale[r]);
+    Fit fit;
+    for (int64_t i = 0; i < width; i += kRowAlign) {
+      for (int64_t v = 0; v < kVectors; ++v) {
+        const int64_t at = i + v * kLanes;
+        const auto value = hn::LoadU(df, rows.x + r * width + at);
+        const auto size = hn::Abs(value);
+        auto level = hn::Set(df, levels[0]);
+        auto n = hn::Zero(di);
+        for (int j = 1; j < 4; ++j) {
+          const auto is_above = hn::Gt(size, above[j]);
+          level = hn::IfThenElse(is_above, hn::Set(df, levels[j]), level);
+          n = hn::IfThenElse(hn::RebindMask(di, is_above), hn::Set(di, j), n);
+        }
+        const auto negative = hn::RebindMask(di, hn::Lt(value, hn::Zero(df)));
+        store_codes(hn::Add(n, hn::IfThenElseZero(negative, hn::Set(di, 4))), rows.code[to] + r * width + at);
+        level = below(rows.d, at, level);
+        fit.cross.lane[v] = hn::MulAdd(size, level, fit.cross.lane[v]);
+        fit.square.lane[v] = hn::MulAdd(level, level, fit.square.lane[v]);
       }
-      const auto negative = hn::RebindMask(di, hn::Lt(value, hn::Zero(df)));
-      store_codes(hn::Add(n, hn::IfThenElseZero(negative, hn::Set(di, 4))), code + at);
-      level = below(d, at, level);
-      fit.cross.lane[v] = hn::MulAdd(size, level, fit.cross.lane[v]);
-      fit.square.lane[v] = hn::MulAdd(level, level, fit.square.lane[v]);
     }
+    rows.scale[r] = RowFit(fit).scale();
+    rows.better[r] = to;
   }
-  return RowFit(fit).scale();
 }
 
-double ChooseCodes(RowType type, const float* x, int64_t d, uint8_t* code) {
+// Each row's root mean square and largest element.
+void sizes_of(const CodedRows& rows, float* rms, float* most) {
   const Floats df;
-  Sum squares;
-  auto most = hn::Zero(df);
-  for (int64_t i = 0; i < d; i += kRowAlign) {
-    for (int64_t v = 0; v < kVectors; ++v) {
-      const auto value = hn::LoadU(df, x + i + v * kLanes);
-      squares.lane[v] = hn::MulAdd(value, value, squares.lane[v]);
-      most = hn::Max(most, hn::Abs(value));
+  const int64_t width = padded_row(rows.d);
+  for (int64_t r = 0; r < rows.n; ++r) {
+    Sum squares;
+    auto highest = hn::Zero(df);
+    for (int64_t i = 0; i < width; i += kRowAlign) {
+      for (int64_t v = 0; v < kVectors; ++v) {
+        const auto value = hn::LoadU(df, rows.x + r * width + i + v * kLanes);
+        squares.lane[v] = hn::MulAdd(value, value, squares.lane[v]);
+        highest = hn::Max(highest, hn::Abs(value));
+      }
     }
+    rms[r] = squares.total();
+    most[r] = hn::GetLane(hn::MaxOfLanes(df, highest));
   }
-  const float rms = std::sqrt(squares.total() / static_cast<float>(d));
+  for (int64_t r = 0; r < rows.n; ++r) rms[r] = std::sqrt(rms[r] / static_cast<float>(rows.d));
+}
+
+void ChooseCodes(RowType type, CodedRows& rows) {
+  float rms[kRowsTogether], most[kRowsTogether];
+  sizes_of(rows, rms, most);
   if (type == RowType::q3) {
-    const double first = choose_gaussian(x, d, rms / kOne3, code);
-    return choose_gaussian(x, d, static_cast<float>(first), code);
+    for (int64_t r = 0; r < rows.n; ++r) rows.scale[r] = rms[r] / kOne3;
+    for (int i = 0; i < 2; ++i) fit_gaussian(i, rows);
+    return;
   }
-  const float offset = row_format(type).offset;
   const float gauss = type == RowType::q4 ? kGaussStep4 : type == RowType::q5 ? kGaussStep5 : kGaussStep8;
-  return choose_evenly(x, d, rms * gauss, hn::GetLane(hn::MaxOfLanes(df, most)) / offset, offset, code);
+  choose_evenly(rms, most, gauss, row_format(type).offset, rows);
 }
 
 #if HWY_TARGET != HWY_SCALAR
@@ -216,11 +251,13 @@ HWY_INLINE void turn_block(float* x, int64_t n) {
   }
 }
 
-void TurnRow(float* x, int64_t d) {
+void TurnRows(float* x, int64_t stride, int64_t n, int64_t d) {
   const int64_t block = d & -d;
   const float scale = 1 / std::sqrt(static_cast<float>(block));
-  for (int64_t at = 0; at < d; at += block) turn_block(x + at, block);
-  for (int64_t i = 0; i < d; ++i) x[i] *= scale;
+  for (int64_t r = 0; r < n; ++r, x += stride) {
+    for (int64_t at = 0; at < d; at += block) turn_block(x + at, block);
+    for (int64_t i = 0; i < d; ++i) x[i] *= scale;
+  }
 }
 
 }  // namespace HWY_NAMESPACE
@@ -231,14 +268,14 @@ HWY_AFTER_NAMESPACE();
 namespace curdkv {
 
 HWY_EXPORT(ChooseCodes);
-HWY_EXPORT(TurnRow);
+HWY_EXPORT(TurnRows);
 
-double choose_codes(RowType type, const float* x, int64_t d, uint8_t* code) {
-  return HWY_DYNAMIC_DISPATCH(ChooseCodes)(type, x, d, code);
+void choose_codes(RowType type, CodedRows& rows) {
+  HWY_DYNAMIC_DISPATCH(ChooseCodes)(type, rows);
 }
 
-void turn_row(float* x, int64_t d) {
-  HWY_DYNAMIC_DISPATCH(TurnRow)(x, d);
+void turn_rows(float* x, int64_t stride, int64_t n, int64_t d) {
+  HWY_DYNAMIC_DISPATCH(TurnRows)(x, stride, n, d);
 }
 
 }  // namespace curdkv

@@ -1,4 +1,5 @@
-// What encoding a row takes most of its time for, vectorised by Highway: row_codec.cpp's own.
+// What encoding rows takes most of its time for, vectorised by Highway: row_codec.cpp's own. Several rows are
+// at work at once, each step done for all of them before the next, as in one row steps wait for each other.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +8,20 @@
 
 namespace curdkv {
 
-// The codes of x, F32 [padded_row(d)], zero beyond d, by levels of a type, not f16; and what one level stands
-// for.
-double choose_codes(RowType type, const float* x, int64_t d, uint8_t* code);
+// Rows at work: kRowsTogether at most, and no more than these elements, padding included.
+inline constexpr int64_t kElementsTogether = 2048;
+struct CodedRows {
+  int64_t n, d;
+  float x[kElementsTogether];          // [n][padded_row(d)], zero beyond d
+  uint8_t code[2][kElementsTogether];  // likewise, of two ways to choose them
+  float scale[kRowsTogether];          // what one level stands for
+  int better[kRowsTogether];           // of the two
+};
+inline int64_t rows_together(int64_t d) {
+  return std::min(kRowsTogether, kElementsTogether / padded_row(d));
+}
+
+// Codes by levels of a type, not f16.
+void choose_codes(RowType type, CodedRows& rows);
 
 }  // namespace curdkv

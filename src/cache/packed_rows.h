@@ -49,7 +49,6 @@ PackedPiece value_block(const PackedRows& rows, int64_t first_row);  // a multip
 
 // Lays out encoded rows, kRowsTogether or the last ones, as the i-th (a multiple of that) and those behind
 // it.
-inline constexpr int64_t kRowsTogether = 16;
 void put_keys(const PackedRows& rows, int64_t i, std::span<const char* const> encoded);
 void put_values(const PackedRows& rows, int64_t i, std::span<const char* const> encoded);
 

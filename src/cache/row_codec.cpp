@@ -54,31 +54,46 @@ int64_t encoded_row_bytes(RowType type, int64_t d) {
   return scale + plane_bytes(f, d) + (f.extra ? padded_row(d) / 8 : 0);
 }
 
-void encode_row(RowType type, const float* x, int64_t d, char* to) {
-  if (type == RowType::f16) {
-    std::memset(to, 0, static_cast<size_t>(encoded_row_bytes(type, d)));
-    ggml_fp32_to_fp16_row(x, reinterpret_cast<ggml_fp16_t*>(to), d);
-    return;
-  }
-  uint8_t code[kMostRowSize];
-  float padded[kMostRowSize];
-  const RowFormat& f = row_format(type);
-  std::copy_n(x, d, padded);
-  std::fill(padded + d, padded + padded_row(d), 0.0f);
-  const double scale = choose_codes(type, padded, d, code) / static_cast<double>(f.unit);
-  const ggml_fp16_t half = ggml_fp32_to_fp16(std::min(static_cast<float>(scale), 65504.0f));
+namespace {
+
+// A row's codes, where they belong.
+void write_codes(const RowFormat& f, const uint8_t* code, float scale, int64_t d, char* to) {
+  const ggml_fp16_t half = ggml_fp32_to_fp16(std::min(scale / f.unit, 65504.0f));
   std::memcpy(to, &half, 2);
   const int64_t n_fours = padded_row(d) / 4, per_unit = 8 / f.bits;
-  const uint32_t low = f.low_of_four();
   char* unit = to + 2;
   for (int64_t i = 0; i < n_fours; i += per_unit, unit += 4) {
     uint32_t word = 0;
-    for (int64_t j = 0; j < per_unit; ++j) word |= (four_at(code, i + j) & low) << (j * f.bits);
+    for (int64_t j = 0; j < per_unit; ++j) word |= (four_at(code, i + j) & f.low_of_four()) << (j * f.bits);
     std::memcpy(unit, &word, 4);
   }
-  for (int64_t i = 0; f.extra && i < n_fours; i += 2) {
-    const auto bits = [&](int64_t j) { return f.extra_of_four(four_at(code, j)); };
-    *unit++ = static_cast<char>(bits(i) | bits(i + 1) << 4);
+  for (int64_t i = 0; f.extra && i < n_fours; i += 2)
+    *unit++ =
+        static_cast<char>(f.extra_of_four(four_at(code, i)) | f.extra_of_four(four_at(code, i + 1)) << 4);
+}
+
+}  // namespace
+
+void encode_rows(RowType type, const float* x, int64_t n, int64_t d, char* to) {
+  const int64_t width = padded_row(d), bytes = encoded_row_bytes(type, d);
+  if (type == RowType::f16) {
+    std::memset(to, 0, static_cast<size_t>(n * bytes));
+    for (int64_t r = 0; r < n; ++r)
+      ggml_fp32_to_fp16_row(x + r * d, reinterpret_cast<ggml_fp16_t*>(to + r * bytes), d);
+    return;
+  }
+  CodedRows rows;
+  rows.d = d;
+  for (int64_t at = 0; at < n; at += rows.n) {
+    rows.n = std::min(rows_together(d), n - at);
+    for (int64_t r = 0; r < rows.n; ++r) {
+      std::copy_n(x + (at + r) * d, d, rows.x + r * width);
+      std::fill_n(rows.x + r * width + d, width - d, 0.0f);
+    }
+    choose_codes(type, rows);
+    for (int64_t r = 0; r < rows.n; ++r)
+      write_codes(row_format(type), rows.code[rows.better[r]] + r * width, rows.scale[r], d,
+                  to + (at + r) * bytes);
   }
 }
 

@@ -52,8 +52,9 @@ inline int64_t padded_row(int64_t d) {
 // 8 / bits, lowest bits first; then the extra bits of the elements. Of f16, the elements.
 int64_t encoded_row_bytes(RowType type, int64_t d);
 
-// x: F32 [d], centred and turned. to: encoded_row_bytes(type, d).
-void encode_row(RowType type, const float* x, int64_t d, char* to);
+// x: F32 [d, n], centred and turned. to: n times encoded_row_bytes(type, d). Quickest by kRowsTogether.
+inline constexpr int64_t kRowsTogether = 16;
+void encode_rows(RowType type, const float* x, int64_t n, int64_t d, char* to);
 
 struct RowCodes {
   uint16_t scale;           // F16
@@ -68,8 +69,11 @@ void widen_row(ggml_type type, const char* row, int64_t d, float* x);
 // What an encoded row stands for: F32 [d], still centred and turned.
 void decode_row(RowType type, const char* row, int64_t d, float* x);
 
-// Turns x, F32 [d], by the orthonormal Hadamard matrix of the largest power of two that divides d, block by
-// block. Done twice it changes nothing.
-void turn_row(float* x, int64_t d);
+// Turns n rows, F32 [d], `stride` floats from one to the next, by the orthonormal Hadamard matrix of the
+// largest power of two that divides d, block by block. Done twice it changes nothing.
+void turn_rows(float* x, int64_t stride, int64_t n, int64_t d);
+inline void turn_row(float* x, int64_t d) {
+  turn_rows(x, d, 1, d);
+}
 
 }  // namespace curdkv

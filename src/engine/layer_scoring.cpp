@@ -163,7 +163,15 @@ ggml_tensor* PrefilledLayer::queries(ScoreGraph& g, int64_t first, int64_t n) {
   return by_head(g, kv_.q, first, n);
 }
 
-Result<ReferenceQueries> PrefilledLayer::reference_queries(int64_t n) {
+Result<const ReferenceQueries*> PrefilledLayer::reference_queries(int64_t n) {
+  if (!references_.contains(n)) {
+    CURDKV_TRY(ReferenceQueries turned, turned_queries(n));
+    references_.emplace(n, std::move(turned));
+  }
+  return &references_.at(n);
+}
+
+Result<ReferenceQueries> PrefilledLayer::turned_queries(int64_t n) {
   if (kv_.q == nullptr || n_queries() == 0)
     return Error{ErrorCode::internal, "no queries were kept to be references"};
   ReferenceQueries out;

@@ -102,13 +102,16 @@ class PrefilledLayer : public ModelLayerView {
   FusedOps* fused() override;
   Result<Scores> reconstruction() override { return repeated->highest; }
   Result<Scores> reconstruction_per_input() override { return repeated->per_input; }
-  Result<ReferenceQueries> reference_queries(int64_t n) override;
+  Result<const ReferenceQueries*> reference_queries(int64_t n) override;
   Result<Scores> reference_worth(int64_t n_queries) override;
 
   std::optional<Repeated> repeated;  // when the press's scorer needs it
 
  private:
-  std::map<int64_t, Scores> worth_;  // by the number of queries
+  Result<ReferenceQueries> turned_queries(int64_t n);
+
+  std::map<int64_t, ReferenceQueries> references_;  // by the number asked for
+  std::map<int64_t, Scores> worth_;
   const LayerKv& kv_;
   HostOps ops_;
 };

@@ -15,7 +15,7 @@ double f16_row_bytes(const CacheShape& shape) {
   return 2.0 * static_cast<double>(shape.d_head_k + shape.d_head_v);
 }
 
-constexpr int64_t kTypeReferences = 128;  // queries that keys' types are chosen by
+constexpr int64_t kTypeReferences = 128;  // queries that keys' types are chosen by, or more
 
 // What "auto" means where so much of an F16 cache's bytes may be kept. Values: the most bits with which so
 // many of the rows would find room that more bits would cost more than they tell (measured as KL divergence
@@ -82,13 +82,15 @@ double PackedReading::f16_bytes() const {
 Result<void> PackedReading::add(Compute& compute, const LayerKv& kv, LayerScores& scores, KvBlock& block) {
   const CacheShape& shape = shapes_[static_cast<size_t>(il_)];
   LayerView& layer = scores.layer();
-  ReferenceQueries references;
+  static const ReferenceQueries kNone;
+  const ReferenceQueries* references = &kNone;
   if (press_.rows_k() == RowType::automatic) {
-    CURDKV_TRY(references, layer.reference_queries(kTypeReferences));
+    const ByteShare* share = press_.share_of_bytes();  // whose references are there in any case
+    CURDKV_TRY(references, layer.reference_queries(share != nullptr ? share->n_reference : kTypeReferences));
   }
   CURDKV_TRY(
       std::vector<EncodedHead> heads,
-      choose_types(compute, kv, shape, n_tokens_, wanted_types(press_, room()), references, layer.kq_scale));
+      choose_types(compute, kv, shape, n_tokens_, wanted_types(press_, room()), *references, layer.kq_scale));
   if (budget_) {
     CURDKV_CHECK(order(scores, shape, heads));
   } else {

@@ -49,12 +49,15 @@ std::vector<float> widened(const std::vector<ggml_fp16_t>& mean) {
   return x;
 }
 
-// The row, turned and centred.
-void centred_row(const ggml_tensor* x, const LayerKv& kv, int64_t head, int64_t t,
-                 const std::vector<float>& mean, float* to) {
-  read_row(x, kv, head, t, to);
-  turn_row(to, x->ne[0]);
-  for (int64_t i = 0; i < x->ne[0]; ++i) to[i] -= mean[static_cast<size_t>(i)];
+// Rows of n tokens, turned and centred: F32 [d, n].
+void centred_rows(const ggml_tensor* x, const LayerKv& kv, int64_t head, std::span<const int32_t> tokens,
+                  const std::vector<float>& mean, float* to) {
+  const int64_t d = x->ne[0], n = std::ssize(tokens);
+  for (int64_t r = 0; r < n; ++r) read_row(x, kv, head, tokens[static_cast<size_t>(r)], to + r * d);
+  turn_rows(to, d, n, d);
+  for (int64_t r = 0; r < n; ++r) {
+    for (int64_t i = 0; i < d; ++i) to[r * d + i] -= mean[static_cast<size_t>(i)];
+  }
 }
 
 // Runs an operation that works on `n_pieces` pieces; op(piece).
@@ -81,12 +84,12 @@ using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajo
 
 // The error of logits, root mean square, with keys [n, d] of a type. gram: Q^T Q / n of the queries.
 double logit_error(RowType type, const Rows& keys, const Rows& gram) {
-  std::vector<char> row(static_cast<size_t>(encoded_row_bytes(type, keys.cols())));
+  const int64_t bytes = encoded_row_bytes(type, keys.cols());
+  std::vector<char> rows(static_cast<size_t>(keys.rows() * bytes));
+  encode_rows(type, keys.data(), keys.rows(), keys.cols(), rows.data());
   Rows error(keys.rows(), keys.cols());
-  for (Eigen::Index k = 0; k < keys.rows(); ++k) {
-    encode_row(type, keys.row(k).data(), keys.cols(), row.data());
-    decode_row(type, row.data(), keys.cols(), error.row(k).data());
-  }
+  for (Eigen::Index k = 0; k < keys.rows(); ++k)
+    decode_row(type, rows.data() + k * bytes, keys.cols(), error.row(k).data());
   error -= keys;
   const double squares = (error * gram).cwiseProduct(error).cast<double>().sum();
   return std::sqrt(std::max(0.0, squares) / static_cast<double>(keys.rows()));
@@ -107,7 +110,9 @@ RowType fewest_bits(const LayerKv& kv, int64_t head, int64_t n_tokens, const std
                     const Rows& gram, double most_error) {
   const int64_t n = std::min(kSampledKeys, n_tokens);
   Rows keys(n, kv.k->ne[0]);
-  for (int64_t i = 0; i < n; ++i) centred_row(kv.k, kv, head, i * n_tokens / n, mean, keys.row(i).data());
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < n; ++i) tokens.push_back(static_cast<int32_t>(i * n_tokens / n));
+  centred_rows(kv.k, kv, head, tokens, mean, keys.data());
   for (const RowType type : kFewestBitsFirst) {
     if (logit_error(type, keys, gram) <= most_error) return type;
   }
@@ -156,17 +161,26 @@ Result<void> encode_rows(Compute& compute, const LayerKv& kv, const CacheShape& 
   return run_pieces(compute, first_piece.back(), [&](int64_t i) {
     const auto h = std::upper_bound(first_piece.begin(), first_piece.end(), i) - first_piece.begin() - 1;
     const EncodedHead& head = heads[static_cast<size_t>(h)];
-    const int64_t first = (i - first_piece[static_cast<size_t>(h)]) * kRows;
-    const int64_t end = std::min(std::ssize(head.tokens), first + kRows), bytes = head.row_bytes(shape);
-    std::vector<float> x(static_cast<size_t>(std::max(shape.d_head_k, shape.d_head_v)));
+    const std::span<const int32_t> tokens = head.tokens;
+    const int64_t first = (i - first_piece[static_cast<size_t>(h)]) * kRows, bytes = head.row_bytes(shape);
+    const int64_t end = std::min(std::ssize(tokens), first + kRows);
     const std::vector<float> mean_k = widened(head.mean_k), mean_v = widened(head.mean_v);
-    for (int64_t r = first; r < end; ++r) {
-      const int32_t t = head.tokens[static_cast<size_t>(r)];
-      char* to = head.rows.data() + r * bytes;
-      centred_row(kv.k, kv, h, t, mean_k, x.data());
-      encode_row(head.type_k, x.data(), shape.d_head_k, to);
-      centred_row(kv.v, kv, h, t, mean_v, x.data());
-      encode_row(head.type_v, x.data(), shape.d_head_v, to + head.key_bytes(shape));
+    std::vector<float> x(static_cast<size_t>(kRowsTogether * std::max(shape.d_head_k, shape.d_head_v)));
+    std::vector<char> encoded(static_cast<size_t>(kRowsTogether * bytes));
+    for (int64_t at = first; at < end; at += kRowsTogether) {
+      const int64_t n = std::min(kRowsTogether, end - at);
+      const auto some = tokens.subspan(static_cast<size_t>(at), static_cast<size_t>(n));
+      char* to = head.rows.data() + at * bytes;
+      const auto encode = [&](const ggml_tensor* rows, const std::vector<float>& mean, RowType type,
+                              int64_t n_before) {
+        const int64_t d = rows->ne[0], n_bytes = encoded_row_bytes(type, d);
+        centred_rows(rows, kv, h, some, mean, x.data());
+        encode_rows(type, x.data(), n, d, encoded.data());
+        for (int64_t r = 0; r < n; ++r)
+          std::copy_n(encoded.data() + r * n_bytes, n_bytes, to + r * bytes + n_before);
+      };
+      encode(kv.k, mean_k, head.type_k, 0);
+      encode(kv.v, mean_v, head.type_v, head.key_bytes(shape));
     }
   });
 }

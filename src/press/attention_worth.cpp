@@ -52,8 +52,8 @@ Result<std::vector<double>> sliced_squares(LayerView& layer, const ReferenceQuer
 }  // namespace
 
 Result<Scores> LayerView::reference_worth(int64_t n_queries) {
-  CURDKV_TRY(const ReferenceQueries queries, reference_queries(n_queries));
-  return attention_worth(*this, queries);
+  CURDKV_TRY(const ReferenceQueries* queries, reference_queries(n_queries));
+  return attention_worth(*this, *queries);
 }
 
 Result<Scores> attention_worth(LayerView& layer, const ReferenceQueries& queries) {

@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 
+#include "press/select.h"
+
 namespace curdkv {
 namespace {
 
@@ -28,7 +30,7 @@ void ByteBudget::add(RowsOfHead head) {
   const auto share = static_cast<int64_t>(floor_ * even_share_ / static_cast<double>(head.row_bytes));
   Head h = {std::min(head.n_rows, std::max(share, head.n_fixed)), head.row_bytes, std::move(head.worth), 0};
   for (float& w : h.per_byte) w = w > 0 ? w / static_cast<float>(h.row_bytes) : 0.0f;  // no number: nothing
-  std::sort(h.per_byte.begin(), h.per_byte.end(), std::greater<>());
+  sort_descending(h.per_byte);
   h.per_byte.erase(h.per_byte.begin(), h.per_byte.begin() + h.n_floor);
   h.n_left = std::ssize(h.per_byte);
   heads_.push_back(std::move(h));

@@ -122,8 +122,8 @@ class LayerView {
   // is: [n_tokens, n_head].
   virtual Result<Scores> reconstruction_per_input() = 0;
   // About n queries of each KV head's group: those of evenly spaced tokens, turned to where the context's end
-  // would have them, positions n_tokens + (i mod 64).
-  virtual Result<ReferenceQueries> reference_queries(int64_t) {
+  // would have them, positions n_tokens + (i mod 64). Turned once; the layer's own.
+  virtual Result<const ReferenceQueries*> reference_queries(int64_t) {
     return Error{ErrorCode::internal, "there are no queries to be references"};
   }
   // attention_worth() of so many of them, measured once.

@@ -39,6 +39,10 @@ KeptTokens by_head(std::span<const Candidate> candidates, int64_t n_head_kv) {
 
 namespace {
 
+struct Item {
+  uint32_t key, token;
+};
+
 // Ascends as the score descends; NaN comes last, and both zeros are one.
 uint32_t descending_key(float score) {
   if (std::isnan(score)) return std::numeric_limits<uint32_t>::max();
@@ -46,14 +50,9 @@ uint32_t descending_key(float score) {
   return bits >> 31 != 0 ? bits : ~(bits | 0x80000000u);
 }
 
-}  // namespace
-
-// Radix sort: whole heads are ranked in every layer, where comparing would take most of the time.
-std::vector<int64_t> ranks_of(std::span<const float> scores) {
+// In the order of their scores, from the highest to the lowest, and of their tokens.
+std::vector<Item> in_order(std::span<const float> scores) {
   constexpr unsigned kBits = 11;
-  struct Item {
-    uint32_t key, token;
-  };
   std::vector<Item> items(scores.size()), sorted(scores.size());
   for (size_t t = 0; t < scores.size(); ++t) items[t] = {descending_key(scores[t]), static_cast<uint32_t>(t)};
   for (unsigned shift = 0; shift < 32; shift += kBits) {
@@ -64,9 +63,23 @@ std::vector<int64_t> ranks_of(std::span<const float> scores) {
     for (const Item& i : items) sorted[begin[digit(i)]++] = i;
     items.swap(sorted);
   }
+  return items;
+}
+
+}  // namespace
+
+std::vector<int64_t> ranks_of(std::span<const float> scores) {
   std::vector<int64_t> ranks(scores.size());
+  const std::vector<Item> items = in_order(scores);
   for (size_t r = 0; r < items.size(); ++r) ranks[items[r].token] = static_cast<int64_t>(r);
   return ranks;
+}
+
+void sort_descending(std::vector<float>& scores) {
+  std::vector<float> sorted;
+  sorted.reserve(scores.size());
+  for (const Item& i : in_order(scores)) sorted.push_back(scores[i.token]);
+  scores = std::move(sorted);
 }
 
 KeptTokens best_of_each_head(const Scores& scores, int64_t k) {

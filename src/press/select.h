@@ -27,6 +27,9 @@ KeptTokens by_head(std::span<const Candidate> candidates, int64_t n_head_kv);
 // The rank of every token of one head: 0 for the highest score, ties to the lower position, NaN last.
 std::vector<int64_t> ranks_of(std::span<const float> scores);
 
+// Puts them in descending order; NaN last.
+void sort_descending(std::vector<float>& scores);
+
 // The k best tokens of every head.
 KeptTokens best_of_each_head(const Scores& scores, int64_t k);
 

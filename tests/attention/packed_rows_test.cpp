@@ -44,7 +44,7 @@ struct Packed {
     for (int64_t i = 0; i < n; ++i) {
       const std::vector<float> x = gaussian(d, seed + 1 + static_cast<uint64_t>(i));
       each.push_back(encoded.data() + i * row_bytes);
-      encode_row(type, x.data(), d, encoded.data() + i * row_bytes);
+      encode_rows(type, x.data(), 1, d, encoded.data() + i * row_bytes);
     }
     for (int64_t i = 0; i < n; i += kRowsTogether) {
       const auto some = std::span(each).subspan(static_cast<size_t>(i));
@@ -82,7 +82,7 @@ TEST(RowCodec, AGaussiansErrorIsWhatItsBitsCost) {
     for (uint64_t i = 0; i < 500; ++i) {
       const std::vector<float> x = gaussian(64, i, 1e-3f);
       std::vector<float> y(64);
-      encode_row(type, x.data(), 64, row.data());
+      encode_rows(type, x.data(), 1, 64, row.data());
       decode_row(type, row.data(), 64, y.data());
       for (size_t j = 0; j < 64; ++j) {
         signal += x[j] * x[j];
@@ -97,7 +97,7 @@ TEST(RowCodec, ARowOfZerosStaysOne) {
   for (const RowType type : kTypes) {
     std::vector<float> x(64, 0.0f), y(64, 1.0f);
     std::vector<char> row(static_cast<size_t>(encoded_row_bytes(type, 64)));
-    encode_row(type, x.data(), 64, row.data());
+    encode_rows(type, x.data(), 1, 64, row.data());
     decode_row(type, row.data(), 64, y.data());
     EXPECT_EQ(x, y);
   }
@@ -112,7 +112,7 @@ TEST(PackedRows, ARowIsFoundWhereItWasPut) {
         for (const int64_t i : {0, 15, 16, 127, 128, 300, 331, 332}) {
           const std::vector<float> x = gaussian(d, 8 + static_cast<uint64_t>(i));
           std::vector<float> y(static_cast<size_t>(d));
-          encode_row(type, x.data(), d, row.data());
+          encode_rows(type, x.data(), 1, d, row.data());
           decode_row(type, row.data(), d, y.data());
           for (int64_t j = 0; j < d; ++j) y[j] += ggml_fp16_to_fp32(p.mean[j]);
           turn_row(y.data(), d);

@@ -78,7 +78,7 @@ class PackingGoldens : public ::testing::TestWithParam<const char*> {
   const CacheShape shape_ = {kHeads, kD, kD, GGML_TYPE_F32, GGML_TYPE_F32};
   const Press press_ = make_press(kPress, 0.5);
   std::unique_ptr<PrefilledLayer> view_ = layer_.view(press_);
-  const ReferenceQueries references_ = must(view_->reference_queries(kReferences));
+  const ReferenceQueries references_ = *must(view_->reference_queries(kReferences));
 
   const double f16_bytes_ = static_cast<double>(kHeads * n_tokens_) * 2.0 * (kD + kD);
 
@@ -115,7 +115,7 @@ class PackingGoldens : public ::testing::TestWithParam<const char*> {
 
 TEST_P(PackingGoldens, ReferenceQueries) {
   expect_references(references_, 5, "n512");
-  expect_references(must(view_->reference_queries(96)), 1, "n96");
+  expect_references(*must(view_->reference_queries(96)), 1, "n96");
 }
 
 TEST_P(PackingGoldens, Worth) {
