@@ -32,8 +32,6 @@ class Terminal:
         other = subprocess.DEVNULL
         run = subprocess.Popen([CURDKV, *args], stdin=subprocess.DEVNULL, stdout=other if streams == "err" else slave,
                                stderr=other if streams == "out" else slave, env={**keep, **env})
-        if then is not None:
-            threading.Timer(0.3, lambda: resize(slave, then)).start()
         out = []
 
         def read():
@@ -44,6 +42,8 @@ class Terminal:
                     break
                 if not data:
                     break
+                if then is not None and not out:  # from the first output on
+                    resize(slave, then)
                 out.append(data)
 
         reader = threading.Thread(target=read, daemon=True)
