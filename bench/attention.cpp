@@ -203,7 +203,7 @@ class Graph {
   }
   // The op that walks the last layer's blocks, as one of n threads would run it.
   void run_share(int ith, int nth) {
-    ggml_tensor* blocks = out_->src[0];
+    ggml_tensor* blocks = out_->src[2];
     ggml_custom_op_t op;
     void* userdata;
     std::memcpy(&op, blocks->op_params, sizeof op);

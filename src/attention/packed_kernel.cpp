@@ -95,21 +95,41 @@ void add_mean(float* out, int64_t width, float mass, const ggml_fp16_t* mean) {
   }
 }
 
+// A whole block's bytes behind its scales.
+AskAhead whole_block(const PackedRows& rows, int64_t plane, int64_t n_rows) {
+  const int64_t scale = rows.type == RowType::f16 ? 0 : 2;
+  return {rows.data + plane, (encoded_row_bytes(rows.type, rows.d) - scale) * n_rows};
+}
+AskAhead values_of(const PackedBlock& b) {
+  const int64_t plane = b.v.type == RowType::f16 ? b.first * encoded_row_bytes(b.v.type, b.v.d)
+                                                 : value_block(b.v, b.first).plane;
+  return whole_block(b.v, plane, b.n);
+}
+// Those behind this block's, whether or not there are so many.
+AskAhead next_keys(const PackedBlock& b) {
+  AskAhead keys = whole_block(
+      b.k,
+      b.k.type == RowType::f16 ? b.first * encoded_row_bytes(b.k.type, b.k.d) : key_group(b.k, b.first).plane,
+      kBlockRows);
+  keys.from += keys.n_bytes;
+  return keys;
+}
+
 void score_packed(const PackedBlock& b, int64_t first_q, int64_t n, float* scores) {
+  const AskAhead ahead = values_of(b);
   with_few(n, [&](auto count) {
     if (b.k.type == RowType::f16) {
       const size_t stride = static_cast<size_t>(encoded_row_bytes(RowType::f16, b.k.d));
       const char* k = b.k.data + static_cast<size_t>(b.first) * stride;
-      const KeysAhead ahead(k, stride, 0);
-      dot_rows<F16Rows, count>(b.q.turned + first_q * b.q.width, k, stride, b.n, b.q.width, scores, k, 0,
-                               ahead);
+      dot_rows<F16Rows, count>(b.q.turned + first_q * b.q.width, k, stride, b.n, b.q.width, scores,
+                               ahead.from, static_cast<size_t>(ahead.n_bytes / b.n), KeysAhead(k, stride, 0));
       for (int64_t i = 0; i < n; ++i) {
         for (int64_t r = 0; r < b.n; ++r) scores[i * kBlockRows + r] += b.q.of_mean[first_q + i];
       }
       return;
     }
     with_codes(b.k.type, [&](auto codes) {
-      dot_packed<decltype(codes), count, false>(b.q, first_q, b.k, b.first, b.n, scores);
+      dot_packed<decltype(codes), count, false>(b.q, first_q, b.k, b.first, b.n, scores, ahead);
     });
   });
 }
@@ -120,6 +140,7 @@ void mix_block(const PackedBlock& b, int64_t n, const float* p, const PackedWeig
     const PackedPiece piece = value_block(b.v, b.first);
     pack_weights(p, n, b.v.data + piece.scales, piece.m, w);
   }
+  const AskAhead ahead = next_keys(b);
   with_few(n, [&](auto count) {
     if (b.v.type == RowType::f16) {
       const size_t stride = static_cast<size_t>(encoded_row_bytes(RowType::f16, b.v.d));
@@ -127,8 +148,9 @@ void mix_block(const PackedBlock& b, int64_t n, const float* p, const PackedWeig
       return mix_rows<F16Rows, count>(p, v, stride, b.n, padded_row(b.v.d), out, out_stride,
                                       KeysAhead(v, stride, 0));
     }
-    with_codes(b.v.type,
-               [&](auto codes) { mix_packed<decltype(codes), count>(w, b.v, b.first, out, out_stride); });
+    with_codes(b.v.type, [&](auto codes) {
+      mix_packed<decltype(codes), count>(w, b.v, b.first, out, out_stride, ahead);
+    });
   });
 }
 
@@ -202,7 +224,7 @@ void AddSquaredWeights(const PackedQueries& q, const PackedRows& k, float* scrat
       float* block = scratch + b * kStride;
       const int64_t n_rows = std::min(kBlockRows, k.n - b * kBlockRows);
       with_count<kAtOnce>(n, [&](auto count) {
-        dot_packed<Codes8, count, true>(q, first_q, k, b * kBlockRows, n_rows, block);
+        dot_packed<Codes8, count, true>(q, first_q, k, b * kBlockRows, n_rows, block, {});
       });
       for (int64_t i = 0; i < n; ++i) {
         highest[i * room + b] = max_of_visible(block + i * kBlockRows, n_rows);

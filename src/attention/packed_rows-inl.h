@@ -84,6 +84,16 @@ HWY_INLINE void pack_weights(const float* p, int64_t n_q, const char* scales, in
   }
 }
 
+// What a kernel asks memory for while it works: step by step, so that requests do not queue.
+struct AskAhead {
+  const char* from = nullptr;
+  int64_t n_bytes = 0;
+  HWY_INLINE void step(int64_t i, int64_t n_steps) const {
+    const int64_t end = n_bytes * (i + 1) / n_steps;
+    for (int64_t at = n_bytes * i / n_steps; at < end; at += 64) hwy::Prefetch(from + at);
+  }
+};
+
 #if HWY_TARGET == HWY_SCALAR
 
 // Slow, and for nobody: any processor in use has vectors of bytes.
@@ -95,7 +105,7 @@ using Codes3 = AnyCodes;
 
 template <typename Codes, int kQ, bool kCoarse>
 HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const PackedRows& k, int64_t first,
-                           int64_t n, float* scores) {
+                           int64_t n, float* scores, const AskAhead&) {
   const RowFormat& f = row_format(k.type);
   for (int64_t i = 0; i < kQ; ++i) {
     const int64_t j = first_q + i;
@@ -113,7 +123,7 @@ HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const Packed
 
 template <typename Codes, int kQ>
 HWY_INLINE void mix_packed(const PackedWeights& w, const PackedRows& v, int64_t first, float* out,
-                           size_t out_stride) {
+                           size_t out_stride, const AskAhead&) {
   const RowFormat& f = row_format(v.type);
   const int64_t n = std::min(kValueBlock, v.n - first);
   for (int64_t i = 0; i < kQ; ++i) {
@@ -234,7 +244,7 @@ HWY_INLINE void add_unit(ByteVec unit, const char* bits, int64_t step, const int
 // first a multiple of kKeyGroup.
 template <typename Codes, int kQ, bool kCoarse>
 HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const PackedRows& k, int64_t first,
-                           int64_t n, float* scores) {
+                           int64_t n, float* scores, const AskAhead& ahead) {
   const Floats df;
   const RowFormat& f = row_format(k.type);
   constexpr int64_t kPerUnit = 8 / Codes::kBits;
@@ -242,6 +252,7 @@ HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const Packed
   const int8_t* bytes_of = query_bytes(q, first_q);
   for (int64_t at = 0; at < n; at += kKeyGroup) {
     const PackedPiece p = key_group(k, first + at);
+    ahead.step(at / kKeyGroup, kBlockRows / kKeyGroup);
     for (int64_t r = 0; r < p.m; r += kLanes) {
       IntVec sum_high[kQ], sum_low[kQ];
       for (int i = 0; i < kQ; ++i) sum_high[i] = sum_low[i] = hn::Zero(Ints());
@@ -269,13 +280,14 @@ HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const Packed
 // out[i][...] = sum over r of weight i of row r times the row, of the block of values from `first` on.
 template <typename Codes, int kQ>
 HWY_INLINE void mix_packed(const PackedWeights& w, const PackedRows& v, int64_t first, float* out,
-                           size_t out_stride) {
+                           size_t out_stride, const AskAhead& ahead) {
   const Floats df;
   const RowFormat& f = row_format(v.type);
   constexpr int64_t kPerUnit = 8 / Codes::kBits;
   const PackedPiece p = value_block(v, first);
   const int64_t width = padded_row(v.d), n_units = p.m / (4 * kPerUnit);
   for (int64_t c = 0; c < width; c += 16) {
+    ahead.step(c / 16, width / 16);
     for (int64_t lane = 0; lane < 16; lane += kLanes) {
       IntVec sum_high[kQ], sum_low[kQ];
       for (int i = 0; i < kQ; ++i) sum_high[i] = sum_low[i] = hn::Zero(Ints());
