@@ -134,11 +134,13 @@ void score_packed(const PackedBlock& b, int64_t first_q, int64_t n, float* score
   });
 }
 
-void mix_block(const PackedBlock& b, int64_t n, const float* p, const PackedWeights& w, float* out,
+void mix_block(const PackedBlock& b, int64_t n, float* p, const PackedWeights& w, float* out,
                size_t out_stride) {
   if (b.v.type != RowType::f16) {
     const PackedPiece piece = value_block(b.v, b.first);
-    pack_weights(p, n, b.v.data + piece.scales, piece.m, w);
+    alignas(64) float scales[kValueBlock];
+    widen_scales(b.v.data + piece.scales, b.n, piece.m, scales);
+    pack_weights(p, n, scales, piece.m, w);
   }
   const AskAhead ahead = next_keys(b);
   with_few(n, [&](auto count) {

@@ -41,20 +41,35 @@ HWY_INLINE int8_t* query_bytes(const PackedQueries& q, int64_t i) {
 // Of 256 high + low with bytes of -128 to 127, and of a high byte alone.
 constexpr float kMostInTwoBytes = 32512, kMostInOne = 127;
 
-// Whole numbers nearest to x * inverse, in two bytes each, or in the high ones alone; their sum.
+using Words = hn::RebindToUnsigned<Floats>;
+HWY_INLINE auto lowest_bytes(hn::Vec<Words> words) {
+#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
+  return hn::Vec<hn::Rebind<uint8_t, Floats>>{_mm512_cvtepi32_epi8(words.raw)};  // Highway 1.0.3's is wrong
+#else
+  return hn::TruncateTo(hn::Rebind<uint8_t, Floats>(), words);
+#endif
+}
+
+// Whole numbers nearest to x * inverse, in two bytes each, or in the high ones alone; their sum. Adding 1.5 *
+// 2^23 leaves them in the low bits, whose lowest byte, signed, is what the other one leaves.
 template <bool kCoarse>
 HWY_INLINE float split_into_bytes(const float* from, int64_t n, float inverse, int8_t* high, int8_t* low) {
   const Floats df;
-  const hn::Rebind<int8_t, Floats> d8;
-  auto sum = hn::Zero(Ints());
+  const Words du;
+  const hn::Rebind<uint8_t, Floats> d8;
+  constexpr uint32_t kMagic = 0x4b400000;
+  const auto store = [&](auto bits, int8_t* to) {
+    hn::StoreU(lowest_bytes(bits), d8, reinterpret_cast<uint8_t*>(to));
+  };
+  auto sum = hn::Zero(du);
   for (int64_t i = 0; i < n; i += kLanes) {
-    const auto x = hn::NearestInt(hn::Mul(hn::LoadU(df, from + i), hn::Set(df, inverse)));
-    const auto above = kCoarse ? x : hn::ShiftRight<8>(hn::Add(x, hn::Set(Ints(), 128)));
-    hn::StoreU(hn::DemoteTo(d8, above), d8, high + i);
-    if (!kCoarse) hn::StoreU(hn::DemoteTo(d8, hn::Sub(x, hn::ShiftLeft<8>(above))), d8, low + i);
-    sum = hn::Add(sum, x);
+    const auto x = hn::MulAdd(hn::LoadU(df, from + i), hn::Set(df, inverse), hn::Set(df, 12582912.0f));
+    const auto bits = hn::BitCast(du, x);
+    store(kCoarse ? bits : hn::ShiftRight<8>(hn::Add(bits, hn::Set(du, 128))), high + i);
+    if (!kCoarse) store(bits, low + i);
+    sum = hn::Add(sum, hn::Sub(bits, hn::Set(du, kMagic)));
   }
-  return hn::GetLane(hn::ConvertTo(df, hn::SumOfLanes(Ints(), sum)));
+  return static_cast<float>(hn::GetLane(hn::SumOfLanes(Ints(), hn::BitCast(Ints(), sum))));
 }
 
 // Weights of a block as whole numbers in two bytes, with the rows' scales in them.
@@ -63,23 +78,30 @@ struct PackedWeights {
   float *scale, *sum;  // [queries]
 };
 
-// p: F32 [kBlockRows, n_q], not negative. scales: F16 [m].
-HWY_INLINE void pack_weights(const float* p, int64_t n_q, const char* scales, int64_t m,
-                             const PackedWeights& w) {
+// The scales of n rows, F16 [n], and of m up to whole vectors zeros: F32.
+HWY_INLINE void widen_scales(const char* scales, int64_t n, int64_t m, float* to) {
   const Floats df;
-  float scaled[kBlockRows];
-  for (int64_t i = 0; i < n_q; ++i) {
+  for (int64_t r = 0; r < m; r += kLanes) {
+    const auto x = load_halves(scales + 2 * r);
+    // What lies beyond is anything.
+    const auto there = hn::FirstN(df, static_cast<size_t>(std::clamp<int64_t>(n - r, 0, kLanes)));
+    hn::StoreU(hn::IfThenElseZero(there, x), df, to + r);
+  }
+}
+
+// p: F32 [kBlockRows, n_q], not negative; become multiplied by the scales, F32 [m].
+HWY_INLINE void pack_weights(float* p, int64_t n_q, const float* scales, int64_t m, const PackedWeights& w) {
+  const Floats df;
+  for (int64_t i = 0; i < n_q; ++i, p += kBlockRows) {
     auto most = hn::Zero(df);
     for (int64_t r = 0; r < m; r += kLanes) {
-      auto x = hn::Mul(hn::LoadU(df, p + i * kBlockRows + r), load_halves(scales + 2 * r));
-      // What lies beyond the scales is anything; the weights there are 0.
-      x = hn::IfThenElseZero(hn::Gt(hn::LoadU(df, p + i * kBlockRows + r), hn::Zero(df)), x);
-      hn::StoreU(x, df, scaled + r);
+      const auto x = hn::Mul(hn::LoadU(df, p + r), hn::Load(df, scales + r));
+      hn::StoreU(x, df, p + r);
       most = hn::Max(most, x);
     }
     const float highest = hn::GetLane(hn::MaxOfLanes(df, most));
     w.scale[i] = highest / kMostInTwoBytes;
-    w.sum[i] = split_into_bytes<false>(scaled, m, highest > 0 ? kMostInTwoBytes / highest : 0.0f,
+    w.sum[i] = split_into_bytes<false>(p, m, highest > 0 ? kMostInTwoBytes / highest : 0.0f,
                                        w.high + i * kValueBlock, w.low + i * kValueBlock);
   }
 }
