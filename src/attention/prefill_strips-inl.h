@@ -43,13 +43,20 @@ HWY_INLINE Vec multiply_add(Vec a, Vec b, Vec sum) {
 }
 
 // Pairs of int16. Where one instruction multiplies them and adds both products up, they take half the time
-// that as many floats do.
+// that as many floats do; with another one for the sum two thirds.
 #if HWY_TARGET == HWY_AVX3_DL
 constexpr bool kHasPairs = true;
 HWY_INLINE IntVec multiply_add(IntVec a, IntVec b, IntVec sum) {
   // Highway 1.0.3 does not name this set's VNNI to the compiler, which then has no intrinsic for it.
   asm("vpdpwssd %2, %1, %0" : "+v"(sum.raw) : "v"(b.raw), "v"(a.raw));
   return sum;
+}
+#elif HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+constexpr bool kHasPairs = true;
+HWY_INLINE IntVec multiply_add(IntVec a, IntVec b, IntVec sum) {
+  const hn::Repartition<int16_t, Ints> d16;
+  auto unused = hn::Zero(Ints());
+  return hn::ReorderWidenMulAccumulate(Ints(), hn::BitCast(d16, a), hn::BitCast(d16, b), sum, unused);
 }
 #else
 constexpr bool kHasPairs = false;

@@ -9,6 +9,14 @@
 
 namespace curdkv::testing {
 
+// Whether a prefill's attention, and scores like it, multiply heads of d dimensions in pairs of 16-bit
+// integers.
+inline bool in_pairs(int64_t target, int64_t d) {
+  if ((target & (HWY_AVX3 | HWY_AVX3_DL)) != 0) return d % 16 == 0;
+  if (target == HWY_AVX2) return d % 8 == 0;
+  return (target & (HWY_SSE4 | HWY_SSSE3)) != 0 && d % 4 == 0;
+}
+
 template <typename F>
 void with_every_instruction_set(const F& f) {
   int n = 0;
