@@ -49,6 +49,27 @@ double MultiplyAdd(int64_t n, float* out) {
   return 2.0 * 12 * static_cast<double>(n) * static_cast<double>(hn::Lanes(d));
 }
 
+// The same of pairs of 16-bit integers, of which each chain multiplies its own sums.
+double MultiplyPairs(int64_t n, int32_t* out) {
+  const hn::ScalableTag<int32_t> d;
+#if HWY_TARGET == HWY_SCALAR
+  (void)out;
+  return 0.0 * static_cast<double>(n) * static_cast<double>(hn::Lanes(d));
+#else
+  const hn::Repartition<int16_t, decltype(d)> d16;
+  hn::Vec<decltype(d)> sum[12];
+  for (auto& s : sum) s = hn::Set(d, out[0]);
+  const auto a = hn::Set(d16, static_cast<int16_t>(out[1]));
+  auto second = hn::Zero(d);  // some sets add half of the products here
+  for (int64_t i = 0; i < n; ++i) {
+    for (auto& s : sum) s = hn::ReorderWidenMulAccumulate(d, hn::BitCast(d16, s), a, s, second);
+  }
+  for (int j = 1; j < 12; ++j) sum[0] = hn::Add(sum[0], sum[j]);
+  hn::StoreU(hn::Add(sum[0], second), d, out);
+  return 2.0 * 12 * static_cast<double>(n) * static_cast<double>(hn::Lanes(d16));
+#endif
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace curdkv::measure
 HWY_AFTER_NAMESPACE();
@@ -58,6 +79,7 @@ namespace curdkv::measure {
 
 HWY_EXPORT(ReadAll);
 HWY_EXPORT(MultiplyAdd);
+HWY_EXPORT(MultiplyPairs);
 
 namespace {
 
@@ -119,6 +141,13 @@ double Machine::f32_gflops() const {
   });
 }
 
+double Machine::int16_gops() const {
+  return gops(n_threads_, [] {
+    int32_t state[64] = {1, 3};
+    return HWY_DYNAMIC_DISPATCH(MultiplyPairs)(2'000'000, state);
+  });
+}
+
 double Machine::int8_gops() const {
   return gops(n_threads_, [] { return dot_int8(2'000'000); });
 }
@@ -130,8 +159,8 @@ double Machine::bf16_gops() const {
 
 double Machine::products_gops(const Cost& cost, PrefillKernel kernel) const {
   const bool by_tiles = kernel == PrefillKernel::automatic || kernel == PrefillKernel::amx;
-  return std::max(
-      {f32_gflops(), cost.is_quantised() ? int8_gops() : 0, by_tiles && cost.fits_bf16() ? bf16_gops() : 0});
+  return std::max({f32_gflops(), int16_gops(), cost.is_quantised() ? int8_gops() : 0,
+                   by_tiles && cost.fits_bf16() ? bf16_gops() : 0});
 }
 
 }  // namespace curdkv::measure

@@ -19,10 +19,11 @@ class Machine {
   // Every call measures anew, for some tens of milliseconds, with all threads at once.
   double read_gb_s() const;   // 10^9 bytes a second, each byte read once in order
   double f32_gflops() const;  // 10^9 multiplications and additions a second, fused, of values in registers
+  double int16_gops() const;  // the same of pairs of 16-bit integers, as attention has them
   double int8_gops() const;   // the same of dot products in 8 bits; 0: our kernels have none here
   double bf16_gops() const;   // the same of blocks in AMX's BF16; 0: it cannot be used here
 
-  // The most of these that are of use to a model's products, by this kernel in a prefill.
+  // The most of these that are of use to a model's products and attention, by this kernel in a prefill.
   double products_gops(const Cost& cost, PrefillKernel kernel) const;
 
  private:
