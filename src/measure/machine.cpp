@@ -87,7 +87,7 @@ constexpr size_t kStep = 128;  // words, of which a thread's share is a multiple
 
 // Milliseconds in which n_threads threads, started together, are all done with work(thread).
 template <typename F>
-double timed(int n_threads, const F& work) {
+double timed_once(int n_threads, const F& work) {
   std::atomic<int> n_ready = 0;
   std::atomic<bool> go = false;
   std::vector<std::thread> threads;
@@ -103,6 +103,14 @@ double timed(int n_threads, const F& work) {
   go = true;
   for (std::thread& t : threads) t.join();
   return watch.ms();
+}
+
+// The best of three, as new threads may have to share a processor before each has one.
+template <typename F>
+double timed(int n_threads, const F& work) {
+  double least = timed_once(n_threads, work);
+  for (int i = 1; i < 3; ++i) least = std::min(least, timed_once(n_threads, work));
+  return least;
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ class Machine {
   // that is large enough may hold it all).
   Machine(int n_threads, size_t n_bytes);
 
-  // Every call measures anew, for some tens of milliseconds, with all threads at once.
+  // Every call measures anew, three times for some tens of milliseconds, with all threads at once.
   double read_gb_s() const;   // 10^9 bytes a second, each byte read once in order
   double f32_gflops() const;  // 10^9 multiplications and additions a second, fused, of values in registers
   double int16_gops() const;  // the same of pairs of 16-bit integers, as attention has them
