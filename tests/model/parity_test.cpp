@@ -48,48 +48,89 @@ std::vector<Case> cases() {
   list.push_back({"deci", {}});
   list.back().model.architecture = "deci";
   list.push_back({"unequal_layers", unequal_layers()});
-  list.back().model.seed = 5;  // with 1, as with some seeds of any model, a row of F16 is rounded otherwise
   return list;
 }
 
 class Parity : public ::testing::TestWithParam<Case> {};
 
-// Prefill, a question in one go and single tokens, with caches of one type on both sides.
-void expect_libllamas_logits(const Case& c, ggml_type oracle_type, CacheType type, PrefillKernel kernel,
-                             double bar) {
-  const std::string path = write_tiny_model(c.model, temp_path(std::string(c.name) + ".gguf"));
-  auto oracle = LlamaCpp::load(path, 2, 1024, oracle_type);
-  ASSERT_NE(oracle, nullptr);
-  const auto tokens = random_tokens(300, oracle->n_vocab());
-  const auto expected = oracle->extend(tokens, true);
-  ASSERT_EQ(expected.size(), tokens.size());
+struct Expected {
+  std::vector<Token> tokens;
+  std::vector<std::vector<float>> logits;  // libllama's, behind each
+};
 
+Expected expected_of(const std::string& path, ggml_type cache) {
+  auto oracle = LlamaCpp::load(path, 2, 1024, cache);
+  if (oracle == nullptr) return {};
+  Expected e = {random_tokens(300, oracle->n_vocab()), {}};
+  e.logits = oracle->extend(e.tokens, true);
+  return e;
+}
+
+double squared_difference(std::span<const float> a, const std::vector<float>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < b.size(); ++i) sum += std::pow(static_cast<double>(a[i]) - b[i], 2);
+  return sum;
+}
+
+struct Compared {
+  Stages largest;      // difference
+  double squares = 0;  // of all differences
+};
+
+// Prefill, a question in one go and single tokens.
+Compared compare(const std::string& path, const Expected& expected, CacheType cache, PrefillKernel kernel) {
   const Model model = must(Model::load(path));
   ExecutorParams params;
   params.n_threads = 2;
   params.n_batch = 128;
-  params.type_k = params.type_v = type;
+  params.type_k = params.type_v = cache;
   params.prefill_kernel = kernel;
   OneSequence session = must(OneSequence::create(model, params));
-  const Stages worst = compare_stages(session, tokens, expected, largest_difference);
-  EXPECT_LE(worst.prefill, bar);
-  EXPECT_LE(worst.extend, bar);
-  EXPECT_LE(worst.decode, bar);
+  Compared c;
+  const auto difference = [&](std::span<const float> got, const std::vector<float>& wanted) {
+    c.squares += squared_difference(got, wanted);
+    return largest_difference(got, wanted);
+  };
+  c.largest = compare_stages(session, expected.tokens, expected.logits, difference);
+  return c;
 }
 
+std::string write_case(const Case& c) {
+  return write_tiny_model(c.model, temp_path(std::string(c.name) + ".gguf"));
+}
+
+// A prefill has libllama's very bits. Behind it our own attention adds up in another order, and what then
+// differs by F32's rounding may, rounded to F16, differ by F16's: a single such bit can be 5e-3 of a logit.
+// As few are, all logits together differ by little of what F16's rounding makes of libllama's own.
 TEST_P(Parity, LogitsEqualLibllamas) {
-  expect_libllamas_logits(GetParam(), GGML_TYPE_F16, CacheType::f16, PrefillKernel::ggml, 1e-3);
+  const std::string path = write_case(GetParam());
+  const Expected expected = expected_of(path, GGML_TYPE_F16), exact = expected_of(path, GGML_TYPE_F32);
+  ASSERT_EQ(expected.logits.size(), 300);
+  ASSERT_EQ(exact.logits.size(), 300);
+  double by_rounding = 0;
+  for (size_t t = 200; t < 300; ++t) by_rounding += squared_difference(expected.logits[t], exact.logits[t]);
+  const Compared c = compare(path, expected, CacheType::f16, PrefillKernel::ggml);
+  EXPECT_EQ(c.largest.prefill, 0);
+  EXPECT_LE(std::sqrt(c.squares), 0.1 * std::sqrt(by_rounding));
 }
 
-// With F16 caches a difference of one bit before a row is rounded can become 1e-3 in a logit. These do not
-// round.
+void expect_libllamas_logits(const Case& model, PrefillKernel kernel) {
+  const std::string path = write_case(model);
+  const Expected expected = expected_of(path, GGML_TYPE_F32);
+  ASSERT_EQ(expected.logits.size(), 300);
+  const Stages worst = compare(path, expected, CacheType::f32, kernel).largest;
+  EXPECT_LE(worst.prefill, 1e-4);
+  EXPECT_LE(worst.extend, 1e-4);
+  EXPECT_LE(worst.decode, 1e-4);
+}
+
 TEST_P(Parity, LogitsEqualLibllamasWithF32Cache) {
-  expect_libllamas_logits(GetParam(), GGML_TYPE_F32, CacheType::f32, PrefillKernel::ggml, 1e-4);
+  expect_libllamas_logits(GetParam(), PrefillKernel::ggml);
 }
 
 // Our own attention, as products with F32 weights are ggml's; it adds up in another order.
 TEST_P(Parity, OwnPrefillAttentionToo) {
-  expect_libllamas_logits(GetParam(), GGML_TYPE_F32, CacheType::f32, PrefillKernel::automatic, 1e-4);
+  expect_libllamas_logits(GetParam(), PrefillKernel::automatic);
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, Parity, ::testing::ValuesIn(cases()),
@@ -150,9 +191,10 @@ std::string write_model_of(ggml_type type) {
 }
 
 OneSequence prefilled(const Model& model, PrefillKernel kernel, std::span<const Token> tokens,
-                      const LogitsSink& sink) {
+                      const LogitsSink& sink, CacheType cache) {
   ExecutorParams params;
   params.n_threads = 2;
+  params.type_k = params.type_v = cache;
   params.prefill_kernel = kernel;
   OneSequence session = must(OneSequence::create(model, params));
   ReadOptions options;
@@ -168,12 +210,13 @@ TEST_P(WeightTypes, RunAndAgreeWithLibllama) {
   const auto tokens = random_tokens(96, oracle->n_vocab());
   const auto expected = oracle->extend(tokens, false);
   const Model model = must(Model::load(path));
-  const OneSequence session = prefilled(model, PrefillKernel::ggml, tokens, {});
+  const OneSequence session = prefilled(model, PrefillKernel::ggml, tokens, {}, CacheType::f16);
   EXPECT_LE(largest_difference(session.logits(), expected[0]), 0.15);
 }
 
 // Our own products round inputs to 8 bits as ggml's do, so they are as far from the same weights in F32 with
-// inputs as they are.
+// inputs as they are. Some of ggml's round nothing (for ARM those of F16 weights), so caches are in F32:
+// F16's rounding of keys and values, which attention of its own meets otherwise, would be all that is left.
 TEST_P(WeightTypes, OwnKernelsAreAsExactAsLibllamas) {
   const std::string path = write_model_of(GetParam()), f32_path = temp_path("f32.gguf");
   llama_model_quantize_params to_f32 = llama_model_quantize_default_params();
@@ -181,26 +224,25 @@ TEST_P(WeightTypes, OwnKernelsAreAsExactAsLibllamas) {
   to_f32.allow_requantize = true;
   ASSERT_EQ(llama_model_quantize(path.c_str(), f32_path.c_str(), &to_f32), 0U);
   const auto tokens = random_tokens(200, 256);
-  const auto exact = LlamaCpp::load(f32_path, 2, 512)->extend(tokens, true);
-  const auto theirs = LlamaCpp::load(path, 2, 512)->extend(tokens, true);
+  const auto exact = LlamaCpp::load(f32_path, 2, 512, GGML_TYPE_F32)->extend(tokens, true);
+  const auto theirs = LlamaCpp::load(path, 2, 512, GGML_TYPE_F32)->extend(tokens, true);
   const Model model = must(Model::load(path));
-  const auto squared_error = [&](const std::vector<float>& e, std::span<const float> logits) {
-    double sum = 0;
-    for (size_t i = 0; i < e.size(); ++i) sum += std::pow(logits[i] - e[i], 2);
-    return sum;
-  };
   double their_error = 0;
-  for (size_t t = 0; t < exact.size(); ++t) their_error += squared_error(exact[t], theirs[t]);
+  for (size_t t = 0; t < exact.size(); ++t) their_error += squared_difference(theirs[t], exact[t]);
   for (const PrefillKernel kernel :
        {PrefillKernel::automatic, PrefillKernel::int8, PrefillKernel::onednn, PrefillKernel::amx}) {
     ExecutorParams params;
     params.prefill_kernel = kernel;
     if (!OneSequence::create(model, params)) continue;  // not on this processor, or not in this build
     double our_error = 0;
-    prefilled(model, kernel, tokens, [&](int64_t position, std::span<const float> logits) {
-      our_error += squared_error(exact[static_cast<size_t>(position)], logits);
-    });
-    EXPECT_LE(std::sqrt(our_error), 1.25 * std::sqrt(their_error) + 1e-3) << static_cast<int>(kernel);
+    prefilled(
+        model, kernel, tokens,
+        [&](int64_t position, std::span<const float> logits) {
+          our_error += squared_difference(logits, exact[static_cast<size_t>(position)]);
+        },
+        CacheType::f32);
+    // Another order of adding up in F32 makes 3e-3 to 6e-3 of these 51,200 logits together.
+    EXPECT_LE(std::sqrt(our_error), 1.25 * std::sqrt(their_error) + 1e-2) << static_cast<int>(kernel);
   }
 }
 
