@@ -1,6 +1,6 @@
-// How far a prefill's logits are from libllama's, for each prefill kernel, and, given the same weights as
-// F32, how far both are from products without quantised inputs. usage: fidelity MODEL.gguf TEXT N_TOKENS
-// [F32.gguf]     (F32.gguf: made by requantise)
+// How far a prefill's logits are from libllama's, for each prefill kernel, those of questions and of decoding
+// too, and, given the same weights as F32, how far all are from products without quantised inputs. usage:
+// fidelity MODEL.gguf TEXT N_TOKENS [F32.gguf]     (F32.gguf: made by requantise)
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -56,6 +56,20 @@ AllLogits ours(const Model& model, PrefillKernel kernel, std::span<const Token> 
   return all;
 }
 
+// Without a prefill: `step` tokens at a time, 1: decoded.
+AllLogits appended(const Model& model, std::span<const Token> tokens, size_t step) {
+  ExecutorParams params;
+  params.n_threads = 2;
+  OneSequence session = must(OneSequence::create(model, params));
+  AllLogits all;
+  for (size_t at = 0; at < tokens.size(); at += step) {
+    must(session.extend(
+        tokens.subspan(at, std::min(step, tokens.size() - at)),
+        [&](int64_t, std::span<const float> logits) { all.emplace_back(logits.begin(), logits.end()); }));
+  }
+  return all;
+}
+
 Agreement compare(const AllLogits& expected, const AllLogits& got) {
   Agreement a;
   for (size_t i = 0; i < got.size(); ++i) a.add(expected[i], got[i]);
@@ -85,12 +99,14 @@ int main(int argc, char** argv) {
   if (!exact.empty()) compare(exact, theirs).print("  against inputs not quantised");
   compare(theirs, libllamas(argv[1], tokens, 1)).print("  its own decoding against its batches");
   compare(theirs, libllamas(argv[1], tokens, 96)).print("  its batches of 96 against those of 512");
-  for (const auto& [name, kernel] :
-       {std::pair{"ggml", PrefillKernel::ggml}, {"auto", PrefillKernel::automatic}}) {
-    const AllLogits got = ours(model, kernel, tokens);
-    std::printf("--prefill-kernel %s: perplexity %.4f\n", name, perplexity(got, tokens));
+  const auto print = [&](const char* name, const AllLogits& got) {
+    std::printf("%s: perplexity %.4f\n", name, perplexity(got, tokens));
     compare(theirs, got).print("  against libllama");
     if (!exact.empty()) compare(exact, got).print("  against inputs not quantised");
-  }
+  };
+  print("--prefill-kernel ggml", ours(model, PrefillKernel::ggml, tokens));
+  print("--prefill-kernel auto", ours(model, PrefillKernel::automatic, tokens));
+  print("questions of 32 tokens", appended(model, tokens, 32));
+  print("decoding", appended(model, tokens, 1));
   return 0;
 }
