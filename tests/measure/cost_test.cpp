@@ -68,8 +68,8 @@ TEST(Cost, QuantizedWeightsAndAnOutputMatrix) {
 
 TEST(Machine, LimitsArePlausible) {
   const Machine machine(2, size_t{8} << 20);
-  for (const double limit :
-       {machine.read_gb_s(), machine.f32_gflops(), machine.int16_gops(), machine.int8_gops() + 1, machine.bf16_gops() + 1}) {
+  for (const double limit : {machine.read_gb_s(), machine.f32_gflops(), machine.int16_gops(),
+                             machine.int8_gops() + 1, machine.bf16_gops() + 1}) {
     EXPECT_GT(limit, 0.01);
     EXPECT_LT(limit, 1e5);
   }
