@@ -14,6 +14,7 @@
 #include "base/stopwatch.h"
 #include "measure/bench.h"
 #include "measure/machine.h"
+#include "shapes.h"
 #include "support/score.h"
 
 using namespace curdkv;
@@ -21,12 +22,6 @@ using namespace curdkv::measure;
 using namespace curdkv::testing;
 
 namespace {
-
-struct Shape {
-  const char* name;
-  int64_t n_layer, n_head_kv, n_group, d;
-};
-constexpr Shape kShapes[] = {{"SmolLM2-135M", 30, 3, 3, 64}, {"Qwen2.5-0.5B", 24, 2, 7, 64}};
 
 // Caches of all layers, filled at random: head h holds lengths[h] rows and one row more, the new one's.
 // `rows` has them in one piece; in `cache` the new one's place is in the tail.

@@ -10,6 +10,7 @@
 #include "base/stopwatch.h"
 #include "measure/bench.h"
 #include "measure/machine.h"
+#include "shapes.h"
 #include "support/score.h"
 
 using namespace curdkv;
@@ -18,11 +19,6 @@ using namespace curdkv::testing;
 
 namespace {
 
-struct Shape {
-  const char* name;
-  int64_t n_layer, n_head_kv, n_group, d;
-};
-constexpr Shape kShapes[] = {{"SmolLM2-135M", 30, 3, 3, 64}, {"Qwen2.5-0.5B", 24, 2, 7, 64}};
 constexpr std::pair<RowType, const char*> kTypes[] = {{RowType::f16, "f16"},
                                                       {RowType::q8, "q8"},
                                                       {RowType::q5, "q5"},

@@ -11,7 +11,10 @@
 namespace curdkv {
 
 inline constexpr int64_t kBlockRows = 128;  // cache rows in a block; results are folded block by block
-inline constexpr int kMostQueries = 8;      // that share the loads of a row
+inline int64_t n_blocks_of(int64_t n_rows) {
+  return (n_rows + kBlockRows - 1) / kBlockRows;
+}
+inline constexpr int kMostQueries = 8;  // that share the loads of a row
 
 struct AttentionBlock {
   const float* q;            // F32 [d_k, n_q], already scaled

@@ -12,10 +12,6 @@ namespace {
 
 constexpr int64_t kParts = kColumnSquaresParts;
 
-int64_t whole_blocks(int64_t n) {
-  return (n + kBlockRows - 1) / kBlockRows * kBlockRows;
-}
-
 // Row t of a head, F16 or F32 [d, n, heads].
 void read_row(const ggml_tensor* x, int64_t head, int64_t t, float* to) {
   const char* from = static_cast<const char*>(x->data) + static_cast<size_t>(t) * x->nb[1] +
@@ -90,10 +86,7 @@ struct PackKeys {
           read_row(k, i % n_head, at + r, row.x + r * to.d);
           encoded[r] = row.encoded + r * encoded_row_bytes(to.type, to.d);
         }
-        turn_rows(row.x, to.d, n, to.d);
-        for (int64_t r = 0; r < n; ++r) {
-          for (int64_t j = 0; j < to.d; ++j) row.x[r * to.d + j] -= row.mean[j];
-        }
+        turn_and_centre_rows(row.x, n, to.d, row.mean);
         encode_rows(to.type, row.x, n, to.d, row.encoded);
         put_keys(to, at, std::span(encoded).first(static_cast<size_t>(n)));
       }
@@ -155,7 +148,7 @@ ggml_tensor* column_squares_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* k
   ggml_tensor* packed =
       compute.custom<PackKeys>(GGML_TYPE_I8, {n_bytes, n_head, 1, 1}, both, scratch_of<PackKeys>(d));
   ggml_tensor* all[] = {q, k, means, packed};
-  return compute.custom<SquareWeights>(GGML_TYPE_F32, {whole_blocks(n), n_head, kParts, 1}, all,
+  return compute.custom<SquareWeights>(GGML_TYPE_F32, {n_blocks_of(n) * kBlockRows, n_head, kParts, 1}, all,
                                        scratch_of<SquareWeights>(n, d, kMostQueries), scale * 1.44269504f);
 }
 

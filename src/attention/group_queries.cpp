@@ -6,22 +6,15 @@
 #include "attention/attention_kernel.h"
 
 namespace curdkv {
-namespace {
-
-int64_t n_blocks(int64_t n_rows) {
-  return (n_rows + kBlockRows - 1) / kBlockRows;
-}
-
-}  // namespace
 
 int64_t n_packed_blocks(const SequenceCache& cache, int64_t il, int64_t head) {
   int64_t n = 0;
-  cache.for_each_packed(il, head, [&](const PackedHead& rows) { n += n_blocks(rows.k.n); });
+  cache.for_each_packed(il, head, [&](const PackedHead& rows) { n += n_blocks_of(rows.k.n); });
   return n;
 }
 
 int64_t n_blocks(const SequenceCache& cache, int64_t il, int64_t head, int64_t n_new) {
-  return n_packed_blocks(cache, il, head) + n_blocks(cache.n_plain(il, head) + n_new);
+  return n_packed_blocks(cache, il, head) + n_blocks_of(cache.n_plain(il, head) + n_new);
 }
 
 GroupQueries::GroupQueries(const AttentionLayer& layer, const AttentionSpan& span, const ggml_tensor* q,
@@ -61,7 +54,7 @@ GroupQueries::Arrays GroupQueries::lay_out(Scratch& scratch, const CacheShape& s
 }
 
 int64_t GroupQueries::n_all() const {
-  return n_packed_ + n_blocks(n_plain());
+  return n_packed_ + n_blocks_of(n_plain());
 }
 
 void GroupQueries::attend(int64_t index, float* out, size_t out_stride) {
@@ -79,7 +72,7 @@ void GroupQueries::attend(int64_t index, float* out, size_t out_stride) {
 void GroupQueries::attend_packed(int64_t index, float* out, size_t out_stride) {
   const int64_t width = padded_row(shape_.d_head_v) + 2;
   span_.cache->for_each_packed(il_, head_, [&](const PackedHead& rows) {
-    const int64_t n = n_blocks(rows.k.n);
+    const int64_t n = n_blocks_of(rows.k.n);
     if (index >= 0 && index < n) {
       const int64_t first = index * kBlockRows;
       attend_packed_block({arrays_.packed, rows.k, rows.v, first, std::min(kBlockRows, rows.k.n - first)},

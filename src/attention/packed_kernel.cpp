@@ -16,21 +16,6 @@
 #include "attention/plain_rows-inl.h"
 #include "attention/softmax-inl.h"
 
-#ifndef CURDKV_PACKED_KERNEL_ONCE
-#define CURDKV_PACKED_KERNEL_ONCE
-namespace curdkv {
-
-// Of rows, and floats that one for each takes, up to whole vectors.
-inline int64_t n_blocks_of(int64_t n_rows) {
-  return (n_rows + kBlockRows - 1) / kBlockRows;
-}
-inline int64_t room_for_blocks(int64_t n_rows) {
-  return (n_blocks_of(n_rows) + 15) / 16 * 16;
-}
-
-}  // namespace curdkv
-#endif
-
 HWY_BEFORE_NAMESPACE();
 namespace curdkv {
 namespace HWY_NAMESPACE {
@@ -95,28 +80,22 @@ void add_mean(float* out, int64_t width, float mass, const ggml_fp16_t* mean) {
   }
 }
 
-// A whole block's bytes behind its scales.
-AskAhead whole_block(const PackedRows& rows, int64_t plane, int64_t n_rows) {
-  const int64_t scale = rows.type == RowType::f16 ? 0 : 2;
-  return {rows.data + plane, (encoded_row_bytes(rows.type, rows.d) - scale) * n_rows};
-}
-AskAhead values_of(const PackedBlock& b) {
-  const int64_t plane = b.v.type == RowType::f16 ? b.first * encoded_row_bytes(b.v.type, b.v.d)
-                                                 : value_block(b.v, b.first).plane;
-  return whole_block(b.v, plane, b.n);
+// The bytes behind their scales of n rows of a block. piece: key_group() or value_block().
+template <typename Piece>
+AskAhead bytes_of_block(const PackedRows& rows, const Piece& piece, int64_t first, int64_t n) {
+  const int64_t bytes = encoded_row_bytes(rows.type, rows.d);
+  if (rows.type == RowType::f16) return {rows.data + first * bytes, n * bytes};
+  return {rows.data + piece(rows, first).plane, n * (bytes - 2)};
 }
 // Those behind this block's, whether or not there are so many.
 AskAhead next_keys(const PackedBlock& b) {
-  AskAhead keys = whole_block(
-      b.k,
-      b.k.type == RowType::f16 ? b.first * encoded_row_bytes(b.k.type, b.k.d) : key_group(b.k, b.first).plane,
-      kBlockRows);
+  AskAhead keys = bytes_of_block(b.k, key_group, b.first, kBlockRows);
   keys.from += keys.n_bytes;
   return keys;
 }
 
 void score_packed(const PackedBlock& b, int64_t first_q, int64_t n, float* scores) {
-  const AskAhead ahead = values_of(b);
+  const AskAhead ahead = bytes_of_block(b.v, value_block, b.first, b.n);
   with_few(n, [&](auto count) {
     if (b.k.type == RowType::f16) {
       const size_t stride = static_cast<size_t>(encoded_row_bytes(RowType::f16, b.k.d));
@@ -215,7 +194,7 @@ HWY_INLINE void factors_of_blocks(float* highest, const float* sums, int64_t n) 
 void AddSquaredWeights(const PackedQueries& q, const PackedRows& k, float* scratch, float* squares) {
   const Floats df;
   constexpr int64_t kStride = kAtOnce * kBlockRows;
-  const int64_t n_blocks = n_blocks_of(k.n), room = room_for_blocks(k.n);
+  const int64_t n_blocks = n_blocks_of(k.n), room = padded_row(n_blocks);
   float *highest = scratch + kMostQueries * kBlockRows * n_blocks, *sums = highest + kMostQueries * room;
   multiply_by_mean(q, k.mean);
   for (int64_t first_q = 0, n; first_q < q.n; first_q += n) {
@@ -288,7 +267,7 @@ void attend_packed_block(const PackedBlock& block, float* out, size_t out_stride
 }
 
 int64_t squared_weights_floats(int64_t n_rows) {
-  return kMostQueries * (kBlockRows * n_blocks_of(n_rows) + 2 * room_for_blocks(n_rows));
+  return kMostQueries * (kBlockRows * n_blocks_of(n_rows) + 2 * padded_row(n_blocks_of(n_rows)));
 }
 
 void add_squared_weights(const PackedQueries& q, const PackedRows& k, float* scratch, float* squares) {

@@ -251,10 +251,10 @@ HWY_INLINE void turn_block(float* x, int64_t n) {
   }
 }
 
-void TurnRows(float* x, int64_t stride, int64_t n, int64_t d) {
+void TurnRows(float* x, int64_t n, int64_t d) {
   const int64_t block = d & -d;
   const float scale = 1 / std::sqrt(static_cast<float>(block));
-  for (int64_t r = 0; r < n; ++r, x += stride) {
+  for (int64_t r = 0; r < n; ++r, x += d) {
     for (int64_t at = 0; at < d; at += block) turn_block(x + at, block);
     for (int64_t i = 0; i < d; ++i) x[i] *= scale;
   }
@@ -274,8 +274,8 @@ void choose_codes(RowType type, CodedRows& rows) {
   HWY_DYNAMIC_DISPATCH(ChooseCodes)(type, rows);
 }
 
-void turn_rows(float* x, int64_t stride, int64_t n, int64_t d) {
-  HWY_DYNAMIC_DISPATCH(TurnRows)(x, stride, n, d);
+void turn_rows(float* x, int64_t n, int64_t d) {
+  HWY_DYNAMIC_DISPATCH(TurnRows)(x, n, d);
 }
 
 }  // namespace curdkv

@@ -2,6 +2,7 @@
 // at work at once, each step done for all of them before the next, as in one row steps wait for each other.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "cache/row_codec.h"

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 
 #include "cache/codec_kernel.h"
 
@@ -25,6 +26,22 @@ uint32_t four_at(const uint8_t* bytes, int64_t i) {
 
 int64_t plane_bytes(const RowFormat& f, int64_t d) {
   return padded_row(d) * f.bits / 8;
+}
+
+// A row's codes, where they belong.
+void write_codes(const RowFormat& f, const uint8_t* code, float scale, int64_t d, char* to) {
+  const ggml_fp16_t half = ggml_fp32_to_fp16(std::min(scale / f.unit, 65504.0f));
+  std::memcpy(to, &half, 2);
+  const int64_t n_fours = padded_row(d) / 4, per_unit = 8 / f.bits;
+  char* unit = to + 2;
+  for (int64_t i = 0; i < n_fours; i += per_unit, unit += 4) {
+    uint32_t word = 0;
+    for (int64_t j = 0; j < per_unit; ++j) word |= (four_at(code, i + j) & f.low_of_four()) << (j * f.bits);
+    std::memcpy(unit, &word, 4);
+  }
+  for (int64_t i = 0; f.extra && i < n_fours; i += 2)
+    *unit++ =
+        static_cast<char>(f.extra_of_four(four_at(code, i)) | f.extra_of_four(four_at(code, i + 1)) << 4);
 }
 
 }  // namespace
@@ -54,26 +71,6 @@ int64_t encoded_row_bytes(RowType type, int64_t d) {
   return scale + plane_bytes(f, d) + (f.extra ? padded_row(d) / 8 : 0);
 }
 
-namespace {
-
-// A row's codes, where they belong.
-void write_codes(const RowFormat& f, const uint8_t* code, float scale, int64_t d, char* to) {
-  const ggml_fp16_t half = ggml_fp32_to_fp16(std::min(scale / f.unit, 65504.0f));
-  std::memcpy(to, &half, 2);
-  const int64_t n_fours = padded_row(d) / 4, per_unit = 8 / f.bits;
-  char* unit = to + 2;
-  for (int64_t i = 0; i < n_fours; i += per_unit, unit += 4) {
-    uint32_t word = 0;
-    for (int64_t j = 0; j < per_unit; ++j) word |= (four_at(code, i + j) & f.low_of_four()) << (j * f.bits);
-    std::memcpy(unit, &word, 4);
-  }
-  for (int64_t i = 0; f.extra && i < n_fours; i += 2)
-    *unit++ =
-        static_cast<char>(f.extra_of_four(four_at(code, i)) | f.extra_of_four(four_at(code, i + 1)) << 4);
-}
-
-}  // namespace
-
 void encode_rows(RowType type, const float* x, int64_t n, int64_t d, char* to) {
   const int64_t width = padded_row(d), bytes = encoded_row_bytes(type, d);
   if (type == RowType::f16) {
@@ -95,6 +92,11 @@ void encode_rows(RowType type, const float* x, int64_t n, int64_t d, char* to) {
       write_codes(row_format(type), rows.code[rows.better[r]] + r * width, rows.scale[r], d,
                   to + (at + r) * bytes);
   }
+}
+
+void turn_and_centre_rows(float* x, int64_t n, int64_t d, const float* mean) {
+  turn_rows(x, n, d);
+  for (int64_t r = 0; r < n; ++r, x += d) std::transform(x, x + d, mean, x, std::minus<>());
 }
 
 void take_apart(RowType type, const char* row, int64_t d, RowCodes& codes) {

@@ -69,11 +69,13 @@ void widen_row(ggml_type type, const char* row, int64_t d, float* x);
 // What an encoded row stands for: F32 [d], still centred and turned.
 void decode_row(RowType type, const char* row, int64_t d, float* x);
 
-// Turns n rows, F32 [d], `stride` floats from one to the next, by the orthonormal Hadamard matrix of the
-// largest power of two that divides d, block by block. Done twice it changes nothing.
-void turn_rows(float* x, int64_t stride, int64_t n, int64_t d);
+// Turns n rows, F32 [d, n], by the orthonormal Hadamard matrix of the largest power of two that divides d,
+// block by block. Done twice it changes nothing.
+void turn_rows(float* x, int64_t n, int64_t d);
 inline void turn_row(float* x, int64_t d) {
-  turn_rows(x, d, 1, d);
+  turn_rows(x, 1, d);
 }
+// And takes the mean, F32 [d], turned, from each.
+void turn_and_centre_rows(float* x, int64_t n, int64_t d, const float* mean);
 
 }  // namespace curdkv

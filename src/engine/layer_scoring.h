@@ -111,7 +111,7 @@ class PrefilledLayer : public ModelLayerView {
   Result<ReferenceQueries> turned_queries(int64_t n);
 
   std::map<int64_t, ReferenceQueries> references_;  // by the number asked for
-  std::map<int64_t, Scores> worth_;
+  std::map<int64_t, Scores> worth_;                 // likewise
   const LayerKv& kv_;
   HostOps ops_;
 };

@@ -82,8 +82,8 @@ double PackedReading::f16_bytes() const {
 Result<void> PackedReading::add(Compute& compute, const LayerKv& kv, LayerScores& scores, KvBlock& block) {
   const CacheShape& shape = shapes_[static_cast<size_t>(il_)];
   LayerView& layer = scores.layer();
-  static const ReferenceQueries kNone;
-  const ReferenceQueries* references = &kNone;
+  const ReferenceQueries none;
+  const ReferenceQueries* references = &none;
   if (press_.rows_k() == RowType::automatic) {
     const ByteShare* share = press_.share_of_bytes();  // whose references are there in any case
     CURDKV_TRY(references, layer.reference_queries(share != nullptr ? share->n_reference : kTypeReferences));

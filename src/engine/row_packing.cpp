@@ -54,10 +54,7 @@ void centred_rows(const ggml_tensor* x, const LayerKv& kv, int64_t head, std::sp
                   const std::vector<float>& mean, float* to) {
   const int64_t d = x->ne[0], n = std::ssize(tokens);
   for (int64_t r = 0; r < n; ++r) read_row(x, kv, head, tokens[static_cast<size_t>(r)], to + r * d);
-  turn_rows(to, d, n, d);
-  for (int64_t r = 0; r < n; ++r) {
-    for (int64_t i = 0; i < d; ++i) to[r * d + i] -= mean[static_cast<size_t>(i)];
-  }
+  turn_and_centre_rows(to, n, d, mean.data());
 }
 
 // Runs an operation that works on `n_pieces` pieces; op(piece).
@@ -117,6 +114,15 @@ RowType fewest_bits(const LayerKv& kv, int64_t head, int64_t n_tokens, const std
     if (logit_error(type, keys, gram) <= most_error) return type;
   }
   return RowType::f16;
+}
+
+// Where each of a head's rows stands among those encoded, in the order of their tokens.
+std::vector<int32_t> order_of_tokens(const std::vector<int32_t>& tokens) {
+  const auto last = std::max_element(tokens.begin(), tokens.end());
+  std::vector<int32_t> row_of(last == tokens.end() ? 0 : static_cast<size_t>(*last) + 1, -1), order;
+  for (size_t r = 0; r < tokens.size(); ++r) row_of[static_cast<size_t>(tokens[r])] = static_cast<int32_t>(r);
+  std::copy_if(row_of.begin(), row_of.end(), std::back_inserter(order), [](int32_t r) { return r >= 0; });
+  return order;
 }
 
 }  // namespace
@@ -184,19 +190,6 @@ Result<void> encode_rows(Compute& compute, const LayerKv& kv, const CacheShape& 
     }
   });
 }
-
-namespace {
-
-// Where each of a head's rows stands among those encoded, in the order of their tokens.
-std::vector<int32_t> order_of_tokens(const std::vector<int32_t>& tokens) {
-  const auto last = std::max_element(tokens.begin(), tokens.end());
-  std::vector<int32_t> row_of(last == tokens.end() ? 0 : static_cast<size_t>(*last) + 1, -1), order;
-  for (size_t r = 0; r < tokens.size(); ++r) row_of[static_cast<size_t>(tokens[r])] = static_cast<int32_t>(r);
-  std::copy_if(row_of.begin(), row_of.end(), std::back_inserter(order), [](int32_t r) { return r >= 0; });
-  return order;
-}
-
-}  // namespace
 
 Result<KvLayer> lay_out_rows(Compute& compute, const CacheShape& shape, int64_t il,
                              std::span<const EncodedHead> heads, int64_t first_position) {
