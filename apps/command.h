@@ -133,7 +133,6 @@ Command add_inspect(CLI::App& program);
 Command add_perplexity(CLI::App& program);
 Command add_eval(CLI::App& program);
 Command add_analyze(CLI::App& program);
-Command add_calibrate(CLI::App& program);
 Command add_report(CLI::App& program);
 Command add_bench(CLI::App& program);
 

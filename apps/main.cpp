@@ -59,7 +59,6 @@ int run(int argc, char** argv) {
       {"perplexity", add_perplexity(program)},
       {"eval", add_eval(program)},
       {"analyze", add_analyze(program)},
-      {"calibrate", add_calibrate(program)},
       {"report", add_report(program)},
       {"bench", add_bench(program)},
   };

@@ -57,7 +57,6 @@ std::string list_text() {
 std::string range_of(const PressParam& p) {
   if (p.kind == "bool") return "true or false";
   if (p.kind == "scorer") return "a scorer";
-  if (p.kind == "file") return "a file";
   if (p.kind != "choice") return format("%.15g to %.15g", p.min, p.max);
   std::string all;
   for (const std::string& c : p.choices)

@@ -18,12 +18,11 @@ class Scorer;
 class Selection;
 class LayerBudget;
 struct ByteShare;
-struct HeadWeights;
 
 // A parameter as the user sees it; from this table come the flags, the help, the JSON and the checks.
 struct PressParam {
   std::string name;  // "window"
-  // "bool", "int", "real", "choice", "file" (its path) or "scorer" (the name of another scorer).
+  // "bool", "int", "real", "choice" or "scorer" (the name of another scorer).
   std::string kind;
   std::string default_value;  // as text
   double min = 0;             // int and real: bounds, inclusive
@@ -135,8 +134,6 @@ class Press {
   const Selection* selection() const { return selection_.get(); }
   // How one budget of bytes is shared out over all layers and heads; null if it is not.
   const ByteShare* share_of_bytes() const;
-  // How much more the rows of some heads count there than those of others; null if all are alike.
-  const HeadWeights* head_weights() const { return head_weights_.get(); }
 
  private:
   void hold_rows(const std::map<std::string, std::string>& values);
@@ -155,7 +152,6 @@ class Press {
   std::shared_ptr<const Scorer> scorer_;
   std::shared_ptr<const Selection> selection_;
   std::shared_ptr<const LayerBudget> layer_budget_;  // null: all layers alike
-  std::shared_ptr<const HeadWeights> head_weights_;
 };
 
 // One way to put CurDKV's scores together (figure 3 and table 17 of the paper, and kvpress's windows).

@@ -35,9 +35,6 @@ class Sequence {
 
   // Another one that holds the same and goes its own way. No row is copied.
   Sequence fork() const;
-  // Diagnostic: a copy in which one KV head of layer il is without its rows [first, first + n), to see what
-  // depends on them. Errors: bad_argument if it has none such; out_of_memory.
-  Result<Sequence> without_rows(int64_t il, int64_t head, int64_t first, int64_t n) const;
 
   // Of the last token held, F32 [n_vocab], finite; empty before anything was computed.
   std::span<const float> logits() const;

@@ -94,9 +94,10 @@ struct PackKeys {
   }
 };
 
-// src: q, k, the means, the packed keys. dst: F32 [whole blocks of n, heads, kParts].
+// src: q, their tokens, k, the means, the packed keys. dst: F32 [whole blocks of n, and one, heads, kParts].
 struct SquareWeights {
   float scale;  // to base 2
+  std::span<const float> shares;
   Tickets pieces = {};
 
   struct Arrays {
@@ -112,7 +113,8 @@ struct SquareWeights {
   }
 
   void operator()(ggml_tensor* dst, const OpThread& thread) {
-    const ggml_tensor *q = dst->src[0], *k = dst->src[1];
+    const ggml_tensor *q = dst->src[0], *k = dst->src[2];
+    const auto* tokens = static_cast<const float*>(dst->src[1]->data);
     const int64_t d = k->ne[0], n_head = k->ne[2];
     for (int64_t i; (i = pieces.draw(n_head * kParts, thread.nth)) >= 0;) {
       const int64_t h = i % n_head, part = i / n_head;
@@ -125,7 +127,8 @@ struct SquareWeights {
         const float* from = static_cast<const float*>(q->data) + (h * q->ne[1] + at) * d;
         for (int64_t j = 0; j < m * d; ++j) a.q[j] = from[j] * scale;
         a.packed.set(a.q, d, true);
-        add_squared_weights(a.packed, rows_of(dst->src[3], dst->src[2], k, h), a.scratch, squares);
+        squares[dst->ne[0] - 1] += add_squared_weights(a.packed, rows_of(dst->src[4], dst->src[3], k, h),
+                                                       tokens + at, shares, a.scratch, squares);
       }
     }
   }
@@ -138,7 +141,8 @@ size_t scratch_of(N... n) {
 
 }  // namespace
 
-ggml_tensor* column_squares_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* k, float scale) {
+ggml_tensor* column_squares_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* tokens, ggml_tensor* k,
+                                float scale, std::span<const float> shares) {
   const int64_t d = k->ne[0], n = k->ne[1], n_head = k->ne[2];
   ggml_tensor* keys[] = {k};
   ggml_tensor* means =
@@ -147,9 +151,10 @@ ggml_tensor* column_squares_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* k
   ggml_tensor* both[] = {k, means};
   ggml_tensor* packed =
       compute.custom<PackKeys>(GGML_TYPE_I8, {n_bytes, n_head, 1, 1}, both, scratch_of<PackKeys>(d));
-  ggml_tensor* all[] = {q, k, means, packed};
-  return compute.custom<SquareWeights>(GGML_TYPE_F32, {n_blocks_of(n) * kBlockRows, n_head, kParts, 1}, all,
-                                       scratch_of<SquareWeights>(n, d, kMostQueries), scale * 1.44269504f);
+  ggml_tensor* all[] = {q, tokens, k, means, packed};
+  return compute.custom<SquareWeights>(GGML_TYPE_F32, {n_blocks_of(n) * kBlockRows + 1, n_head, kParts, 1},
+                                       all, scratch_of<SquareWeights>(n, d, kMostQueries),
+                                       scale * 1.44269504f, shares);
 }
 
 }  // namespace curdkv

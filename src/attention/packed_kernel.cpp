@@ -191,8 +191,10 @@ HWY_INLINE void factors_of_blocks(float* highest, const float* sums, int64_t n) 
 
 // Each block's powers are taken below its own highest score, while they are at hand; with what that makes of
 // the weights they come once more.
-void AddSquaredWeights(const PackedQueries& q, const PackedRows& k, float* scratch, float* squares) {
+float AddSquaredWeights(const PackedQueries& q, const PackedRows& k, const float* first,
+                        std::span<const float> shares, float* scratch, float* squares) {
   const Floats df;
+  float shared = 0;
   constexpr int64_t kStride = kAtOnce * kBlockRows;
   const int64_t n_blocks = n_blocks_of(k.n), room = padded_row(n_blocks);
   float *highest = scratch + kMostQueries * kBlockRows * n_blocks, *sums = highest + kMostQueries * room;
@@ -212,7 +214,15 @@ void AddSquaredWeights(const PackedQueries& q, const PackedRows& k, float* scrat
         sums[i * room + b] = powers_below(block + i * kBlockRows, highest[i * room + b]);
       }
     }
-    for (int64_t i = 0; i < n; ++i) factors_of_blocks(highest + i * room, sums + i * room, room);
+    for (int64_t i = 0; i < n; ++i) {
+      factors_of_blocks(highest + i * room, sums + i * room, room);
+      const auto at = static_cast<int64_t>(first[first_q + i]);
+      for (int64_t r = at; r < std::min(k.n, at + std::ssize(shares)); ++r) {
+        const int64_t b = r / kBlockRows;
+        shared += shares[static_cast<size_t>(r - at)] * highest[i * room + b] *
+                  scratch[b * kStride + i * kBlockRows + r % kBlockRows];
+      }
+    }
     for (int64_t b = 0; b < n_blocks; ++b) {
       const float* block = scratch + b * kStride;
       for (int64_t r = 0; r < kBlockRows; r += kLanes) {
@@ -226,6 +236,7 @@ void AddSquaredWeights(const PackedQueries& q, const PackedRows& k, float* scrat
       }
     }
   }
+  return shared;
 }
 
 }  // namespace HWY_NAMESPACE
@@ -270,8 +281,9 @@ int64_t squared_weights_floats(int64_t n_rows) {
   return kMostQueries * (kBlockRows * n_blocks_of(n_rows) + 2 * padded_row(n_blocks_of(n_rows)));
 }
 
-void add_squared_weights(const PackedQueries& q, const PackedRows& k, float* scratch, float* squares) {
-  HWY_DYNAMIC_DISPATCH(AddSquaredWeights)(q, k, scratch, squares);
+float add_squared_weights(const PackedQueries& q, const PackedRows& k, const float* first,
+                          std::span<const float> shares, float* scratch, float* squares) {
+  return HWY_DYNAMIC_DISPATCH(AddSquaredWeights)(q, k, first, shares, scratch, squares);
 }
 
 }  // namespace curdkv

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "attention/attention_kernel.h"
 #include "base/scratch.h"
@@ -44,8 +45,10 @@ void attend_packed_block(const PackedBlock& block, float* out, size_t out_stride
 
 // Of coarse queries, scaled to base 2. squares[r] += the square of each query's weight on row r: of 2^(Q K^T)
 // over its sum of all rows of k. At most kMostQueries. squares has room for whole blocks; scratch:
-// squared_weights_floats(k.n).
+// squared_weights_floats(k.n). Returns the sum over queries of shares of their weights on the rows from
+// first[query] on, as far as there are such.
 int64_t squared_weights_floats(int64_t n_rows);
-void add_squared_weights(const PackedQueries& q, const PackedRows& k, float* scratch, float* squares);
+float add_squared_weights(const PackedQueries& q, const PackedRows& k, const float* first,
+                          std::span<const float> shares, float* scratch, float* squares);
 
 }  // namespace curdkv

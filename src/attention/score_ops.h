@@ -2,6 +2,8 @@
 // the way in the processor's cache. Rows are F16 or F32 [d, n, heads], those of ne0 contiguous.
 #pragma once
 
+#include <span>
+
 #include "compute/compute.h"
 
 namespace curdkv {
@@ -15,11 +17,13 @@ ggml_tensor* chunk_columns_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* k,
 // Gram matrices in parts of some tokens each, which add up to them: F32 [d, d, heads, parts].
 ggml_tensor* gram_parts_cpu(Compute& compute, ggml_tensor* rows);
 
-// q: F32 [d, m, heads], contiguous. Returns F32 [n or more, heads, kColumnSquaresParts]: parts of the sums
-// over the queries of their squared weights on every row. Keys, as packed rows, and queries are taken in 8
-// bits.
+// q: F32 [d, m, heads], contiguous; tokens: F32 [m]. Returns F32 [more than n, heads, kColumnSquaresParts]:
+// parts of the sums over the queries of their squared weights on every row, and last in every column of these
+// shares, which must outlive the graph, of their weights on the rows from their own token's on. Keys, as
+// packed rows, and queries are taken in 8 bits.
 inline constexpr int64_t kColumnSquaresParts = 8;  // whoever computes one, each is added up in one order
-ggml_tensor* column_squares_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* k, float scale);
+ggml_tensor* column_squares_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* tokens, ggml_tensor* k,
+                                float scale, std::span<const float> shares);
 
 // w: F32 [d, rank, heads], contiguous, or null. Returns F32 [n, heads]: |W x|^2 of every row, or |x|^2.
 ggml_tensor* squared_norms_cpu(Compute& compute, ggml_tensor* rows, ggml_tensor* w);

@@ -139,32 +139,6 @@ Result<void> SequenceCache::add(std::shared_ptr<const KvBlock> block) {
   return {};
 }
 
-Result<void> SequenceCache::take_out(int64_t il, int64_t head, int64_t first, int64_t n) {
-  auto rest = std::make_shared<KvBlock>();
-  for (int64_t i = 0; i < n_layer(); ++i) {
-    CURDKV_TRY(rest->layers.emplace_back(), copy_of(blocks_, i));
-  }
-  KvLayer& layer = rest->layers[static_cast<size_t>(il)];
-  const auto h = static_cast<size_t>(head);
-  const int64_t gap = layer.offset[h] + first;
-  int64_t n_behind = layer.length[h] - first - n;
-  layer.length[h] -= n;
-  std::vector<int32_t> where = layer.positions[h].unpacked();
-  where.erase(where.begin() + first, where.begin() + first + n);
-  layer.positions[h] = RowPositions(where);
-  // Rows behind the gap close it, no more of them at a time than it has room for: none is overwritten.
-  for (int64_t to = gap; n_behind > 0 && n > 0; to += n, n_behind -= n) {
-    const int64_t some = std::min(n, n_behind);
-    GgmlContext views = make_ggml_context(4);
-    for (ggml_tensor* rows : {layer.k, layer.v})
-      ggml_backend_tensor_copy(view_rows(views.get(), rows, to + n, some),
-                               view_rows(views.get(), rows, to, some));
-  }
-  clear();
-  blocks_.push_back(std::move(rest));
-  return {};
-}
-
 Result<void> SequenceCache::seal() {
   return add(nullptr);
 }

@@ -87,9 +87,6 @@ class SequenceCache {
   Result<void> reserve(int64_t n) { return tail_.reserve(shapes_, layer_device_, n); }
   void append(int64_t n, int64_t first_position) { tail_.append(n, static_cast<int32_t>(first_position)); }
   void truncate(int64_t tail_length) noexcept { tail_.truncate(tail_length); }
-  // Copies everything into one block of its own, unpacked, in which one head is without n of its rows. On
-  // error nothing has changed.
-  Result<void> take_out(int64_t il, int64_t head, int64_t first, int64_t n);
   void clear() noexcept;  // lets go of everything
 
   size_t n_bytes() const;  // allocated now, what is shared included

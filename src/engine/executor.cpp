@@ -13,7 +13,6 @@
 #include "engine/product_kernels.h"
 #include "engine/read.h"
 #include "engine/shrink.h"
-#include "press/head_weights.h"
 
 namespace curdkv {
 namespace {
@@ -138,22 +137,7 @@ Result<void> Executor::Impl::check_rows(const Press& press) const {
         ErrorCode::bad_argument,
         "press '" + press.spec() + "' packs the rows it keeps: the cache type for others must be f16"};
   }
-  const HeadWeights* weights = press.head_weights();
-  if (weights != nullptr && std::ssize(weights->weight) != m().hp.n_layer) {
-    return Error{
-        ErrorCode::bad_argument,
-        format("%s is of a model of %lld layers, this one has %lld: 'curdkv calibrate' makes one for it",
-               weights->file.c_str(), (long long)std::ssize(weights->weight), (long long)m().hp.n_layer)};
-  }
   for (int64_t il = 0; il < m().hp.n_layer; ++il) {
-    if (weights != nullptr &&
-        std::ssize(weights->weight[static_cast<size_t>(il)]) != shapes[static_cast<size_t>(il)].n_head_kv) {
-      return Error{
-          ErrorCode::bad_argument,
-          format("%s is of a model with other KV heads than the %lld of this one's layer %lld: 'curdkv "
-                 "calibrate' makes one for it",
-                 weights->file.c_str(), (long long)shapes[static_cast<size_t>(il)].n_head_kv, (long long)il)};
-    }
     if (!on_cpu(il) || params.portable_attention) {
       return Error{ErrorCode::bad_argument, "press '" + press.spec() +
                                                 "' packs rows, which only the CPU's own "

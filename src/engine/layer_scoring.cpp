@@ -194,6 +194,8 @@ Result<ReferenceQueries> PrefilledLayer::turned_queries(int64_t n) {
              }));
   out.q.resize(parts[0].size());
   for (int64_t i = 0; i < m; ++i) {
+    out.tokens.insert(out.tokens.end(), static_cast<size_t>(n_group),
+                      static_cast<int32_t>(n_tokens - n_queries() + step / 2 + i * step));
     for (int64_t h = 0; h < n_head(); ++h) {
       const int64_t to = h / n_group * out.n + i * n_group + h % n_group;
       std::copy_n(parts[0].begin() + (i * n_head() + h) * d_head_k, d_head_k, out.q.begin() + to * d_head_k);
@@ -202,9 +204,9 @@ Result<ReferenceQueries> PrefilledLayer::turned_queries(int64_t n) {
   return out;
 }
 
-Result<Scores> PrefilledLayer::reference_worth(int64_t n_queries) {
+Result<ReferenceWorth> PrefilledLayer::reference_worth(int64_t n_queries) {
   if (!worth_.contains(n_queries)) {
-    CURDKV_TRY(Scores worth, LayerView::reference_worth(n_queries));
+    CURDKV_TRY(ReferenceWorth worth, LayerView::reference_worth(n_queries));
     worth_.emplace(n_queries, std::move(worth));
   }
   return worth_.at(n_queries);

@@ -59,9 +59,9 @@ class HostOps : public FusedOps {
                              bool padded) override {
     return chunk_columns_cpu(compute_, q, k, chunk, scale, padded);
   }
-  ggml_tensor* column_squares(ggml_tensor* q, ggml_tensor* k, float scale) override {
+  ggml_tensor* column_squares(ggml_tensor* q, ggml_tensor* tokens, ggml_tensor* k, float scale) override {
     static_assert(kSquareParts == kColumnSquaresParts);
-    return column_squares_cpu(compute_, q, k, scale);
+    return column_squares_cpu(compute_, q, tokens, k, scale, kInduction);
   }
   ggml_tensor* gram_parts(ggml_tensor* rows) override { return gram_parts_cpu(compute_, rows); }
   ggml_tensor* squared_norms(ggml_tensor* rows, ggml_tensor* w) override {
@@ -103,7 +103,7 @@ class PrefilledLayer : public ModelLayerView {
   Result<Scores> reconstruction() override { return repeated->highest; }
   Result<Scores> reconstruction_per_input() override { return repeated->per_input; }
   Result<const ReferenceQueries*> reference_queries(int64_t n) override;
-  Result<Scores> reference_worth(int64_t n_queries) override;
+  Result<ReferenceWorth> reference_worth(int64_t n_queries) override;
 
   std::optional<Repeated> repeated;  // when the press's scorer needs it
 
@@ -111,7 +111,7 @@ class PrefilledLayer : public ModelLayerView {
   Result<ReferenceQueries> turned_queries(int64_t n);
 
   std::map<int64_t, ReferenceQueries> references_;  // by the number asked for
-  std::map<int64_t, Scores> worth_;                 // likewise
+  std::map<int64_t, ReferenceWorth> worth_;         // likewise
   const LayerKv& kv_;
   HostOps ops_;
 };

@@ -5,7 +5,7 @@
 
 #include "base/format.h"
 #include "base/try.h"
-#include "press/head_weights.h"
+#include "press/attention_worth.h"
 
 namespace curdkv {
 namespace {
@@ -127,14 +127,10 @@ Result<void> PackedReading::order(LayerScores& scores, const CacheShape& shape,
                                   std::vector<EncodedHead>& heads) {
   const double wanted = static_cast<double>(n_tokens_ - n_question_) * room();
   CURDKV_TRY(TokenOrder tokens, order_tokens(scores, press_, n_question_, wanted));
-  CURDKV_TRY(const Scores worth, scores.layer().reference_worth(press_.share_of_bytes()->n_reference));
-  const HeadWeights* weights = press_.head_weights();
+  const ByteShare& share = *press_.share_of_bytes();
+  CURDKV_TRY(const ReferenceWorth worth, scores.layer().reference_worth(share.n_reference));
   for (size_t h = 0; h < heads.size(); ++h) {
-    const auto row = worth.row(static_cast<int64_t>(h));
-    std::vector<float> of_head(row.begin(), row.end());
-    if (weights != nullptr) {
-      for (float& w : of_head) w *= weights->weight[static_cast<size_t>(il_)][h];
-    }
+    std::vector<float> of_head = worth_of_head(worth, static_cast<int64_t>(h), share);
     budget_->add({n_tokens_, heads[h].row_bytes(shape), tokens.n_fixed, std::move(of_head)});
   }
   if (press_.budget_bytes() && !budget_->holds_floors()) {

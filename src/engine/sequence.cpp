@@ -56,18 +56,6 @@ Sequence Sequence::fork() const {
   return Sequence(std::make_unique<SequenceState>(*state_));
 }
 
-Result<Sequence> Sequence::without_rows(int64_t il, int64_t head, int64_t first, int64_t n) const {
-  return guarded([&]() -> Result<Sequence> {
-    const SequenceCache& cache = state_->cache;
-    const bool has = il >= 0 && il < cache.n_layer() && head >= 0 && head < cache.shape(il).n_head_kv &&
-                     first >= 0 && n >= 0 && first <= cache.length(il, head) - n;
-    if (!has) return Error{ErrorCode::bad_argument, "the sequence holds no such rows"};
-    Sequence copy = fork();
-    CURDKV_CHECK(copy.state_->cache.take_out(il, head, first, n));
-    return copy;
-  });
-}
-
 Sequence::Mark Sequence::mark() const {
   return state_->mark();
 }

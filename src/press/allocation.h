@@ -23,6 +23,7 @@ struct Budget {
 struct ByteShare {
   double floor;         // of an even share of the bytes, what every head gets in any case
   int64_t n_reference;  // queries of a KV head's group
+  bool induction;       // whether rows are worth as much more as their head is one that looks things up
 };
 
 class LayerBudget {

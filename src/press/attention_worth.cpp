@@ -10,28 +10,38 @@ namespace curdkv {
 
 namespace {
 
-// Sums of the queries' squared weights on every token: [n_tokens, n_head_kv].
-Result<std::vector<double>> fused_squares(LayerView& layer, const ReferenceQueries& queries) {
+// Sums over the queries.
+struct Sums {
+  std::vector<double> squares;    // of their weights on every token: [n_tokens, n_head_kv]
+  std::vector<double> induction;  // [n_head_kv]
+};
+
+Result<Sums> fused_sums(LayerView& layer, const ReferenceQueries& queries) {
   const int64_t n = layer.n_tokens, n_head = layer.n_head_kv;
   CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& g) {
     ggml_tensor* q = g.constant(queries.q, layer.d_head_k, queries.n, n_head);
-    return std::vector<ggml_tensor*>{layer.fused()->column_squares(q, layer.keys(g, 0, n), layer.kq_scale)};
+    ggml_tensor* tokens = g.constant({queries.tokens.begin(), queries.tokens.end()}, queries.n);
+    ggml_tensor* k = layer.keys(g, 0, n);
+    return std::vector<ggml_tensor*>{layer.fused()->column_squares(q, tokens, k, layer.kq_scale)};
   }));
-  std::vector<double> squares(static_cast<size_t>(n * n_head), 0.0);
+  Sums sums = {std::vector<double>(static_cast<size_t>(n * n_head), 0.0),
+               std::vector<double>(static_cast<size_t>(n_head), 0.0)};
   constexpr int64_t kParts = FusedOps::kSquareParts;
   const int64_t width = std::ssize(parts[0]) / (n_head * kParts);
   for (int64_t i = 0; i < n_head * kParts; ++i) {
-    for (int64_t t = 0; t < n; ++t)
-      squares[static_cast<size_t>(i % n_head * n + t)] += parts[0][static_cast<size_t>(i * width + t)];
+    const auto column = parts[0].begin() + i * width;
+    for (int64_t t = 0; t < n; ++t) sums.squares[static_cast<size_t>(i % n_head * n + t)] += column[t];
+    sums.induction[static_cast<size_t>(i % n_head)] += column[width - 1];
   }
-  return squares;
+  return sums;
 }
 
-Result<std::vector<double>> sliced_squares(LayerView& layer, const ReferenceQueries& queries) {
+Result<Sums> sliced_sums(LayerView& layer, const ReferenceQueries& queries) {
   const int64_t n = layer.n_tokens, d = layer.d_head_k, n_head = layer.n_head_kv;
   // Queries at a time: their weights are to stay within a few MiB.
   const int64_t step = std::clamp<int64_t>((int64_t{1} << 20) / (n * n_head), 1, queries.n);
-  std::vector<double> squares(static_cast<size_t>(n * n_head), 0.0);
+  Sums sums = {std::vector<double>(static_cast<size_t>(n * n_head), 0.0),
+               std::vector<double>(static_cast<size_t>(n_head), 0.0)};
   for (int64_t at = 0; at < queries.n; at += step) {
     const int64_t m = std::min(step, queries.n - at);
     std::vector<float> some;
@@ -42,29 +52,48 @@ Result<std::vector<double>> sliced_squares(LayerView& layer, const ReferenceQuer
     CURDKV_TRY(const auto parts, layer.run([&](ScoreGraph& g) {
       ggml_tensor* weights = ggml_mul_mat(g.ctx(), layer.keys(g, 0, n), g.constant(some, d, m, n_head));
       weights = ggml_soft_max_ext(g.ctx(), weights, nullptr, layer.kq_scale, 0.0f);
-      return std::vector<ggml_tensor*>{sum_columns(g, ggml_sqr(g.ctx(), weights))};
+      return std::vector<ggml_tensor*>{sum_columns(g, ggml_sqr(g.ctx(), weights)), weights};
     }));
-    std::transform(squares.begin(), squares.end(), parts[0].begin(), squares.begin(), std::plus<>());
+    std::transform(sums.squares.begin(), sums.squares.end(), parts[0].begin(), sums.squares.begin(),
+                   std::plus<>());
+    for (int64_t i = 0; i < n_head * m; ++i) {
+      const int64_t token = queries.tokens[static_cast<size_t>(at + i % m)];
+      for (int64_t s = 0; s < std::min<int64_t>(std::ssize(kInduction), n - token); ++s)
+        sums.induction[static_cast<size_t>(i / m)] +=
+            kInduction[s] * parts[1][static_cast<size_t>(i * n + token + s)];
+    }
   }
-  return squares;
+  return sums;
 }
 
 }  // namespace
 
-Result<Scores> LayerView::reference_worth(int64_t n_queries) {
+Result<ReferenceWorth> LayerView::reference_worth(int64_t n_queries) {
   CURDKV_TRY(const ReferenceQueries* queries, reference_queries(n_queries));
   return attention_worth(*this, *queries);
 }
 
-Result<Scores> attention_worth(LayerView& layer, const ReferenceQueries& queries) {
-  CURDKV_TRY(const std::vector<double> squares,
-             layer.fused() != nullptr ? fused_squares(layer, queries) : sliced_squares(layer, queries));
-  CURDKV_TRY(Scores worth, squared_value_norms(layer));
-  for (size_t i = 0; i < squares.size(); ++i) {
-    const double mean = squares[i] / static_cast<double>(queries.n);
-    worth.data()[i] = static_cast<float>(std::sqrt(mean * static_cast<double>(worth.data()[i])));
+Result<ReferenceWorth> attention_worth(LayerView& layer, const ReferenceQueries& queries) {
+  CURDKV_TRY(const Sums sums,
+             layer.fused() != nullptr ? fused_sums(layer, queries) : sliced_sums(layer, queries));
+  CURDKV_TRY(Scores rows, squared_value_norms(layer));
+  const auto n_queries = static_cast<double>(queries.n);
+  for (size_t i = 0; i < sums.squares.size(); ++i)
+    rows.data()[i] =
+        static_cast<float>(std::sqrt(sums.squares[i] / n_queries * static_cast<double>(rows.data()[i])));
+  std::vector<float> induction;
+  for (const double sum : sums.induction) induction.push_back(static_cast<float>(sum / n_queries));
+  return ReferenceWorth{std::move(rows), std::move(induction)};
+}
+
+std::vector<float> worth_of_head(const ReferenceWorth& worth, int64_t head, const ByteShare& share) {
+  const auto row = worth.rows.row(head);
+  std::vector<float> of_head(row.begin(), row.end());
+  if (share.induction) {
+    constexpr float kLeast = 1e-4f;  // so that rows of heads that look nothing up still differ
+    for (float& w : of_head) w *= kLeast + worth.induction[static_cast<size_t>(head)];
   }
-  return worth;
+  return of_head;
 }
 
 }  // namespace curdkv

@@ -1,12 +1,16 @@
-// What rows are worth by attention: ByteShare's measure.
+// What rows are worth by attention from reference queries.
 #pragma once
 
+#include <vector>
+
+#include "press/allocation.h"
 #include "press/scorer.h"
 
 namespace curdkv {
 
-// sqrt(mean over the reference queries of their weight on a token, squared) times the norm of its value:
-// [n_tokens, n_head_kv].
-Result<Scores> attention_worth(LayerView& layer, const ReferenceQueries& queries);
+Result<ReferenceWorth> attention_worth(LayerView& layer, const ReferenceQueries& queries);
+
+// What a head's rows are worth where bytes are shared out: [n_tokens].
+std::vector<float> worth_of_head(const ReferenceWorth& worth, int64_t head, const ByteShare& share);
 
 }  // namespace curdkv

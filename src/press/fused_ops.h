@@ -21,8 +21,9 @@ class FusedOps {
   // Sums of the rows' outer products with themselves, over some tokens each: F32 [d, d, heads, parts].
   virtual ggml_tensor* gram_parts(ggml_tensor* rows) = 0;
   // Sums over queries of their squared weights on every row: q: F32 [d, m, heads], contiguous; the squares of
-  // softmax(scale Q K^T), added up in parts: F32 [n or more, heads, kSquareParts].
-  virtual ggml_tensor* column_squares(ggml_tensor* q, ggml_tensor* k, float scale) = 0;
+  // softmax(scale Q K^T), added up in parts: F32 [more than n, heads, kSquareParts], the last of each column
+  // being the sum of ReferenceWorth's induction; tokens: F32 [m], the row that each is the query of.
+  virtual ggml_tensor* column_squares(ggml_tensor* q, ggml_tensor* tokens, ggml_tensor* k, float scale) = 0;
   // |W x|^2 of every row, w: F32 [d, rank, heads], or |x|^2 if it is null: F32 [n, heads].
   virtual ggml_tensor* squared_norms(ggml_tensor* rows, ggml_tensor* w) = 0;
 };

@@ -28,7 +28,7 @@ std::string check(const PressParam& p, std::string& text) {
     for (const auto& c : p.choices) all += (all.empty() ? "" : ", ") + c;
     return "must be one of " + all;
   }
-  if (p.kind == "scorer" || p.kind == "file") return "";  // looked up by the registry, read by the press
+  if (p.kind == "scorer") return "";  // looked up by the registry
   double value = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (ec != std::errc() || end != text.data() + text.size() || !std::isfinite(value))
@@ -57,9 +57,6 @@ PressParam choice_param(const char* name, const char* value, std::vector<std::st
   return {name, "choice", value, 0, 0, std::move(choices), help};
 }
 
-PressParam file_param(const char* name, const char* help) {
-  return {name, "file", "", 0, 0, {}, help};
-}
 PressParam scorer_param(const char* name, const char* value, const char* help) {
   return {name, "scorer", value, 0, 0, {}, help};
 }

@@ -16,8 +16,6 @@ PressParam int_param(const char* name, int64_t value, int64_t min, int64_t max, 
 PressParam real_param(const char* name, double value, double min, double max, const char* help);
 PressParam choice_param(const char* name, const char* value, std::vector<std::string> choices,
                         const char* help);
-// Names a file, "" for none; read when the press is made.
-PressParam file_param(const char* name, const char* help);
 // Names another scorer, whose parameters become NAME.PARAM.
 PressParam scorer_param(const char* name, const char* value, const char* help);
 

@@ -8,7 +8,6 @@
 #include "base/nearest.h"
 #include "base/try.h"
 #include "press/entries.h"
-#include "press/head_weights.h"
 #include "press/presets.h"
 #include "press/row_params.h"
 
@@ -297,13 +296,6 @@ Result<Press> Press::make(const PressRequest& asked) {
     press.scorer_ = recipe.scorer->make(values);
     press.selection_ = recipe.selection->make(values);
     if (recipe.layer_budget != nullptr) press.layer_budget_ = recipe.layer_budget->make(values);
-    if (const auto file = press.settings_.find("heads"); file != press.settings_.end()) {
-      if (file->second.empty()) {
-        press.settings_.erase(file);
-      } else {
-        CURDKV_TRY(press.head_weights_, read_head_weights(file->second));
-      }
-    }
     press.counts_bytes_ = press.counts_bytes_ || press.share_of_bytes() != nullptr || press.budget_bytes_;
     CURDKV_CHECK(check_byte_share(press, recipe.selection->name));
     return press;

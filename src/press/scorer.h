@@ -71,9 +71,24 @@ struct ScoreRequest {
 
 // Queries to come, as far as those of the context tell.
 struct ReferenceQueries {
-  int64_t n = 0;         // of each KV head
-  std::vector<float> q;  // F32 [d_head_k, n, n_head_kv], after RoPE
+  int64_t n = 0;                // of each KV head
+  std::vector<float> q;         // F32 [d_head_k, n, n_head_kv], after RoPE
+  std::vector<int32_t> tokens;  // [n], that they are queries of, ascending
 };
+
+// What attention from reference queries makes of a layer.
+struct ReferenceWorth {
+  // sqrt(mean over the queries of their weight on a token, squared) times the norm of its value:
+  // [n_tokens, n_head_kv].
+  Scores rows;
+  // How much a query gives to what followed when it was asked before: the mean of kInduction's shares of its
+  // weights on its own token and on those behind it. [n_head_kv].
+  std::vector<float> induction;
+};
+
+// Attention to what followed the last time is how a model looks things up ("induction heads", Olsson et al.
+// 2022, section "prefix matching"); that to the same token again, how it finds the place.
+inline constexpr float kInduction[] = {0.3f, 1, 1, 1, 1};
 
 // One layer of a context as a scorer sees it: the n_tokens that were read, in every head, before any was
 // evicted. While generating, it is what one KV head holds instead: n_head_kv is 1, and the tokens are those
@@ -127,7 +142,7 @@ class LayerView {
     return Error{ErrorCode::internal, "there are no queries to be references"};
   }
   // attention_worth() of so many of them, measured once.
-  virtual Result<Scores> reference_worth(int64_t n_queries);
+  virtual Result<ReferenceWorth> reference_worth(int64_t n_queries);
   // n matrices F32 [d, rank], entries N(0, 1), for this layer.
   virtual std::vector<float> gaussian(uint64_t seed, int64_t d, int64_t rank, int64_t n) = 0;
 

@@ -144,23 +144,12 @@ std::string Api::space(const httplib::Request& request) const {
   return space_of(options.api_keys.empty() ? "" : bearer_of(request));
 }
 
-// Files are the server's to name.
-static Result<void> check_names_no_file(const std::string& press) {
-  CURDKV_TRY(const PressInfo info, find_press(press));
-  for (const PressParam& p : info.params) {
-    if (p.kind == "file" && press.find(":" + p.name + "=") != std::string::npos)
-      return Error{ErrorCode::bad_argument, "'" + p.name + "' is a file, which a request cannot name"};
-  }
-  return {};
-}
-
 Result<Press> Api::press_of(Fields& f) const {
   PressRequest r = options.press;
   const bool named = f.has("press");
   if (named && f.text("press") != r.name) {
     r.name = f.text("press");
     r.params.clear();
-    CURDKV_CHECK(check_names_no_file(r.name));
   }
   if (named && r.name == "none") return Press();
   const int n_amounts = f.has("compression_ratio") + f.has("budget") + f.has("budget_bytes");

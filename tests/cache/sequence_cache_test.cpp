@@ -125,36 +125,6 @@ TEST(KvBlock, AllocatesNoMoreThanItsRows) {
   }
 }
 
-TEST(SequenceCache, OneHeadCanBeWithoutSomeRows) {
-  SequenceCache cache(shapes_of(2), on_cpu(2));
-  must(cache.add(make_block(shapes_of(2), {60, 7, 40})));
-  fill_all(cache);
-  append(cache, 10);
-  const SequenceCache before = cache;
-  for (const auto& [first, n] : {std::pair<int64_t, int64_t>{4, 50}, {0, 7}, {30, 3}, {69, 1}, {5, 0}}) {
-    SequenceCache less = before;
-    must(less.take_out(1, 0, first, n));
-    for (int64_t il = 0; il < 2; ++il) {
-      for (int64_t h = 0; h < kHeads; ++h) {
-        const bool is_it = il == 1 && h == 0;
-        auto positions = before.positions(il, h);
-        if (is_it) positions.erase(positions.begin() + first, positions.begin() + first + n);
-        EXPECT_EQ(less.positions(il, h), positions) << il << " " << h;
-        int64_t at = 0;
-        less.for_each_run(il, h, 0, [&](const RowRun& run) {
-          for (int64_t i = 0; i < run.n; ++i, ++at) {
-            const float mark = mark_of(il, h, is_it && at >= first ? at + n : at);
-            ASSERT_EQ(reinterpret_cast<const float*>(run.k)[i * 64], mark) << first << " " << n;
-            ASSERT_EQ(reinterpret_cast<const float*>(run.v)[i * 32 + 31], mark);
-          }
-        });
-        EXPECT_EQ(at, std::ssize(positions));
-      }
-    }
-  }
-  expect_marked(before);
-}
-
 TEST(KvBlock, MemoryGoesBackWhateverElseWasAllocated) {
   const Shapes shapes = shapes_of(8);
   std::vector<std::unique_ptr<char[]>> others;

@@ -97,7 +97,7 @@ class Stubbed(Documents):
     def test_every_command_takes_them(self):
         stub("pdftotext", "for i in 1 2 3 4 5 6 7 8 9; do echo the king in the north is an ant; done; printf '\\f'")
         name = write("a.pdf", pdf(["x"]))
-        for command in (("perplexity", "--press", "knorm"), ("analyze", "-o", path("a.html")), ("calibrate", "-o", path("a.json"))):
+        for command in (("perplexity", "--press", "knorm"), ("analyze", "-o", path("a.html"))):
             _, err = self.curdkv(command[0], "-m", MODEL, "-t", "1", "-f", name, *command[1:], env=ENV)
             self.assertIn("1 page converted by pdftotext", err)
 

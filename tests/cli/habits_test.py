@@ -12,7 +12,7 @@ subprocess.run([os.path.join(BUILD, "make_tiny_model"), MODEL, "4096"], check=Tr
 DOCUMENT = write("document.txt", "The thing in the north is an ant. " * 60)
 SHORT = ("run", "-m", MODEL, "-t", "1", "-p", "The thing in the north is an ant.", "-q", "What?")
 ASK = ("run", "-m", MODEL, "-t", "1", "-f", DOCUMENT, "-q", "What?", "--press", "none")
-COMMANDS = ("run", "compress", "presses", "inspect", "perplexity", "eval", "analyze", "calibrate", "report", "bench")
+COMMANDS = ("run", "compress", "presses", "inspect", "perplexity", "eval", "analyze", "report", "bench")
 COMPRESSING = ("run", "compress", "perplexity", "eval", "analyze", "bench")
 
 

@@ -207,7 +207,7 @@ class Serving(Case):
                ({"messages": [{"role": "king", "content": ""}]}, "'role'"),
                ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "'text'")]
         for more, words in [({"temperature": "x"}, "'temperature'"), ({"n": 99}, "'n'"), ({"top_p": 2}, "'top_p'"),
-                            ({"press": "curdvk"}, "curdkv"), ({"press": "recommended:heads=/etc/passwd"}, "file"),
+                            ({"press": "curdvk"}, "curdkv"),
                             ({"compression_ratio": 1}, "'compression_ratio'"), ({"stop": 3}, "'stop'"),
                             ({"response_format": {"type": "xml"}}, "'response_format'"), ({"context": "../x"}, "no context"),
                             ({"tools": 3}, "'tools'"), ({"continue_final_message": True}, "assistant's"),

@@ -1,6 +1,6 @@
 // A session whose layers lie on a GPU, against libllama on the CPU and against the same session there. Needs
-// a build of ggml with a backend for GPUs and a device, or an RPC server at the address CURDKV_TEST_RPC: without
-// one every case is skipped and says so.
+// a build of ggml with a backend for GPUs and a device, or an RPC server at the address CURDKV_TEST_RPC:
+// without one every case is skipped and says so.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -30,7 +30,8 @@ std::vector<std::string> rpc_servers() {
 class Gpu : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (gpu_devices().empty() && rpc_servers().empty()) GTEST_SKIP() << "no GPU that this build of ggml can use";
+    if (gpu_devices().empty() && rpc_servers().empty())
+      GTEST_SKIP() << "no GPU that this build of ggml can use";
   }
 };
 
@@ -153,7 +154,8 @@ std::vector<std::string> all_presses() {
   std::vector<std::string> names;
   for (const PressInfo& p : list_presses()) {
     // Packed rows are the CPU's.
-    if (!p.scorer.empty() && !p.allocation.empty() && !make_press(p.name, 0.5).packs()) names.push_back(p.name);
+    if (!p.scorer.empty() && !p.allocation.empty() && !make_press(p.name, 0.5).packs())
+      names.push_back(p.name);
   }
   return names;
 }

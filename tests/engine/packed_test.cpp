@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <fstream>
 
 #include "engine/sequence_state.h"
 #include "support/expect_error.h"
@@ -153,58 +152,19 @@ TEST(Packed, CutsAtTheTailOfThePressesOrder) {
   EXPECT_TRUE(uneven);
 }
 
-// What a head's weight does: its rows count for more, the bytes stay the same.
-TEST(Packed, WeightsShiftRowsFromHeadToHead) {
-  const auto n_heads = tiny().info().n_head_kv;
-  const auto weights = [&](float of_the_last) {
-    std::string list;
-    for (int64_t il = 0; il < 3; ++il) {
-      list += il == 0 ? "[" : ",[";
-      for (int64_t h = 0; h < n_heads; ++h)
-        list += (h == 0 ? "" : ",") + std::to_string(il == 2 && h == n_heads - 1 ? of_the_last : 1.0f);
-      list += "]";
-    }
-    const std::string path = temp_path("heads.json");
-    std::ofstream(path) << "{\"weight\":[" << list << "]}";
-    return path;
-  };
-  const auto read_with = [&](const std::string& settings) {
+// Heads that look things up get more rows, the others fewer: the bytes stay the same.
+TEST(Packed, InductionShiftsRowsFromHeadToHead) {
+  const auto read_with = [&](const char* settings) {
     OneSequence s = make();
-    must(s.read(tokens(800), make_press("tova+bytes:keys=q4:values=q4" + settings, 0.85)));
+    must(s.read(tokens(800), make_press(std::string("tova+bytes:keys=q4:values=q4") + settings, 0.85)));
     return std::pair{s.cache_lengths(), s.kv_bytes()};
   };
-  const auto [even, bytes] = read_with("");
-  EXPECT_EQ(read_with(":heads=" + weights(1)).first, even) << "all alike change nothing";
-  const auto [more, bytes_more] = read_with(":heads=" + weights(100));
-  const auto [less, bytes_less] = read_with(":heads=" + weights(0.01f));
-  EXPECT_EQ(more[2].back(), 800);
-  EXPECT_LT(less[2].back(), even[2].back());
-  EXPECT_LT(more[0][0], even[0][0]);
-  EXPECT_NEAR(static_cast<double>(bytes_more), static_cast<double>(bytes), 0.02 * static_cast<double>(bytes));
-  EXPECT_NEAR(static_cast<double>(bytes_less), static_cast<double>(bytes), 0.02 * static_cast<double>(bytes));
-}
-
-TEST(Packed, WeightsOfAnotherModelAreRefused) {
-  const std::string path = temp_path("heads.json");
-  for (const auto& [text, words] : std::vector<std::pair<std::string, std::string>>{
-           {"{\"weight\":[[1,1],[1,1]]}", "is of a model of 2 layers, this one has 3"},
-           {"{\"weight\":[[1],[1],[1,1,1,1,1,1,1,1,1]]}", "is of a model with other KV heads"}}) {
-    std::ofstream(path) << text;
-    OneSequence s = make();
-    expect_error(s.read(tokens(100), make_press("tova+bytes:heads=" + path, 0.5)), ErrorCode::bad_argument,
-                 words);
-  }
-  for (const char* text : {"", "[1]", "{}", "{\"weight\":[]}", "{\"weight\":[1]}", "{\"weight\":[[]]}",
-                           "{\"weight\":[[0]]}", "{\"weight\":[[-1]]}", "{\"weight\":[[1e99]]}",
-                           "{\"weight\":[[\"1\"]]}", "{\"weight\":{\"a\":[1]}}"}) {
-    std::ofstream(path) << text;
-    PressRequest request;
-    request.name = "recommended:heads=" + path;
-    expect_error(Press::make(request), ErrorCode::corrupt, "'curdkv calibrate' makes such files");
-  }
-  PressRequest request;
-  request.name = "recommended:heads=" + temp_path("missing.json");
-  expect_error(Press::make(request), ErrorCode::io, "missing.json");
+  const auto [with, bytes_with] = read_with("");
+  const auto [without, bytes_without] = read_with(":induction=false");
+  EXPECT_EQ(read_with(":induction=true").first, with);
+  EXPECT_NE(with, without);
+  EXPECT_NEAR(static_cast<double>(bytes_with), static_cast<double>(bytes_without),
+              0.02 * static_cast<double>(bytes_without));
 }
 
 TEST(Packed, IsReadOnBehind) {

@@ -120,15 +120,20 @@ TEST_P(PackingGoldens, ReferenceQueries) {
 
 TEST_P(PackingGoldens, Worth) {
   const auto expected = golden_.data<float>("worth");
+  double of_heads = 0;
   const auto errors = [&](LayerView& view) {
-    const Scores worth = must(attention_worth(view, references_));
-    EXPECT_EQ(worth.data().size(), expected.size());
+    of_heads = 0;
+    const ReferenceWorth worth = must(attention_worth(view, references_));
+    EXPECT_EQ(worth.rows.data().size(), expected.size());
     double worst = 0, squares = 0;
     for (size_t i = 0; i < expected.size(); ++i) {
-      const double error = static_cast<double>(worth.data()[i]) / static_cast<double>(expected[i]) - 1;
+      const double error = static_cast<double>(worth.rows.data()[i]) / static_cast<double>(expected[i]) - 1;
       note(worst, std::abs(error));
       squares += error * error;
     }
+    const auto induction = golden_.data<float>("induction");
+    for (size_t h = 0; h < kHeads; ++h)
+      note(of_heads, std::abs(static_cast<double>(worth.induction[h] / induction[h]) - 1));
     return std::pair(worst, std::sqrt(squares / static_cast<double>(expected.size())));
   };
   // The fused operation takes keys and queries in 8 bits, which changes a logit by 0.01 or so.
@@ -136,8 +141,11 @@ TEST_P(PackingGoldens, Worth) {
   std::printf("worth in 8 bits: worst relative error %.1e, root mean square %.1e\n", worst, rms);
   EXPECT_LE(worst, 0.08);
   EXPECT_LE(rms, 0.02);
+  std::printf("induction in 8 bits: worst relative error %.1e\n", of_heads);
+  EXPECT_LE(of_heads, 0.02);
   layer_.without_fused_ops();
   EXPECT_LE(errors(*layer_.view(press_)).first, 3e-4);
+  EXPECT_LE(of_heads, 3e-4);
 }
 
 TEST_P(PackingGoldens, Means) {
@@ -244,11 +252,11 @@ TEST_P(PackingGoldens, ErrorsOfLogits) {
 
 std::vector<RowsOfHead> PackingGoldens::rows_of_heads(const std::vector<EncodedHead>& heads,
                                                       const TokenOrder& order) {
-  const Scores worth = must(attention_worth(*view_, references_));
+  const ReferenceWorth worth = must(attention_worth(*view_, references_));
   std::vector<RowsOfHead> rows;
   for (size_t h = 0; h < heads.size(); ++h) {
-    const auto row = worth.row(static_cast<int64_t>(h));
-    rows.push_back({n_tokens_, heads[h].row_bytes(shape_), order.n_fixed, {row.begin(), row.end()}});
+    rows.push_back({n_tokens_, heads[h].row_bytes(shape_), order.n_fixed,
+                    worth_of_head(worth, static_cast<int64_t>(h), *press_.share_of_bytes())});
   }
   return rows;
 }

@@ -82,7 +82,7 @@ TEST(Press, IsFoundWithItsParameters) {
   const std::string rows = "keys=cache values=cache key_error=0.5 ratio_of=rows ";
   EXPECT_EQ(names("ridgekv"), "of=kv_product ridge=10 smooth=3 sinks=4 " + rows) << "a preset's own settings";
   EXPECT_EQ(names("leverage+chunk"), "of=kv_product ridge=0 smooth=1 sinks=4 chunk_length=20 " + rows);
-  EXPECT_EQ(names("tova+bytes:keys=auto"), "floor=0.3 budget_queries=512 heads= " + rows);
+  EXPECT_EQ(names("tova+bytes:keys=auto"), "floor=0.3 budget_queries=512 induction=true " + rows);
   EXPECT_EQ(names("adaptive"), "alpha=0.2 ");
   EXPECT_EQ(names("mix:first=tova:second=tova"), "first=leverage second=noncausal_attention share=0.7 ");
   EXPECT_EQ(names("none"), "keys=cache values=cache key_error=0.5 ");

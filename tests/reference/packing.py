@@ -6,6 +6,7 @@ Reads one layer's keys, values and queries (tests/goldens/extract.py) and comput
 engine and from what its headers say (row_codec.h, scorer.h, allocation.h, byte_budget.h, press.h):
 - references.nXX: queries of each KV head turned to where the context's end would have them, XX asked for; of 512 every
   fifth. worth: root mean square of their attention weights on a token times its value's norm, by those of 512;
+  induction: per head, the mean of 0.3 of their weight on their own token and all of those on the four behind it;
 - mean_k, mean_v: of the rows, turned by a Hadamard matrix, F16;
 - levels_X.TYPE, scale_X.TYPE: of some rows, centred and turned, each element's level, counted from the lowest (less
   128, of q8), and what a level's unit stands for; error_X.TYPE: the mean squared error of these rows, per head;
@@ -57,6 +58,11 @@ out["references.n512"] = refs[:, ::5].astype(np.float32)
 weights = softmax(refs @ K.transpose(0, 2, 1) / sqrt(d))
 worth = np.sqrt((weights**2).mean(1)) * np.linalg.norm(V, axis=-1)
 out["worth"] = worth.astype(np.float32)
+asked_by = n // (512 // G) // 2 + np.arange(refs.shape[1]) // G * (n // (512 // G))  # the token of each
+induction = sum(
+    share * np.where(asked_by + i < n, weights[:, np.arange(len(asked_by)), np.minimum(asked_by + i, n - 1)], 0).mean(1)
+    for i, share in enumerate((0.3, 1, 1, 1, 1)))
+out["induction"] = induction.astype(np.float32)
 
 
 # Rows turned, and centred by their rounded mean.
@@ -181,7 +187,8 @@ def counts(n_bytes, sizes, floor, n_fixed):
     left = n_bytes - sum(k * size for k, size in zip(kept, sizes))
     rest = []
     for h in range(H):
-        rest += [(-w / sizes[h], h) for w in sorted(worth[h], reverse=True)[kept[h] :]]
+        worth_here = worth[h] * (1e-4 + induction[h])
+        rest += [(-w / sizes[h], h) for w in sorted(worth_here, reverse=True)[kept[h] :]]
     for _, h in sorted(rest):
         if sizes[h] > left:
             break

@@ -94,10 +94,6 @@ TEST(Context, SeveralDocumentsAnAnswerAndHeadsWithoutRows) {
   must(executor.read(sequence, some_tokens(engine, 130, 2), make_press("recommended", 0.5)));
   must(executor.extend(sequence, some_tokens(engine, 30, 3)));
   expect_same(engine, executor, sequence);
-  // Nor need heads lie one right behind the other.
-  Sequence read_once = executor.sequence();
-  must(executor.read(read_once, some_tokens(engine, 90), make_press("adacurdkv", 0.5)));
-  expect_same(engine, executor, must(read_once.without_rows(1, 0, 5, 3)));
   must(save_context(path(), engine, sequence));
   // What was opened can be saved again, read on into, and opened again.
   Sequence opened = must(must(open_context(path())).sequence(engine, executor));

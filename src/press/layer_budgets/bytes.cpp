@@ -10,7 +10,8 @@ namespace {
 
 class Bytes : public LayerBudget {
  public:
-  explicit Bytes(const ParamValues& v) : share_{v.get_real("floor"), v.get_int("budget_queries")} {}
+  explicit Bytes(const ParamValues& v)
+      : share_{v.get_real("floor"), v.get_int("budget_queries"), v.get_bool("induction")} {}
 
   // What a layer may keep at first: as much as an even share, for scorers whose scores depend on it.
   int64_t n_kept(double wanted, int64_t, int64_t, int64_t) const override { return std::llrint(wanted); }
@@ -23,7 +24,7 @@ class Bytes : public LayerBudget {
 std::vector<PressParam> params() {
   return {real_param("floor", 0.3, 0, 1, "of an even share of the bytes, what every head gets in any case"),
           int_param("budget_queries", 512, 16, 1 << 16, "reference queries of a KV head's group"),
-          file_param("heads", "how much each head's rows count: a file that 'curdkv calibrate' made")};
+          bool_param("induction", true, "heads that attend to what followed the last time get more of them")};
 }
 
 }  // namespace

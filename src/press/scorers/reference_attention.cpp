@@ -3,6 +3,7 @@
 // What a token is worth is the root mean square of its weights times its value's norm: rare attention counts
 // for more than in a mean, as what is asked for is asked for once. The same measure shares out budgets of
 // bytes (ByteShare).
+#include "base/try.h"
 #include "press/entry.h"
 
 namespace curdkv {
@@ -17,7 +18,8 @@ class ReferenceAttention : public Scorer {
   int64_t n_sinks() const override { return sinks_; }
 
   Result<Scores> score(LayerView& layer, const ScoreRequest&) const override {
-    return layer.reference_worth(queries_);
+    CURDKV_TRY(ReferenceWorth worth, layer.reference_worth(queries_));
+    return std::move(worth.rows);
   }
 
  private:
