@@ -21,15 +21,15 @@ namespace curdkv {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Queries at once: two sums each, and the codes. Kernels for five and six would take long to compile and
-// serve few models; they are taken as four and the rest.
-constexpr int kAtOnce = HWY_TARGET == HWY_AVX3_DL || HWY_ARCH_ARM ? 8 : 4;
+// Queries at once. Kernels for five and six would take long to compile and serve few models; they are taken
+// as four and the rest.
+template <typename Products>
 constexpr int64_t at_once(int64_t n) {
-  return n >= 8 ? std::min(kAtOnce, 8) : n == 7 && kAtOnce == 8 ? 7 : std::min<int64_t>(n, 4);
+  return n >= 8 ? Products::kAtOnce : n == 7 && Products::kAtOnce == 8 ? 7 : std::min<int64_t>(n, 4);
 }
-template <typename F>
+template <typename Products, typename F>
 HWY_INLINE void with_few(int64_t n, const F& f) {
-  if constexpr (kAtOnce == 8) {
+  if constexpr (Products::kAtOnce == 8) {
     if (n == 8) return f(std::integral_constant<int, 8>());
     if (n == 7) return f(std::integral_constant<int, 7>());
   }
@@ -94,9 +94,10 @@ AskAhead next_keys(const PackedBlock& b) {
   return keys;
 }
 
+template <typename Products>
 void score_packed(const PackedBlock& b, int64_t first_q, int64_t n, float* scores) {
   const AskAhead ahead = bytes_of_block(b.v, value_block, b.first, b.n);
-  with_few(n, [&](auto count) {
+  with_few<Products>(n, [&](auto count) {
     if (b.k.type == RowType::f16) {
       const size_t stride = static_cast<size_t>(encoded_row_bytes(RowType::f16, b.k.d));
       const char* k = b.k.data + static_cast<size_t>(b.first) * stride;
@@ -108,21 +109,23 @@ void score_packed(const PackedBlock& b, int64_t first_q, int64_t n, float* score
       return;
     }
     with_codes(b.k.type, [&](auto codes) {
-      dot_packed<decltype(codes), count, false>(b.q, first_q, b.k, b.first, b.n, scores, ahead);
+      dot_packed<Products, decltype(codes), count, false>(b.q, first_q, b.k, b.first, b.n, scores, ahead);
     });
   });
 }
 
+template <typename Products>
 void mix_block(const PackedBlock& b, int64_t n, float* p, const PackedWeights& w, float* out,
                size_t out_stride) {
   if (b.v.type != RowType::f16) {
     const PackedPiece piece = value_block(b.v, b.first);
+    const int64_t m = whole_weights(piece.m);
     alignas(64) float scales[kValueBlock];
-    widen_scales(b.v.data + piece.scales, b.n, piece.m, scales);
-    pack_weights(p, n, scales, piece.m, w);
+    widen_scales(b.v.data + piece.scales, b.n, m, scales);
+    pack_weights(p, n, scales, m, w);
   }
   const AskAhead ahead = next_keys(b);
-  with_few(n, [&](auto count) {
+  with_few<Products>(n, [&](auto count) {
     if (b.v.type == RowType::f16) {
       const size_t stride = static_cast<size_t>(encoded_row_bytes(RowType::f16, b.v.d));
       const char* v = b.v.data + static_cast<size_t>(b.first) * stride;
@@ -130,12 +133,13 @@ void mix_block(const PackedBlock& b, int64_t n, float* p, const PackedWeights& w
                                       KeysAhead(v, stride, 0));
     }
     with_codes(b.v.type, [&](auto codes) {
-      mix_packed<decltype(codes), count>(w, b.v, b.first, out, out_stride, ahead);
+      mix_packed<Products, decltype(codes), count>(w, b.v, b.first, out, out_stride, ahead);
     });
   });
 }
 
-void AttendPackedBlock(const PackedBlock& b, float* out, size_t out_stride, float* scratch) {
+template <typename Products>
+void attend_block_by(const PackedBlock& b, float* out, size_t out_stride, float* scratch) {
   float* scores = scratch;
   auto* bytes = reinterpret_cast<int8_t*>(scores + kMostQueries * kBlockRows);
   float* floats = scores + kMostQueries * (kBlockRows + kValueBlock / 2);
@@ -143,21 +147,25 @@ void AttendPackedBlock(const PackedBlock& b, float* out, size_t out_stride, floa
   multiply_by_mean(b.q, b.k.mean);
   for (int64_t first = 0, n; first < b.q.n; first += n) {
     // Queries whose bytes lie side by side.
-    n = at_once(std::min<int64_t>(b.q.n - first, kMostQueries - first % kMostQueries));
+    n = at_once<Products>(std::min<int64_t>(b.q.n - first, kMostQueries - first % kMostQueries));
     float* to = out + static_cast<size_t>(first) * out_stride;
-    score_packed(b, first, n, scores);
+    score_packed<Products>(b, first, n, scores);
     for (int64_t i = 0; i < n; ++i)
       to[static_cast<size_t>(i) * out_stride] = max_of_visible(scores + i * kBlockRows, b.n);
     for (int64_t i = 0; i < n; ++i) {
       float* o = to + static_cast<size_t>(i) * out_stride;
       o[1] = exp_of_visible(scores + i * kBlockRows, b.n, o[0]);
     }
-    mix_block(b, n, scores, w, to + 2, out_stride);
+    mix_block<Products>(b, n, scores, w, to + 2, out_stride);
     for (int64_t i = 0; i < n; ++i) {
       float* o = to + static_cast<size_t>(i) * out_stride;
       add_mean(o + 2, padded_row(b.v.d), o[1], b.v.mean);
     }
   }
+}
+
+void AttendPackedBlock(const PackedBlock& block, float* out, size_t out_stride, float* scratch) {
+  with_products([&](auto products) { attend_block_by<decltype(products)>(block, out, out_stride, scratch); });
 }
 
 // scores become 2^(score - highest), a little more than 0 far below; returns their sum.
@@ -191,23 +199,24 @@ HWY_INLINE void factors_of_blocks(float* highest, const float* sums, int64_t n) 
 
 // Each block's powers are taken below its own highest score, while they are at hand; with what that makes of
 // the weights they come once more.
-float AddSquaredWeights(const PackedQueries& q, const PackedRows& k, const float* first,
-                        std::span<const float> shares, float* scratch, float* squares) {
+template <typename Products>
+float add_squared_weights_by(const PackedQueries& q, const PackedRows& k, const float* first,
+                             std::span<const float> shares, float* scratch, float* squares) {
   const Floats df;
   float shared = 0;
-  constexpr int64_t kStride = kAtOnce * kBlockRows;
+  constexpr int64_t kStride = Products::kAtOnce * kBlockRows;
   const int64_t n_blocks = n_blocks_of(k.n), room = padded_row(n_blocks);
   float *highest = scratch + kMostQueries * kBlockRows * n_blocks, *sums = highest + kMostQueries * room;
   multiply_by_mean(q, k.mean);
   for (int64_t first_q = 0, n; first_q < q.n; first_q += n) {
-    n = at_once(q.n - first_q);
+    n = at_once<Products>(q.n - first_q);
     std::fill_n(highest, n * room, -std::numeric_limits<float>::infinity());
     std::fill_n(sums, n * room, 0.0f);
     for (int64_t b = 0; b < n_blocks; ++b) {
       float* block = scratch + b * kStride;
       const int64_t n_rows = std::min(kBlockRows, k.n - b * kBlockRows);
-      with_count<kAtOnce>(n, [&](auto count) {
-        dot_packed<Codes8, count, true>(q, first_q, k, b * kBlockRows, n_rows, block, {});
+      with_count<Products::kAtOnce>(n, [&](auto count) {
+        dot_packed<Products, Codes8, count, true>(q, first_q, k, b * kBlockRows, n_rows, block, {});
       });
       for (int64_t i = 0; i < n; ++i) {
         highest[i * room + b] = max_of_visible(block + i * kBlockRows, n_rows);
@@ -237,6 +246,13 @@ float AddSquaredWeights(const PackedQueries& q, const PackedRows& k, const float
     }
   }
   return shared;
+}
+
+float AddSquaredWeights(const PackedQueries& q, const PackedRows& k, const float* first,
+                        std::span<const float> shares, float* scratch, float* squares) {
+  return with_products([&](auto products) {
+    return add_squared_weights_by<decltype(products)>(q, k, first, shares, scratch, squares);
+  });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -14,7 +14,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
+#include "attention/byte_products-inl.h"
 #include "attention/packed_kernel.h"
 #include "attention/rows-inl.h"
 #include "attention/whole_numbers-inl.h"
@@ -23,8 +25,6 @@ HWY_BEFORE_NAMESPACE();
 namespace curdkv {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-using IntVec = hn::Vec<Ints>;
 
 constexpr int64_t kBytesOfFour = kMostQueries * 8;  // of the queries' bytes of four elements
 
@@ -52,7 +52,7 @@ using Codes5 = AnyCodes;
 using Codes4 = AnyCodes;
 using Codes3 = AnyCodes;
 
-template <typename Codes, int kQ, bool kCoarse>
+template <typename Products, typename Codes, int kQ, bool kCoarse>
 HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const PackedRows& k, int64_t first,
                            int64_t n, float* scores, const AskAhead&) {
   const RowFormat& f = row_format(k.type);
@@ -70,7 +70,7 @@ HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const Packed
   }
 }
 
-template <typename Codes, int kQ>
+template <typename Products, typename Codes, int kQ>
 HWY_INLINE void mix_packed(const PackedWeights& w, const PackedRows& v, int64_t first, float* out,
                            size_t out_stride, const AskAhead&) {
   const RowFormat& f = row_format(v.type);
@@ -88,41 +88,6 @@ HWY_INLINE void mix_packed(const PackedWeights& w, const PackedRows& v, int64_t 
 }
 
 #else
-
-using Bytes = hn::Repartition<uint8_t, Floats>;
-using ByteVec = hn::Vec<Bytes>;
-
-// sum += the four bytes of each lane times the same four signed bytes.
-HWY_INLINE IntVec add_products(IntVec sum, ByteVec bytes, const int8_t* four) {
-  const Ints di;
-#if HWY_TARGET <= HWY_AVX3_DL && HWY_ARCH_X86
-  using Four = const int32_t __attribute__((may_alias));
-  // Written out, as Highway's list of features for this target lacks the one of this instruction.
-  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.raw) : "v"(bytes.raw), "m"(*reinterpret_cast<Four*>(four)));
-  return sum;
-#elif HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128
-  // Pairs of 16-bit products: the even bytes', then the odd ones'.
-  const hn::Repartition<int16_t, Ints> d16;
-  const hn::Repartition<uint16_t, Ints> du16;
-  const auto pair = [&](int a, int b) {
-    return hn::BitCast(d16,
-                       hn::Set(di, static_cast<int32_t>((a & 0xffff) | (static_cast<uint32_t>(b) << 16))));
-  };
-  const auto words = hn::BitCast(du16, bytes);
-  const auto even = hn::BitCast(d16, hn::And(words, hn::Set(du16, 0xff)));
-  const auto odd = hn::BitCast(d16, hn::ShiftRight<8>(words));
-  auto unused = hn::Zero(di);
-  sum = hn::ReorderWidenMulAccumulate(di, even, pair(four[0], four[2]), sum, unused);
-  return hn::ReorderWidenMulAccumulate(di, odd, pair(four[1], four[3]), sum, unused);
-#else
-  const auto words = hn::BitCast(di, bytes);
-  const auto byte = hn::Set(di, 0xff);
-  sum = hn::Add(sum, hn::Mul(hn::And(words, byte), hn::Set(di, four[0])));
-  sum = hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<8>(words), byte), hn::Set(di, four[1])));
-  sum = hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<16>(words), byte), hn::Set(di, four[2])));
-  return hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<24>(words), byte), hn::Set(di, four[3])));
-#endif
-}
 
 // kBits wide fields of bytes: the p-th.
 template <int kBits, int kField>
@@ -142,27 +107,40 @@ HWY_INLINE ByteVec spread(const char* bits, uint8_t bit) {
   return hn::IfThenElseZero(hn::LoadMaskBits(d, reinterpret_cast<const uint8_t*>(bits)), hn::Set(d, bit));
 }
 
+// levels<kLess>(): those above 127 less kLess, 128 or 0, if a type has such.
 struct Codes8 {
   static constexpr int kBits = 8;
-  static constexpr bool kExtra = false;
-  static HWY_INLINE ByteVec levels(ByteVec low, const char*) { return low; }
+  static constexpr bool kExtra = false, kAbove127 = true;
+  template <uint8_t kLess>
+  static HWY_INLINE ByteVec levels(ByteVec low, const char*) {
+    return kLess == 0 ? low : hn::Xor(low, hn::Set(Bytes(), kLess));
+  }
 };
 struct Codes5 {
   static constexpr int kBits = 4;
-  static constexpr bool kExtra = true;
-  static HWY_INLINE ByteVec levels(ByteVec low, const char* bits) { return hn::Or(low, spread(bits, 16)); }
+  static constexpr bool kExtra = true, kAbove127 = false;
+  template <uint8_t>
+  static HWY_INLINE ByteVec levels(ByteVec low, const char* bits) {
+    return hn::Or(low, spread(bits, 16));
+  }
 };
 struct Codes4 {
   static constexpr int kBits = 4;
-  static constexpr bool kExtra = false;
-  static HWY_INLINE ByteVec levels(ByteVec low, const char*) { return low; }
+  static constexpr bool kExtra = false, kAbove127 = false;
+  template <uint8_t>
+  static HWY_INLINE ByteVec levels(ByteVec low, const char*) {
+    return low;
+  }
 };
 struct Codes3 {
   static constexpr int kBits = 2;
-  static constexpr bool kExtra = true;
+  static constexpr bool kExtra = true, kAbove127 = true;
+  template <uint8_t kLess>
   static HWY_INLINE ByteVec levels(ByteVec low, const char* bits) {
-    alignas(16) static constexpr uint8_t kTable[16] = {kLevels3[0], kLevels3[1], kLevels3[2], kLevels3[3],
-                                                       kLevels3[4], kLevels3[5], kLevels3[6], kLevels3[7]};
+    alignas(16) static constexpr uint8_t kTable[16] = {
+        uint8_t(kLevels3[0] - kLess), uint8_t(kLevels3[1] - kLess), uint8_t(kLevels3[2] - kLess),
+        uint8_t(kLevels3[3] - kLess), uint8_t(kLevels3[4] - kLess), uint8_t(kLevels3[5] - kLess),
+        uint8_t(kLevels3[6] - kLess), uint8_t(kLevels3[7] - kLess)};
     return hn::TableLookupBytes(hn::LoadDup128(Bytes(), kTable), hn::Or(low, spread(bits, 4)));
   }
 };
@@ -172,51 +150,85 @@ HWY_INLINE Vec whole(IntVec high, IntVec low) {
   return hn::MulAdd(hn::ConvertTo(df, high), hn::Set(df, 256.0f), hn::ConvertTo(df, low));
 }
 
-// The sums += products of a unit's fields, from kField on, with the bytes of kQ queries or weights, kStep
-// bytes from one to the next, kLow from high to low ones, kNext from one field to the next. `bits`: the
-// field's extra bits, `step` bytes before the next one's.
-template <typename Codes, int kQ, bool kCoarse, int64_t kStep, int64_t kLow, int64_t kNext, int kField = 0>
-HWY_INLINE void add_unit(ByteVec unit, const char* bits, int64_t step, const int8_t* high, IntVec* sum_high,
-                         IntVec* sum_low) {
-  const ByteVec levels = Codes::levels(field<Codes::kBits, kField>(unit), bits);
-  for (int i = 0; i < kQ; ++i) {
-    sum_high[i] = add_products(sum_high[i], levels, high + i * kStep);
-    if (!kCoarse) sum_low[i] = add_products(sum_low[i], levels, high + i * kStep + kLow);
-  }
-  if constexpr ((kField + 1) * Codes::kBits < 8) {
-    add_unit<Codes, kQ, kCoarse, kStep, kLow, kNext, kField + 1>(unit, bits + step, step, high + kNext,
-                                                                 sum_high, sum_low);
-  }
+// Where bytes of queries and weights lie: kNext from one field's to the next one's, kStep from one query's to
+// the next one's, kLow from high to low ones; see Products' kRun.
+struct QueryBytes {
+  static constexpr int kNext = kBytesOfFour, kStep = 8, kLow = 4, kRun = 16;
+};
+template <typename Codes>
+struct WeightBytes {
+  static constexpr int kNext = 4, kStep = kValueBlock, kLow = kMostQueries * kValueBlock,
+                       kRun = 4 * 8 / Codes::kBits;
+};
+
+// The sums += products of levels with the bytes of one query or weight.
+template <typename Products, typename Place, int kAt, bool kCoarse>
+HWY_INLINE void add_levels(ByteVec levels, const int8_t* bytes, typename Products::Sum& high,
+                           typename Products::Sum& low) {
+  high = Products::template add<kAt, Place::kRun>(high, levels, bytes);
+  if (!kCoarse) low = Products::template add<kAt + Place::kLow, Place::kRun>(low, levels, bytes);
 }
 
-// kCoarse: queries have a high byte alone. scores[i][r] = query i . row r for rows [first, first + n) of k,
-// first a multiple of kKeyGroup.
-template <typename Codes, int kQ, bool kCoarse>
+// What is taken from levels to make them signed. Sums then begin with as many times the sums of what these
+// are multiplied by.
+template <typename Products, typename Codes>
+constexpr uint8_t taken_from_levels() {
+  return Products::kSigned && Codes::kAbove127 ? 128 : 0;
+}
+
+// The sums of queries or weights i... += products of a unit's fields, from kField on. `bits`: the field's
+// extra bits, `step` bytes before the next one's.
+template <typename Products, typename Codes, typename Place, bool kCoarse, int kField = 0, int... i>
+HWY_INLINE void add_unit(std::integer_sequence<int, i...> all, ByteVec unit, const char* bits, int64_t step,
+                         const int8_t* bytes, typename Products::Sum* high, typename Products::Sum* low) {
+  constexpr uint8_t kLess = taken_from_levels<Products, Codes>();
+  const ByteVec levels = Codes::template levels<kLess>(field<Codes::kBits, kField>(unit), bits);
+  (add_levels<Products, Place, kField * Place::kNext + i * Place::kStep, kCoarse>(levels, bytes, high[i],
+                                                                                  low[i]),
+   ...);
+  if constexpr ((kField + 1) * Codes::kBits < 8)
+    add_unit<Products, Codes, Place, kCoarse, kField + 1>(all, unit, bits + step, step, bytes, high, low);
+}
+
+// kCoarse: queries have a high byte alone. scores[i][r] = query first_q + i . row r for rows [first, first +
+// n) of k, first a multiple of kKeyGroup, first_q even.
+template <typename Products, typename Codes, int kQ, bool kCoarse>
 HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const PackedRows& k, int64_t first,
                            int64_t n, float* scores, const AskAhead& ahead) {
   const Floats df;
   const RowFormat& f = row_format(k.type);
+  constexpr bool kAbove0 = taken_from_levels<Products, Codes>() > 0;
   constexpr int64_t kPerUnit = 8 / Codes::kBits;
   const int64_t width = q.width, n_units = width / (4 * kPerUnit);
   const int8_t* bytes_of = query_bytes(q, first_q);
+  [[maybe_unused]] int32_t begin[2 * kQ + 2];  // high, low
+  if constexpr (kAbove0) {
+    for (int i = 0; i < kQ; i += 2)
+      hn::StoreU(Products::sums_times_128(bytes_of + 8 * i, width / 4, kBytesOfFour), Ints(), begin + 2 * i);
+  }
   for (int64_t at = 0; at < n; at += kKeyGroup) {
     const PackedPiece p = key_group(k, first + at);
     ahead.step(at / kKeyGroup, kBlockRows / kKeyGroup);
     for (int64_t r = 0; r < p.m; r += kLanes) {
-      IntVec sum_high[kQ], sum_low[kQ];
-      for (int i = 0; i < kQ; ++i) sum_high[i] = sum_low[i] = hn::Zero(Ints());
+      typename Products::Sum high[kQ], low[kQ];
+      for (int i = 0; i < kQ; ++i) {
+        high[i] = Products::from(kAbove0 ? begin[2 * i] : 0);
+        low[i] = Products::from(kAbove0 ? begin[2 * i + 1] : 0);
+      }
       const char *unit = k.data + p.plane + 4 * r, *bits = k.data + p.extra + r / 2;
       for (int64_t u = 0; u < n_units; ++u) {
-        const auto bytes = hn::LoadU(Bytes(), reinterpret_cast<const uint8_t*>(unit));
-        add_unit<Codes, kQ, kCoarse, 8, 4, kBytesOfFour>(
-            bytes, bits, p.m / 2, bytes_of + u * kPerUnit * kBytesOfFour, sum_high, sum_low);
+        const auto codes = hn::LoadU(Bytes(), reinterpret_cast<const uint8_t*>(unit));
+        add_unit<Products, Codes, QueryBytes, kCoarse>(std::make_integer_sequence<int, kQ>(), codes, bits,
+                                                       p.m / 2, bytes_of + u * kPerUnit * kBytesOfFour, high,
+                                                       low);
         unit += 4 * p.m;
         if (Codes::kExtra) bits += kPerUnit * p.m / 2;
       }
       const auto scale = hn::Mul(load_halves(k.data + p.scales + 2 * r), hn::Set(df, f.unit));
       for (int i = 0; i < kQ; ++i) {
         const int64_t j = first_q + i;
-        const auto products = kCoarse ? hn::ConvertTo(df, sum_high[i]) : whole(sum_high[i], sum_low[i]);
+        const auto products = kCoarse ? hn::ConvertTo(df, Products::total(high[i]))
+                                      : whole(Products::total(high[i]), Products::total(low[i]));
         const auto sum = hn::Sub(products, hn::Set(df, f.offset * q.sum[j]));
         const auto score =
             hn::MulAdd(sum, hn::Mul(scale, hn::Set(df, q.scale[j])), hn::Set(df, q.of_mean[j]));
@@ -227,28 +239,42 @@ HWY_INLINE void dot_packed(const PackedQueries& q, int64_t first_q, const Packed
 }
 
 // out[i][...] = sum over r of weight i of row r times the row, of the block of values from `first` on.
-template <typename Codes, int kQ>
+template <typename Products, typename Codes, int kQ>
 HWY_INLINE void mix_packed(const PackedWeights& w, const PackedRows& v, int64_t first, float* out,
                            size_t out_stride, const AskAhead& ahead) {
   const Floats df;
   const RowFormat& f = row_format(v.type);
+  constexpr bool kAbove0 = taken_from_levels<Products, Codes>() > 0;
   constexpr int64_t kPerUnit = 8 / Codes::kBits;
   const PackedPiece p = value_block(v, first);
   const int64_t width = padded_row(v.d), n_units = p.m / (4 * kPerUnit);
+  [[maybe_unused]] int32_t begin[2 * kQ];  // high, low
+  if constexpr (kAbove0) {
+    for (int i = 0; i < 2 * kQ; ++i) {
+      const int8_t* bytes = (i % 2 == 0 ? w.high : w.low) + i / 2 * kValueBlock;
+      const auto sums = Products::sums_times_128(bytes, whole_weights(p.m) / 16, 16);
+      begin[i] = hn::GetLane(hn::SumOfLanes(Ints(), sums));
+    }
+  }
   for (int64_t c = 0; c < width; c += 16) {
     ahead.step(c / 16, width / 16);
     for (int64_t lane = 0; lane < 16; lane += kLanes) {
-      IntVec sum_high[kQ], sum_low[kQ];
-      for (int i = 0; i < kQ; ++i) sum_high[i] = sum_low[i] = hn::Zero(Ints());
+      typename Products::Sum high[kQ], low[kQ];
+      for (int i = 0; i < kQ; ++i) {
+        high[i] = Products::from(kAbove0 ? begin[2 * i] : 0);
+        low[i] = Products::from(kAbove0 ? begin[2 * i + 1] : 0);
+      }
       const char* unit = v.data + p.plane + c / 16 * n_units * 64 + 4 * lane;
       const char* bits = v.data + p.extra + c / 16 * (p.m / 4) * 8 + lane / 2;
       for (int64_t u = 0; u < n_units; ++u) {
-        const auto bytes = hn::LoadU(Bytes(), reinterpret_cast<const uint8_t*>(unit + u * 64));
-        add_unit<Codes, kQ, false, kValueBlock, kMostQueries * kValueBlock, 4>(
-            bytes, bits + u * kPerUnit * 8, 8, w.high + u * 4 * kPerUnit, sum_high, sum_low);
+        const auto codes = hn::LoadU(Bytes(), reinterpret_cast<const uint8_t*>(unit + u * 64));
+        add_unit<Products, Codes, WeightBytes<Codes>, false>(std::make_integer_sequence<int, kQ>(), codes,
+                                                             bits + u * kPerUnit * 8, 8,
+                                                             w.high + u * 4 * kPerUnit, high, low);
       }
       for (int i = 0; i < kQ; ++i) {
-        const auto sum = hn::Sub(whole(sum_high[i], sum_low[i]), hn::Set(df, f.offset * w.sum[i]));
+        const auto products = whole(Products::total(high[i]), Products::total(low[i]));
+        const auto sum = hn::Sub(products, hn::Set(df, f.offset * w.sum[i]));
         const auto x = hn::Mul(sum, hn::Set(df, w.scale[i] * f.unit));
         hn::StoreU(x, df, out + static_cast<size_t>(i) * out_stride + c + lane);
       }

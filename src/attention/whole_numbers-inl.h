@@ -21,8 +21,6 @@ namespace curdkv {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-using Ints = hn::RebindToSigned<Floats>;
-
 HWY_INLINE Vec load_halves(const char* from) {
   const hn::Rebind<hwy::float16_t, Floats> dh;
   return hn::PromoteTo(Floats(), hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(from)));
@@ -60,6 +58,11 @@ HWY_INLINE float split_into_bytes(const float* from, int64_t n, float inverse, i
     sum = hn::Add(sum, hn::Sub(bits, hn::Set(du, kMagic)));
   }
   return static_cast<float>(hn::GetLane(hn::SumOfLanes(Ints(), hn::BitCast(Ints(), sum))));
+}
+
+// How many weights of m rows are packed: zeros behind the last.
+HWY_INLINE int64_t whole_weights(int64_t m) {
+  return (m + 15) / 16 * 16;
 }
 
 // Weights of a block as whole numbers in two bytes, with the rows' scales in them.

@@ -30,26 +30,36 @@ struct Packed {
   std::vector<float> unpacked;  // [n][d]
 
   Packed(RowType type, int64_t d, int64_t n, bool keys, uint64_t seed) {
+    const std::vector<float> m = gaussian(d, seed, 0.5f);
+    const int64_t row_bytes = encoded_row_bytes(type, d);
+    std::vector<char> encoded(static_cast<size_t>(row_bytes * n));
+    for (int64_t i = 0; i < n; ++i) {
+      const std::vector<float> x = gaussian(d, seed + 1 + static_cast<uint64_t>(i));
+      encode_rows(type, x.data(), 1, d, encoded.data() + i * row_bytes);
+    }
+    lay_out(type, d, n, keys, m, encoded);
+  }
+  // Rows as they are encoded, around zero.
+  Packed(RowType type, int64_t d, int64_t n, bool keys, const std::vector<char>& encoded) {
+    lay_out(type, d, n, keys, std::vector(static_cast<size_t>(d), 0.0f), encoded);
+  }
+
+ private:
+  void lay_out(RowType type, int64_t d, int64_t n, bool keys, const std::vector<float>& m,
+               const std::vector<char>& encoded) {
     const int64_t bytes = keys ? packed_key_bytes(type, d, n) : packed_value_bytes(type, d, n);
     memory.assign(static_cast<size_t>(bytes), 0);
     memory.resize(static_cast<size_t>(bytes + kPackedSlack), static_cast<char>(0xff));
     mean.assign(static_cast<size_t>(padded_row(d)), 0);
-    const std::vector<float> m = gaussian(d, seed, 0.5f);
     ggml_fp32_to_fp16_row(m.data(), mean.data(), d);
     rows = {type, d, n, memory.data(), mean.data()};
-    const int64_t row_bytes = encoded_row_bytes(type, d);
-    std::vector<char> encoded(static_cast<size_t>(row_bytes * n));
     std::vector<const char*> each;
-    unpacked.resize(static_cast<size_t>(n * d));
-    for (int64_t i = 0; i < n; ++i) {
-      const std::vector<float> x = gaussian(d, seed + 1 + static_cast<uint64_t>(i));
-      each.push_back(encoded.data() + i * row_bytes);
-      encode_rows(type, x.data(), 1, d, encoded.data() + i * row_bytes);
-    }
+    for (int64_t i = 0; i < n; ++i) each.push_back(encoded.data() + i * encoded_row_bytes(type, d));
     for (int64_t i = 0; i < n; i += kRowsTogether) {
       const auto some = std::span(each).subspan(static_cast<size_t>(i));
       (keys ? put_keys : put_values)(rows, i, some.first(std::min<size_t>(some.size(), kRowsTogether)));
     }
+    unpacked.resize(static_cast<size_t>(n * d));
     for (int64_t i = 0; i < n; ++i) (keys ? unpack_key : unpack_value)(rows, i, unpacked.data() + i * d);
   }
 };
@@ -175,6 +185,16 @@ std::vector<float> reference(const Packed& k, const Packed& v, const std::vector
   return out;
 }
 
+void expect_as_reference(const Packed& k, const Packed& v, const std::vector<float>& q, const Shape& s) {
+  const std::vector<float> ours = attend(k, v, q, s), exact = reference(k, v, q, s);
+  double error = 0, size = 0;
+  for (size_t i = 0; i < ours.size(); ++i) {
+    error += (ours[i] - exact[i]) * (ours[i] - exact[i]);
+    size += exact[i] * exact[i];
+  }
+  EXPECT_LT(std::sqrt(error / size), 3e-4);
+}
+
 TEST(PackedKernel, AttendsAsTheRowsThatCodesStandFor) {
   std::vector<Shape> shapes;
   for (const RowType k : kTypes) {
@@ -192,13 +212,46 @@ TEST(PackedKernel, AttendsAsTheRowsThatCodesStandFor) {
     const Packed k(s.k, s.d_k, s.n_rows, true, 1), v(s.v, s.d_v, s.n_rows, false, 1000);
     std::vector<float> q = gaussian(s.n_q * s.d_k, 5);
     for (float& x : q) x *= 3 / std::sqrt(static_cast<float>(s.d_k));
-    const std::vector<float> ours = attend(k, v, q, s), exact = reference(k, v, q, s);
-    double error = 0, size = 0;
-    for (size_t i = 0; i < ours.size(); ++i) {
-      error += (ours[i] - exact[i]) * (ours[i] - exact[i]);
-      size += exact[i] * exact[i];
+    expect_as_reference(k, v, q, s);
+  }
+}
+
+// n rows in 8 bits, each with the lowest level or the highest everywhere, or now one, now the other.
+std::vector<char> rows_of_outermost_levels(int64_t d, int64_t n, float first_scale, float scale_of_others) {
+  std::vector<char> encoded;
+  for (int64_t i = 0; i < n; ++i) {
+    const ggml_fp16_t scale = ggml_fp32_to_fp16(i == 0 ? first_scale : scale_of_others);
+    encoded.insert(encoded.end(), reinterpret_cast<const char*>(&scale),
+                   reinterpret_cast<const char*>(&scale + 1));
+    for (int64_t j = 0; j < d; ++j) {
+      const bool highest = i % 4 == 0 ? j % 3 == 0 : i % 4 == 1 ? false : i % 4 == 2 ? true : (i + j) % 8 < 4;
+      encoded.push_back(highest ? static_cast<char>(255) : 0);
     }
-    EXPECT_LT(std::sqrt(error / size), 3e-4);
+  }
+  return encoded;
+}
+
+// Pairs of products, and many of them, at the ends of what sums of a few bits hold.
+TEST(PackedKernel, SumsHoldTheOutermostLevelsTimesTheOutermostBytes) {
+  const int64_t d = 64, n_q = 8;
+  // Queries of whole numbers: 32512, as the largest is, and 256 k + 128, whose low byte is -128.
+  std::vector<float> q;
+  for (int64_t i = 0; i < n_q; ++i) {
+    for (int64_t j = 0; j < d; ++j) {
+      const int64_t sign = i < 4 || (i + j) % 2 == 0 ? 1 : -1, k = i % 4 == 0 ? 126 : (7 * i + 3 * j) % 127;
+      q.push_back(static_cast<float>(j == i ? 32512 : sign * (256 * k + 128)) / (1 << 20));
+    }
+    turn_row(q.data() + i * d, d);
+  }
+  for (const int64_t n : {4, 128, 300}) {
+    SCOPED_TRACE(n);
+    const Shape s = {RowType::q8, RowType::q8, d, d, n, n_q};
+    const Packed k(RowType::q8, d, n, true, rows_of_outermost_levels(d, n, 1, 1));
+    expect_as_reference(k, Packed(RowType::q8, d, n, false, rows_of_outermost_levels(d, n, 1, 1)), q, s);
+    // Where all keys weigh the same, weights are as the values' scales: 32512 and 128.
+    const std::vector<float> zeros(q.size(), 0.0f);
+    expect_as_reference(k, Packed(RowType::q8, d, n, false, rows_of_outermost_levels(d, n, 127, 0.5f)), zeros,
+                        s);
   }
 }
 
