@@ -6,6 +6,7 @@
 #include <random>
 
 #include "attention/packed_kernel.h"
+#include "base/cpu.h"
 #include "cache/packed_rows.h"
 
 namespace curdkv {
@@ -254,6 +255,24 @@ TEST(PackedKernel, SumsHoldTheOutermostLevelsTimesTheOutermostBytes) {
                         s);
   }
 }
+
+#if defined(__aarch64__)
+TEST(PackedKernel, DotProductsHaveTheBitsThatOtherProductsHave) {
+  for (const RowType t : kTypes) {
+    for (const int64_t n_q : {1, 2, 3, 5, 7, 8, 12}) {
+      const Shape s = {t, t, 64, 80, 150, n_q};
+      SCOPED_TRACE(::testing::Message() << static_cast<int>(t) << " queries " << n_q);
+      const Packed k(t, s.d_k, s.n_rows, true, 1), v(t, s.d_v, s.n_rows, false, 1000);
+      const std::vector<float> q = gaussian(n_q * s.d_k, 5, 0.3f);
+      limit_cpu(CpuLevel::native);
+      const std::vector<float> by_best = attend(k, v, q, s);
+      limit_cpu(CpuLevel::v2);
+      EXPECT_EQ(attend(k, v, q, s), by_best);
+    }
+  }
+  limit_cpu(CpuLevel::native);
+}
+#endif
 
 }  // namespace
 }  // namespace curdkv
