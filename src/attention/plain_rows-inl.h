@@ -98,6 +98,7 @@ HWY_INLINE void dot_rows(const float* q, const char* k, size_t stride, int64_t n
              kRows * ahead.multiplying_bytes);
     prefetch(v + static_cast<size_t>(r) * v_stride, kRows * v_stride);
     Vec sum[(kSums + 3) / 4 * 4];
+    HWY_UNROLL(32)  // else GCC for ARM has more than 16 in memory, too
     for (auto& s : sum) s = hn::Zero(df);
     for (int64_t d = 0; d < n_dims; d += kLanes) {
       Vec value[kRows];
@@ -122,6 +123,7 @@ HWY_INLINE void mix_columns(const float* p, const char* v, size_t stride, int64_
                             float* out, size_t out_stride, const char* ahead, size_t ahead_bytes) {
   const Floats df;
   Vec sum[kQ * kVectors];
+  HWY_UNROLL(32)
   for (auto& s : sum) s = hn::Zero(df);
   for (int64_t r = 0; r < n_rows; ++r, v += stride, ahead += ahead_bytes) {
     hwy::Prefetch(ahead);
