@@ -13,11 +13,11 @@
 
 namespace curdkv::app {
 
-// --task, --samples, --context-tokens, --data, --haystack, --words, --ruler-rules.
+// --task, --samples, --context-tokens, --data, --haystack, --words, --squad, --hotpotqa, --ruler-rules.
 struct SampleOptions {
   std::vector<std::string> tasks;
   int64_t n_samples = 20, n_context = 0;
-  std::string data, haystack, words, rules = "v2";
+  std::string data, haystack, words, squad, hotpotqa, rules = "v2";
 
   void add_to(CLI::App& app);
   // In the benchmarks' order, each once. Errors: bad_argument for a name that is none.
@@ -31,6 +31,7 @@ struct SampleOptions {
   Json describe() const;  // what the samples depend on
 
  private:
+  bool is_made(const eval::TaskInfo& task) const;  // or read from a file
   Result<std::vector<eval::Sample>> generate(const eval::TaskInfo& task, const Tokenizer& tokenizer,
                                              uint64_t seed) const;
 };

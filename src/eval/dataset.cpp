@@ -1,5 +1,7 @@
 #include "eval/dataset.h"
 
+#include <algorithm>
+
 #include "base/try.h"
 #include "eval/longbench.h"
 #include "io/jsonl.h"
@@ -7,18 +9,34 @@
 namespace curdkv::eval {
 namespace {
 
-// kvpress's split of a RULER prompt: the question starts at the last "What is the special magic" (or "are
-// all"), the answer's beginning at "The special magic" behind it.
+// Where kvpress splits the prompts of RULER's tasks: the question starts at the last place that says one of
+// these, the answer's beginning at the first one behind it.
+struct Border {
+  std::string_view task;  // or how the names of several start
+  std::vector<std::string_view> question;
+  std::string_view answer;
+};
+const Border kBorders[] = {
+    {"niah_", {"What is the special magic", "What are all the special magic"}, "The special magic"},
+    {"vt", {"Question: Find all variables that are assigned the value"}, "Answer:"},
+    {"cwe", {"Question: What are the 10 most common words in the above list?"}, "Answer:"},
+    {"fwe", {"Question: Do not provide any explanation."}, "Answer:"},
+    {"qa_", {"Answer the question based on the given documents."}, "Answer:"},
+};
+
 Result<void> split_prompt(const JsonLine& row, const std::string& prompt, Sample& out) {
+  const auto* border = std::find_if(std::begin(kBorders), std::end(kBorders),
+                                    [&](const Border& b) { return out.task.starts_with(b.task); });
   size_t at = std::string::npos;
-  for (const char* start : {"What is the special magic", "What are all the special magic"}) {
+  for (const std::string_view start : border->question) {
     const size_t found = prompt.rfind(start);
     if (found != std::string::npos && (at == std::string::npos || found > at)) at = found;
   }
   if (at == std::string::npos) {
-    return row.error("field 'input' holds no question that starts 'What is (are all) the special magic'");
+    return row.error("field 'input' holds no question that starts '" + std::string(border->question.front()) +
+                     "'");
   }
-  const size_t prefix = std::min(prompt.find("The special magic", at), prompt.size());
+  const size_t prefix = std::min(prompt.find(border->answer, at), prompt.size());
   out.context = prompt.substr(0, at);
   out.question = prompt.substr(at, prefix - at);
   out.answer_prefix = prompt.substr(prefix);

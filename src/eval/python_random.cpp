@@ -61,6 +61,17 @@ uint32_t PythonRandom::between(uint32_t a, uint32_t b) {
   return a + below(b - a + 1);
 }
 
+double PythonRandom::unit() {
+  const uint32_t high = next() >> 5, low = next() >> 6;
+  return (high * 67108864.0 + low) / 9007199254740992.0;  // 2^26, 2^53
+}
+
+std::string PythonRandom::choices(std::string_view of, size_t n) {
+  std::string out;
+  while (out.size() < n) out += of[static_cast<size_t>(unit() * static_cast<double>(of.size()))];
+  return out;
+}
+
 std::vector<size_t> PythonRandom::sample(size_t n, size_t count) {
   // Few of many: draw again what was drawn before. Otherwise: draw from a pool that shrinks.
   size_t set_size = 21;

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <array>
 #include <cstdint>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -19,6 +21,8 @@ class PythonRandom {
   uint32_t below(uint32_t n);                          // randrange(n), n >= 1
   uint32_t between(uint32_t a, uint32_t b);            // randint(a, b), both included
   std::vector<size_t> sample(size_t n, size_t count);  // sample(range(n), count), count <= n
+  double unit();                                       // random(), in [0, 1)
+  std::string choices(std::string_view of, size_t n);  // choices(of, k=n), of characters
 
   template <typename T>
   void shuffle(std::vector<T>& items) {

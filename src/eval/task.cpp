@@ -18,7 +18,6 @@ constexpr TaskInfo kTasks[] = {
     {"niah_multikey_3", "MK-3", ruler, string_match_all, 128, false},
     {"niah_multiquery", "MQ", ruler, string_match_all, 128, false},
     {"niah_multivalue", "MV", ruler, string_match_all, 128, false},
-    // RULER's other tasks: read from files, not made here.
     {"vt", "VT", ruler, string_match_all, 30, false},
     {"cwe", "CWE", ruler, string_match_all, 120, false},
     {"fwe", "FWE", ruler, string_match_all, 50, false},

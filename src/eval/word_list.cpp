@@ -25,10 +25,13 @@ void sort_unique(std::vector<std::string>& items) {
 
 }  // namespace
 
-WordList::WordList(std::string_view adjective_lines, std::string_view noun_lines)
-    : nouns_(words_of(noun_lines)) {
+WordList::WordList(std::string_view adjective_lines, std::string_view noun_lines, std::string_view verb_lines)
+    : nouns_(words_of(noun_lines)), single_words_(words_of(verb_lines)) {
   sort_unique(nouns_);
   std::vector<std::string> adjectives = words_of(adjective_lines);
+  single_words_.insert(single_words_.end(), nouns_.begin(), nouns_.end());
+  single_words_.insert(single_words_.end(), adjectives.begin(), adjectives.end());
+  sort_unique(single_words_);
   for (std::string& a : adjectives) a += '-';
   sort_unique(adjectives);
   for (size_t i = 0; i < adjectives.size();) {

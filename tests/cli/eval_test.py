@@ -11,7 +11,7 @@ import subprocess
 import time
 import unittest
 
-from harness import BUILD, CURDKV, Case, path, write
+from harness import BUILD, CURDKV, FOLDER, Case, path, write
 
 MODEL = path("tiny.gguf")
 subprocess.run([os.path.join(BUILD, "make_tiny_model"), MODEL, "4096"], check=True)
@@ -55,6 +55,43 @@ class Eval(Case):
         self.assertEqual(records[-1]["press_params"]["sinks"], "9")
         self.curdkv(*GRID, "--timings", "-o", path("timed.jsonl"))
         self.assertGreater(lines("timed.jsonl")[0]["prefill_ms"], 0)
+
+    def test_the_rest_of_ruler(self):
+        """Words as they come, questions of their users' files; the tiny model's tokens are too short for vt's example."""
+        document = {"context": "The ant is in the north. " * 9, "qas": [
+            {"question": "Where is the ant?", "is_impossible": False, "answers": [{"text": "north"}, {"text": "the north"}]}]}
+        squad = write("squad.json", json.dumps({"data": [{"paragraphs": [document] * 2}]}))
+        hotpotqa = write("hotpotqa.json", json.dumps([{"question": "Who?", "answer": "ant", "context": [["Ant", ["It is."]]]}]))
+        asked = ("eval", "-m", MODEL, "-t", "1", "--context-tokens", "3000", "-n", "2", "--press", "knorm")
+        err = self.curdkv(*asked, "--task", "qa_1,cwe,qa_2,fwe", "--samples", "2", "--squad", squad, "--hotpotqa", hotpotqa,
+                          "-o", path("rest.jsonl"))[1]
+        self.assertIn("qa_2 has 1 samples, fewer than the 2 asked for", err)
+        records = [r for r in lines("rest.jsonl") if r["press"] == "none"]
+        self.assertEqual([(r["task"], r["sample"], len(r["references"])) for r in records],
+                         [("cwe", 0, 10), ("cwe", 1, 10), ("fwe", 0, 3), ("fwe", 1, 3), ("qa_1", 0, 2), ("qa_1", 1, 2),
+                          ("qa_2", 0, 1)])
+        for r in records:
+            self.assertLess(r["n_context_tokens"], 3000)
+            self.assertGreater(r["n_context_tokens"], 2400)
+        self.assertEqual((records[0]["run"]["squad"], records[0]["run"]["hotpotqa"]), ("squad.json", "hotpotqa.json"))
+
+        def fails(code, words, *args):
+            self.fails(code, words, *asked, "--samples", "1", *args, "-o", path("x"))
+        fails(2, "the example in front of vt has more than the 500 tokens", "--task", "vt")
+        fails(2, "the example in front of vt", "--task", "ruler_all")  # behind the needle tasks
+        fails(2, "qa_1 is read from a file: name its folder with --data, or SQuAD's file with --squad", "--task", "qa_1")
+        fails(2, "or HotpotQA's file with --hotpotqa", "--task", "qa_1,qa_2", "--squad", squad)
+        fails(1, "hotpotqa.json: field 'data' is missing or no list", "--task", "qa_1", "--squad", hotpotqa)
+        fails(1, "squad.json: expected a list", "--task", "qa_2", "--hotpotqa", squad)
+        fails(1, "No such file", "--task", "qa_2", "--hotpotqa", path("nowhere"))
+        write("adjectivelist.txt", "red\nblue\n")
+        write("nounlist.txt", "ant\nbee\n")
+        fails(2, "cwe needs at least 20 different words; there are 4", "--task", "cwe", "--words", FOLDER.name)
+        fails(2, "no verblist.txt", "--task", "cwe", "--words", FOLDER.name)
+        write("verblist.txt", "\n".join(f"word{i}" for i in range(20)))
+        err = self.curdkv(*asked, "--task", "cwe", "--samples", "1", "--words", FOLDER.name, "-o", path("verbs.jsonl"))[1]
+        self.assertNotIn("verblist.txt", err)
+        self.assertTrue(any(word.startswith("word") for word in lines("verbs.jsonl")[0]["references"]))
 
     def test_sharing_a_reading_changes_nothing(self):
         for press in ("snapkv", "curdkv:sinks=9"):
@@ -192,6 +229,9 @@ class Datasets(Case):
                   "the provided text? The special magic number for x mentioned in the provided text is")
         records = self.run_on("niah_single_1", [{"index": 0, "input": prompt, "outputs": ["5"], "length": 9}])
         self.assertEqual(records[0]["references"], ["5"])
+        other = {"input": "Answer: b.\n Question: Find all variables that are assigned the value 5 in the text above. Answer: a",
+                 "outputs": ["5", "6"]}
+        self.assertEqual(self.run_on("vt", [other])[0]["references"], ["5", "6"])
         split = {"task": "vt", "context": "x", "question": "y", "answer_prefix": "z", "answer": ["5"]}
         self.assertEqual(len(self.run_on("vt", [split, {**split, "task": "cwe"}])), 2)
 

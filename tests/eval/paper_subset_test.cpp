@@ -7,7 +7,7 @@
 #include "engine/layer_scoring.h"
 #include "eval/metrics.h"
 #include "eval/python_text.h"
-#include "eval/ruler.h"
+#include "eval/ruler_tasks.h"
 #include "io/input_file.h"
 #include "io/jsonl.h"
 #include "support/eval_data.h"
@@ -77,14 +77,14 @@ TEST(PaperSubset, IsRegeneratedAndStreamingLlmFollowsFromPositions) {
     settings.rules = RulerRules::v1;
     settings.max_tokens = 16384;
     const CountTokens fits = [](const std::string&) -> Result<int64_t> { return 0; };
-    RulerGenerator generator = must(RulerGenerator::resume(task, settings, haystack, words, fits,
-                                                           of_task["num_haystack"], of_task["sizing_calls"]));
+    const auto generator = must(NeedleGenerator::create(task, settings, {&haystack, &words}, fits));
+    generator->resume(of_task["num_haystack"], of_task["sizing_calls"]);
     int hits[4] = {};
-    Sample sample = must(generator.next());
+    Sample sample = must(generator->next());
     for (const Json& expected : of_task["samples"]) {
-      while (sample.index < expected["sample"]) sample = must(generator.next());
+      while (sample.index < expected["sample"]) sample = must(generator->next());
       SCOPED_TRACE(task + " " + expected["sample"].dump());
-      EXPECT_EQ(generator.depths(), expected["pos"].get<std::vector<size_t>>());
+      EXPECT_EQ(generator->depths(), expected["pos"].get<std::vector<size_t>>());
       EXPECT_EQ(sample.references, expected["answers"].get<std::vector<std::string>>());
       EXPECT_NE(sample.question.find(expected["query"].get<std::string>()), std::string::npos);
       EXPECT_EQ(decode_utf8(sample.context + sample.question + sample.answer_prefix).size(),
