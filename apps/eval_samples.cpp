@@ -85,9 +85,10 @@ void SampleOptions::add_to(CLI::App& app) {
   app.add_option("--haystack", haystack,
                  "text to hide needles in: plain, or .tsv with a sentence a line (default: a built-in one)")
       ->type_name("FILE");
-  app.add_option(
-         "--words", words,
-         "folder with adjectivelist.txt and nounlist.txt, as in wonderwords (default: built-in lists)")
+  app.add_option("--words", words,
+                 "folder with adjectivelist.txt, nounlist.txt and, for cwe, verblist.txt, as in wonderwords "
+                 "(default: "
+                 "built-in lists)")
       ->type_name("DIR");
   app.add_option("--squad", squad, "SQuAD 2.0's file (dev-v2.0.json), to make RULER's qa_1 of")
       ->type_name("FILE");
