@@ -19,12 +19,8 @@ using namespace curdkv::eval;
 
 namespace {
 
-bool is_needle(const TaskInfo& task) {
-  return task.name.starts_with("niah_");
-}
-
 bool is_in_group(const TaskInfo& task, const std::string& group) {
-  if (group == "ruler") return is_needle(task);
+  if (group == "ruler") return task.name.starts_with("niah_");
   if (group == "ruler_all") return task.benchmark == Benchmark::ruler;
   return group == "longbench" && task.benchmark == Benchmark::longbench;
 }
@@ -87,8 +83,7 @@ void SampleOptions::add_to(CLI::App& app) {
       ->type_name("FILE");
   app.add_option("--words", words,
                  "folder with adjectivelist.txt, nounlist.txt and, for cwe, verblist.txt, as in wonderwords "
-                 "(default: "
-                 "built-in lists)")
+                 "(default: built-in lists)")
       ->type_name("DIR");
   app.add_option("--squad", squad, "SQuAD 2.0's file (dev-v2.0.json), to make RULER's qa_1 of")
       ->type_name("FILE");

@@ -12,6 +12,9 @@ namespace {
 
 // Sums over the queries.
 struct Sums {
+  explicit Sums(const LayerView& layer)
+      : squares(static_cast<size_t>(layer.n_tokens * layer.n_head_kv)),
+        induction(static_cast<size_t>(layer.n_head_kv)) {}
   std::vector<double> squares;    // of their weights on every token: [n_tokens, n_head_kv]
   std::vector<double> induction;  // [n_head_kv]
 };
@@ -24,8 +27,7 @@ Result<Sums> fused_sums(LayerView& layer, const ReferenceQueries& queries) {
     ggml_tensor* k = layer.keys(g, 0, n);
     return std::vector<ggml_tensor*>{layer.fused()->column_squares(q, tokens, k, layer.kq_scale)};
   }));
-  Sums sums = {std::vector<double>(static_cast<size_t>(n * n_head), 0.0),
-               std::vector<double>(static_cast<size_t>(n_head), 0.0)};
+  Sums sums(layer);
   constexpr int64_t kParts = FusedOps::kSquareParts;
   const int64_t width = std::ssize(parts[0]) / (n_head * kParts);
   for (int64_t i = 0; i < n_head * kParts; ++i) {
@@ -40,8 +42,7 @@ Result<Sums> sliced_sums(LayerView& layer, const ReferenceQueries& queries) {
   const int64_t n = layer.n_tokens, d = layer.d_head_k, n_head = layer.n_head_kv;
   // Queries at a time: their weights are to stay within a few MiB.
   const int64_t step = std::clamp<int64_t>((int64_t{1} << 20) / (n * n_head), 1, queries.n);
-  Sums sums = {std::vector<double>(static_cast<size_t>(n * n_head), 0.0),
-               std::vector<double>(static_cast<size_t>(n_head), 0.0)};
+  Sums sums(layer);
   for (int64_t at = 0; at < queries.n; at += step) {
     const int64_t m = std::min(step, queries.n - at);
     std::vector<float> some;
