@@ -13,38 +13,21 @@ namespace {
 constexpr int64_t kParts = kColumnSquaresParts;
 
 // Row t of a head, F16 or F32 [d, n, heads].
-void read_row(const ggml_tensor* x, int64_t head, int64_t t, float* to) {
-  const char* from = static_cast<const char*>(x->data) + static_cast<size_t>(t) * x->nb[1] +
-                     static_cast<size_t>(head) * x->nb[2];
-  widen_row(x->type, from, x->ne[0], to);
+const char* row_at(const ggml_tensor* x, int64_t head, int64_t t) {
+  return static_cast<const char*>(x->data) + static_cast<size_t>(t) * x->nb[1] +
+         static_cast<size_t>(head) * x->nb[2];
 }
 
 // src: k. dst: F16 [padded_row(d), heads], the mean keys, turned. A head at a time.
 struct MeanKeys {
   Tickets heads = {};
 
-  struct Row {
-    float *x, *sum;
-  };
-  static Row lay_out(Scratch& scratch, int64_t d) { return {scratch.take<float>(d), scratch.take<float>(d)}; }
-
   void operator()(ggml_tensor* dst, const OpThread& thread) {
     const ggml_tensor* k = dst->src[0];
-    const int64_t d = k->ne[0];
     for (int64_t h; (h = heads.draw(k->ne[2], thread.nth)) >= 0;) {
-      Scratch scratch(thread.scratch);
-      const Row row = lay_out(scratch, d);
-      std::fill_n(row.sum, d, 0.0f);
-      for (int64_t t = 0; t < k->ne[1]; ++t) {
-        read_row(k, h, t, row.x);
-        for (int64_t i = 0; i < d; ++i) row.sum[i] += row.x[i];
-      }
-      for (int64_t i = 0; i < d; ++i) row.sum[i] /= static_cast<float>(k->ne[1]);
-      turn_row(row.sum, d);
-      auto* mean =
-          reinterpret_cast<ggml_fp16_t*>(static_cast<char*>(dst->data) + static_cast<size_t>(h) * dst->nb[1]);
-      std::fill_n(mean, padded_row(d), ggml_fp16_t{0});
-      ggml_fp32_to_fp16_row(row.sum, mean, d);
+      char* mean = static_cast<char*>(dst->data) + static_cast<size_t>(h) * dst->nb[1];
+      turned_mean(k->type, row_at(k, h, 0), k->nb[1], k->ne[1], k->ne[0],
+                  reinterpret_cast<ggml_fp16_t*>(mean));
     }
   }
 };
@@ -83,7 +66,7 @@ struct PackKeys {
         const char* encoded[kRowsTogether];
         const int64_t n = std::min(kRowsTogether, end - at);
         for (int64_t r = 0; r < n; ++r) {
-          read_row(k, i % n_head, at + r, row.x + r * to.d);
+          widen_row(k->type, row_at(k, i % n_head, at + r), to.d, row.x + r * to.d);
           encoded[r] = row.encoded + r * encoded_row_bytes(to.type, to.d);
         }
         turn_and_centre_rows(row.x, n, to.d, row.mean);
@@ -145,8 +128,7 @@ ggml_tensor* column_squares_cpu(Compute& compute, ggml_tensor* q, ggml_tensor* t
                                 float scale, std::span<const float> shares) {
   const int64_t d = k->ne[0], n = k->ne[1], n_head = k->ne[2];
   ggml_tensor* keys[] = {k};
-  ggml_tensor* means =
-      compute.custom<MeanKeys>(GGML_TYPE_F16, {padded_row(d), n_head, 1, 1}, keys, scratch_of<MeanKeys>(d));
+  ggml_tensor* means = compute.custom<MeanKeys>(GGML_TYPE_F16, {padded_row(d), n_head, 1, 1}, keys, 0);
   const int64_t n_bytes = (packed_key_bytes(RowType::q8, d, n) + kPackedSlack + 63) / 64 * 64;
   ggml_tensor* both[] = {k, means};
   ggml_tensor* packed =

@@ -260,6 +260,45 @@ void TurnRows(float* x, int64_t n, int64_t d) {
   }
 }
 
+template <typename T>
+HWY_INLINE void sum_rows_of(const char* rows, size_t stride, int64_t n, int64_t d, float* sum) {
+  const hn::Rebind<T, Floats> as_stored;
+  const auto at = [&](int64_t r, int64_t i) {
+    return reinterpret_cast<const T*>(rows + static_cast<size_t>(r) * stride) + i;
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= d; i += kLanes) {
+    auto of_lanes = hn::Zero(Floats());
+    for (int64_t r = 0; r < n; ++r) {
+      const auto x = hn::LoadU(as_stored, at(r, i));
+      if constexpr (sizeof(T) == 2) {
+        of_lanes = hn::Add(of_lanes, hn::PromoteTo(Floats(), x));
+      } else {
+        of_lanes = hn::Add(of_lanes, x);
+      }
+    }
+    hn::StoreU(of_lanes, Floats(), sum + i);
+  }
+  for (; i < d; ++i) {
+    sum[i] = 0;
+    for (int64_t r = 0; r < n; ++r) {
+      if constexpr (sizeof(T) == 2) {
+        sum[i] += ggml_fp16_to_fp32(at(r, i)->bits);
+      } else {
+        sum[i] += *at(r, i);
+      }
+    }
+  }
+}
+
+void SumRows(ggml_type type, const char* rows, size_t stride, int64_t n, int64_t d, float* sum) {
+  if (type == GGML_TYPE_F32) {
+    sum_rows_of<float>(rows, stride, n, d, sum);
+  } else {
+    sum_rows_of<hwy::float16_t>(rows, stride, n, d, sum);
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace curdkv
 HWY_AFTER_NAMESPACE();
@@ -269,6 +308,7 @@ namespace curdkv {
 
 HWY_EXPORT(ChooseCodes);
 HWY_EXPORT(TurnRows);
+HWY_EXPORT(SumRows);
 
 void choose_codes(RowType type, CodedRows& rows) {
   HWY_DYNAMIC_DISPATCH(ChooseCodes)(type, rows);
@@ -276,6 +316,10 @@ void choose_codes(RowType type, CodedRows& rows) {
 
 void turn_rows(float* x, int64_t n, int64_t d) {
   HWY_DYNAMIC_DISPATCH(TurnRows)(x, n, d);
+}
+
+void sum_rows(ggml_type type, const char* rows, size_t stride, int64_t n, int64_t d, float* sum) {
+  HWY_DYNAMIC_DISPATCH(SumRows)(type, rows, stride, n, d, sum);
 }
 
 }  // namespace curdkv

@@ -25,4 +25,7 @@ inline int64_t rows_together(int64_t d) {
 // Codes by levels of a type, not f16.
 void choose_codes(RowType type, CodedRows& rows);
 
+// sum: F32 [d], of n rows, F16 or F32 [d], `stride` bytes apart, added up one after the other.
+void sum_rows(ggml_type type, const char* rows, size_t stride, int64_t n, int64_t d, float* sum);
+
 }  // namespace curdkv

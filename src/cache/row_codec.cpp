@@ -124,6 +124,21 @@ void widen_row(ggml_type type, const char* row, int64_t d, float* x) {
   }
 }
 
+void turned_mean(ggml_type type, const char* rows, size_t stride, int64_t n, int64_t d, ggml_fp16_t* mean) {
+  constexpr int64_t kRows = 64;  // added up in F32
+  float of_some[kMostRowSize];
+  double sum[kMostRowSize] = {};
+  for (int64_t first = 0; first < n; first += kRows) {
+    sum_rows(type, rows + static_cast<size_t>(first) * stride, stride, std::min(kRows, n - first), d,
+             of_some);
+    std::transform(sum, sum + d, of_some, sum, std::plus<>());
+  }
+  for (int64_t i = 0; i < d; ++i) of_some[i] = static_cast<float>(sum[i] / static_cast<double>(n));
+  turn_row(of_some, d);
+  ggml_fp32_to_fp16_row(of_some, mean, d);
+  std::fill(mean + d, mean + padded_row(d), ggml_fp16_t{0});
+}
+
 void decode_row(RowType type, const char* row, int64_t d, float* x) {
   if (type == RowType::f16) return ggml_fp16_to_fp32_row(reinterpret_cast<const ggml_fp16_t*>(row), x, d);
   uint8_t code[kMostRowSize];

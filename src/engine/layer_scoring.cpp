@@ -151,6 +151,17 @@ ggml_tensor* by_head(ScoreGraph& g, ggml_tensor* x, int64_t first, int64_t n) {
                       static_cast<size_t>(first) * x->nb[2]);
 }
 
+// Of `head` of each group of heads in q, F16 or F32 [d, heads, tokens], the queries of tokens `at`, whole
+// numbers, F32 [n]: F32 [d, groups, n].
+ggml_tensor* of_each_group(ScoreGraph& g, ggml_tensor* q, int64_t head, int64_t n_group, ggml_tensor* at) {
+  const int64_t n_head_kv = q->ne[1] / n_group;
+  ggml_tensor* by_group =
+      ggml_view_3d(g.ctx(), q, q->ne[0], q->ne[2], n_head_kv, q->nb[2],
+                   static_cast<size_t>(n_group) * q->nb[1], static_cast<size_t>(head) * q->nb[1]);
+  at = ggml_cast(g.ctx(), ggml_repeat_4d(g.ctx(), at, at->ne[0], n_head_kv, 1, 1), GGML_TYPE_I32);
+  return ggml_cont(g.ctx(), ggml_permute(g.ctx(), ggml_get_rows(g.ctx(), by_group, at), 0, 2, 1, 3));
+}
+
 }  // namespace
 
 ggml_tensor* PrefilledLayer::keys(ScoreGraph& g, int64_t first, int64_t n) {
@@ -175,30 +186,37 @@ Result<ReferenceQueries> PrefilledLayer::turned_queries(int64_t n) {
   if (kv_.q == nullptr || n_queries() == 0)
     return Error{ErrorCode::internal, "no queries were kept to be references"};
   ReferenceQueries out;
-  const int64_t m = std::clamp<int64_t>(n / n_group, 1, n_queries()), step = n_queries() / m;
-  out.n = m * n_group;
-  CURDKV_TRY(const auto parts, run([&](ScoreGraph& g) {
-               ggml_context* ctx = g.ctx();
-               ggml_tensor* q = ggml_view_3d(ctx, kv_.q, kv_.q->ne[0], kv_.q->ne[1], m, kv_.q->nb[1],
-                                             static_cast<size_t>(step) * kv_.q->nb[2],
-                                             static_cast<size_t>(step / 2) * kv_.q->nb[2]);
-               q = q->type == GGML_TYPE_F32 ? ggml_cont(ctx, q) : ggml_cast(ctx, q, GGML_TYPE_F32);
-               std::vector<float> on;
-               for (int64_t i = 0; i < m; ++i) {
-                 const int32_t at = query_positions[static_cast<size_t>(step / 2 + i * step)];
-                 on.push_back(static_cast<float>(positions.back() + 1 + i % 64 - at));
-               }
-               ggml_tensor* turn = ggml_cast(ctx, g.constant(on, m), GGML_TYPE_I32);
-               q = rotate_keeping_length(ctx, model_.hp.rope, model_.rope_freqs, q, turn, 2);
-               return std::vector<ggml_tensor*>{ggml_cont(ctx, q)};
-             }));
-  out.q.resize(parts[0].size());
-  for (int64_t i = 0; i < m; ++i) {
-    out.tokens.insert(out.tokens.end(), static_cast<size_t>(n_group),
-                      static_cast<int32_t>(n_tokens - n_queries() + step / 2 + i * step));
-    for (int64_t h = 0; h < n_head(); ++h) {
-      const int64_t to = h / n_group * out.n + i * n_group + h % n_group;
-      std::copy_n(parts[0].begin() + (i * n_head() + h) * d_head_k, d_head_k, out.q.begin() + to * d_head_k);
+  out.n = std::clamp<int64_t>(n, 1, n_queries() * n_group);
+  for (int64_t i = 0; i < out.n; ++i) {
+    const int64_t at = (2 * i + 1) * n_queries() / (2 * out.n);  // evenly spaced
+    out.tokens.push_back(static_cast<int32_t>(n_tokens - n_queries() + at));
+  }
+  // Query i is of head i mod n_group of its group, so that each token tells of another one.
+  const int64_t n_turns = std::min(n_group, out.n);
+  CURDKV_TRY(
+      const auto parts, run([&](ScoreGraph& g) {
+        std::vector<ggml_tensor*> rotated;
+        for (int64_t head = 0; head < n_turns; ++head) {
+          std::vector<float> at, by;
+          for (int64_t i = head; i < out.n; i += n_group) {
+            const int64_t token = out.tokens[static_cast<size_t>(i)];
+            at.push_back(static_cast<float>(token - n_tokens + n_queries()));
+            by.push_back(
+                static_cast<float>(positions.back() + 1 + i % 64 - positions[static_cast<size_t>(token)]));
+          }
+          const int64_t m = std::ssize(at);
+          ggml_tensor* q = of_each_group(g, kv_.q, head, n_group, g.constant(std::move(at), m));
+          ggml_tensor* turn = ggml_cast(g.ctx(), g.constant(std::move(by), m), GGML_TYPE_I32);
+          rotated.push_back(rotate_keeping_length(g.ctx(), model_.hp.rope, model_.rope_freqs, q, turn, 2));
+        }
+        return rotated;
+      }));
+  out.q.resize(static_cast<size_t>(d_head_k * out.n * n_head_kv));
+  for (int64_t h = 0; h < n_head_kv; ++h) {
+    for (int64_t i = 0; i < out.n; ++i) {
+      const auto& of_head = parts[static_cast<size_t>(i % n_group)];
+      std::copy_n(of_head.begin() + (i / n_group * n_head_kv + h) * d_head_k, d_head_k,
+                  out.q.begin() + (h * out.n + i) * d_head_k);
     }
   }
   return out;

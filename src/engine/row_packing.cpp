@@ -16,30 +16,15 @@ constexpr RowType kFewestBitsFirst[] = {RowType::q3, RowType::q4, RowType::q5, R
 constexpr int64_t kMostReferences = 128;  // queries
 constexpr int64_t kSampledKeys = 256;
 
-// Row of token t of a head, of those read.
-void read_row(const ggml_tensor* x, const LayerKv& kv, int64_t head, int64_t t, float* to) {
-  const char* from = static_cast<const char*>(x->data) + static_cast<size_t>(kv.n_held + t) * x->nb[2] +
-                     static_cast<size_t>(head) * x->nb[1];
-  widen_row(x->type, from, x->ne[0], to);
+// Of token t of a head, of those read.
+const char* row_at(const ggml_tensor* x, const LayerKv& kv, int64_t head, int64_t t) {
+  return static_cast<const char*>(x->data) + static_cast<size_t>(kv.n_held + t) * x->nb[2] +
+         static_cast<size_t>(head) * x->nb[1];
 }
 
 std::vector<ggml_fp16_t> mean_row(const ggml_tensor* x, const LayerKv& kv, int64_t head, int64_t n_tokens) {
-  constexpr int64_t kRows = 64;  // added up in F32
-  const int64_t d = x->ne[0];
-  std::vector<float> row(static_cast<size_t>(d)), of_some(row);
-  std::vector<double> sum(static_cast<size_t>(d), 0.0);
-  for (int64_t first = 0; first < n_tokens; first += kRows) {
-    std::fill(of_some.begin(), of_some.end(), 0.0f);
-    for (int64_t t = first; t < std::min(n_tokens, first + kRows); ++t) {
-      read_row(x, kv, head, t, row.data());
-      std::transform(of_some.begin(), of_some.end(), row.begin(), of_some.begin(), std::plus<>());
-    }
-    std::transform(sum.begin(), sum.end(), of_some.begin(), sum.begin(), std::plus<>());
-  }
-  for (size_t i = 0; i < row.size(); ++i) row[i] = static_cast<float>(sum[i] / static_cast<double>(n_tokens));
-  turn_row(row.data(), d);
-  std::vector<ggml_fp16_t> mean(static_cast<size_t>(padded_row(d)), 0);
-  ggml_fp32_to_fp16_row(row.data(), mean.data(), d);
+  std::vector<ggml_fp16_t> mean(static_cast<size_t>(padded_row(x->ne[0])));
+  turned_mean(x->type, row_at(x, kv, head, 0), x->nb[2], n_tokens, x->ne[0], mean.data());
   return mean;
 }
 
@@ -53,7 +38,8 @@ std::vector<float> widened(const std::vector<ggml_fp16_t>& mean) {
 void centred_rows(const ggml_tensor* x, const LayerKv& kv, int64_t head, std::span<const int32_t> tokens,
                   const std::vector<float>& mean, float* to) {
   const int64_t d = x->ne[0], n = std::ssize(tokens);
-  for (int64_t r = 0; r < n; ++r) read_row(x, kv, head, tokens[static_cast<size_t>(r)], to + r * d);
+  for (int64_t r = 0; r < n; ++r)
+    widen_row(x->type, row_at(x, kv, head, tokens[static_cast<size_t>(r)]), d, to + r * d);
   turn_and_centre_rows(to, n, d, mean.data());
 }
 

@@ -93,7 +93,7 @@ class PackingGoldens : public ::testing::TestWithParam<const char*> {
   void expect_references(const ReferenceQueries& ours, int64_t stride, const std::string& name) const {
     const auto theirs = golden_.data<float>("references." + name);
     const int64_t n = golden_.tensor("references." + name)->ne[1];
-    ASSERT_EQ(n, ours.n / stride) << name;
+    ASSERT_EQ(n, (ours.n + stride - 1) / stride) << name;
     double error = 0, square = 0;
     for (int64_t h = 0; h < kHeads; ++h) {
       for (int64_t i = 0; i < n * kD; ++i) {
@@ -109,7 +109,8 @@ class PackingGoldens : public ::testing::TestWithParam<const char*> {
   }
 
   void expect_rows(const std::string& name, RowType type, bool keys, const std::vector<EncodedHead>& heads);
-  std::vector<RowsOfHead> rows_of_heads(const std::vector<EncodedHead>& heads, const TokenOrder& order);
+  std::vector<RowsOfHead> rows_of_heads(LayerView& view, const std::vector<EncodedHead>& heads,
+                                        const TokenOrder& order);
   double relative_error(const PackedHead& packed, std::span<const int32_t> tokens, int64_t head) const;
 };
 
@@ -250,9 +251,9 @@ TEST_P(PackingGoldens, ErrorsOfLogits) {
   }
 }
 
-std::vector<RowsOfHead> PackingGoldens::rows_of_heads(const std::vector<EncodedHead>& heads,
+std::vector<RowsOfHead> PackingGoldens::rows_of_heads(LayerView& view, const std::vector<EncodedHead>& heads,
                                                       const TokenOrder& order) {
-  const ReferenceWorth worth = must(attention_worth(*view_, references_));
+  const ReferenceWorth worth = must(attention_worth(view, references_));
   std::vector<RowsOfHead> rows;
   for (size_t h = 0; h < heads.size(); ++h) {
     rows.push_back({n_tokens_, heads[h].row_bytes(shape_), order.n_fixed,
@@ -280,17 +281,21 @@ double PackingGoldens::relative_error(const PackedHead& packed, std::span<const 
   return error / square;
 }
 
+// Of worth in F32: in 8 bits counts are off by a row or two (see AReadingKeepsThem).
 TEST_P(PackingGoldens, CountsAndTokensOfOneBudget) {
+  layer_.without_fused_ops();
+  const std::unique_ptr<PrefilledLayer> view = layer_.view(press_);
   const auto order_of_all = golden_.data<int32_t>("order");
   int64_t n_kept = 0, n_other = 0, worst = 0;
   for (const BudgetCase& c : budget_cases()) {
     SCOPED_TRACE(c.name());
-    LayerScores scores(*view_);
+    LayerScores scores(*view);
     const TokenOrder order =
         must(order_tokens(scores, press_, 0, c.percent / 100.0 * static_cast<double>(n_tokens_)));
     EXPECT_EQ(order.n_fixed, 5);
     ByteBudget budget(c.percent / 100.0 * f16_bytes_, c.floor / 100.0, kHeads, 256, 52 * n_tokens_);
-    for (RowsOfHead& rows : rows_of_heads(heads_of(press_, c.factor), order)) budget.add(std::move(rows));
+    for (RowsOfHead& rows : rows_of_heads(*view, heads_of(press_, c.factor), order))
+      budget.add(std::move(rows));
     const std::vector<int64_t> counts = budget.counts();
     const auto expected = golden_.data<int32_t>(c.name());
     for (size_t h = 0; h < kHeads; ++h) {
@@ -307,7 +312,7 @@ TEST_P(PackingGoldens, CountsAndTokensOfOneBudget) {
   }
   std::printf("counts differ by at most %d, %d of %d kept tokens\n", static_cast<int>(worst),
               static_cast<int>(n_other), static_cast<int>(n_kept));
-  EXPECT_LE(worst, 2);
+  EXPECT_EQ(worst, 0);
   EXPECT_LE(static_cast<double>(n_other), 0.005 * static_cast<double>(n_kept));
 }
 

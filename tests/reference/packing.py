@@ -4,9 +4,10 @@ usage: packing.py layerXX.gguf packing_layerXX.gguf
 
 Reads one layer's keys, values and queries (tests/goldens/extract.py) and computes in double precision, apart from the
 engine and from what its headers say (row_codec.h, scorer.h, allocation.h, byte_budget.h, press.h):
-- references.nXX: queries of each KV head turned to where the context's end would have them, XX asked for; of 512 every
-  fifth. worth: root mean square of their attention weights on a token times its value's norm, by those of 512;
-  induction: per head, the mean of 0.3 of their weight on their own token and all of those on the four behind it;
+- references.nXX: XX queries of each KV head, of evenly spaced tokens and of its group's heads in turn, rotated to where
+  the context's end would have them; of 512 every fifth. worth: root mean square of the weights that those of 512 give a
+  token, times its value's norm; induction: per head, the mean of 0.3 of their weight on their own token and all of
+  those on the four behind it;
 - mean_k, mean_v: of the rows, turned by a Hadamard matrix, F16;
 - levels_X.TYPE, scale_X.TYPE: of some rows, centred and turned, each element's level, counted from the lowest (less
   128, of q8), and what a level's unit stands for; error_X.TYPE: the mean squared error of these rows, per head;
@@ -38,18 +39,19 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
-# Queries to come, [heads, m * G, d].
+# Tokens and heads of their groups, that queries to come are taken from.
+def taken(asked):
+    m = min(max(1, asked), n * G)
+    return (2 * np.arange(m) + 1) * n // (2 * m), np.arange(m) % G
+
+
+# [heads, asked, d].
 def references(asked):
-    m = min(max(1, asked // G), n)
-    step = n // m
-    some = []
-    for i in range(m):
-        t = step // 2 + i * step
-        angle = (n + i % 64 - t) * THETA ** (-2 * np.arange(d // 2) / d)
-        a, b = Q[:, t, : d // 2], Q[:, t, d // 2 :]
-        turned = np.concatenate([a * np.cos(angle) - b * np.sin(angle), a * np.sin(angle) + b * np.cos(angle)], -1)
-        some.append(turned.reshape(H, G, d))
-    return np.concatenate(some, 1)
+    t, head = taken(asked)
+    angle = (n + np.arange(len(t)) % 64 - t)[:, None] * THETA ** (-2 * np.arange(d // 2) / d)
+    q = Q.reshape(H, G, n, d)[:, head, t]
+    a, b = q[..., : d // 2], q[..., d // 2 :]
+    return np.concatenate([a * np.cos(angle) - b * np.sin(angle), a * np.sin(angle) + b * np.cos(angle)], -1)
 
 
 refs = references(512)
@@ -58,7 +60,7 @@ out["references.n512"] = refs[:, ::5].astype(np.float32)
 weights = softmax(refs @ K.transpose(0, 2, 1) / sqrt(d))
 worth = np.sqrt((weights**2).mean(1)) * np.linalg.norm(V, axis=-1)
 out["worth"] = worth.astype(np.float32)
-asked_by = n // (512 // G) // 2 + np.arange(refs.shape[1]) // G * (n // (512 // G))  # the token of each
+asked_by = taken(512)[0]
 induction = sum(
     share * np.where(asked_by + i < n, weights[:, np.arange(len(asked_by)), np.minimum(asked_by + i, n - 1)], 0).mean(1)
     for i, share in enumerate((0.3, 1, 1, 1, 1)))
