@@ -39,7 +39,7 @@ void print_row(const std::string& path, int n_threads, int64_t n_tokens, const P
   const size_t kept = session.kv_bytes(), after = measure::resident_bytes().value_or(0);
   session.clear();
   const size_t freed = after - measure::resident_bytes().value_or(0);
-  std::printf("| %lld | %s %.2f | %s | %.1f | %.1f | %.1f | %.1f | %.1f | %.1f | %.0f |\n",
+  std::printf("| %lld | %s %.2f | %s | %.1f | %.1f | %.1f | %.1f | %.2f | %.2f | %.0f |\n",
               (long long)n_tokens, press.name().c_str(), press.compression_ratio(),
               at_end ? "at the end" : "layer by layer", mib(session.kv_bytes_full(n_tokens)),
               mib(report.kv_bytes_peak), mib(report.hidden_bytes), mib(peak - before), mib(kept), mib(freed),
