@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
@@ -260,32 +262,36 @@ void TurnRows(float* x, int64_t n, int64_t d) {
   }
 }
 
-template <typename T>
+template <ggml_type kType>
 HWY_INLINE void sum_rows_of(const char* rows, size_t stride, int64_t n, int64_t d, float* sum) {
-  const hn::Rebind<T, Floats> as_stored;
+  const Floats df;
+  const hn::Rebind<hwy::float16_t, Floats> dh;
+  constexpr size_t kBytes = kType == GGML_TYPE_F32 ? 4 : 2;
   const auto at = [&](int64_t r, int64_t i) {
-    return reinterpret_cast<const T*>(rows + static_cast<size_t>(r) * stride) + i;
+    return rows + static_cast<size_t>(r) * stride + static_cast<size_t>(i) * kBytes;
   };
   int64_t i = 0;
   for (; i + kLanes <= d; i += kLanes) {
-    auto of_lanes = hn::Zero(Floats());
+    auto of_lanes = hn::Zero(df);
     for (int64_t r = 0; r < n; ++r) {
-      const auto x = hn::LoadU(as_stored, at(r, i));
-      if constexpr (sizeof(T) == 2) {
-        of_lanes = hn::Add(of_lanes, hn::PromoteTo(Floats(), x));
+      if constexpr (kType == GGML_TYPE_F32) {
+        of_lanes = hn::Add(of_lanes, hn::LoadU(df, reinterpret_cast<const float*>(at(r, i))));
       } else {
-        of_lanes = hn::Add(of_lanes, x);
+        const auto halves = hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(at(r, i)));
+        of_lanes = hn::Add(of_lanes, hn::PromoteTo(df, halves));
       }
     }
-    hn::StoreU(of_lanes, Floats(), sum + i);
+    hn::StoreU(of_lanes, df, sum + i);
   }
   for (; i < d; ++i) {
     sum[i] = 0;
     for (int64_t r = 0; r < n; ++r) {
-      if constexpr (sizeof(T) == 2) {
-        sum[i] += ggml_fp16_to_fp32(at(r, i)->bits);
+      std::conditional_t<kType == GGML_TYPE_F32, float, ggml_fp16_t> x;
+      std::memcpy(&x, at(r, i), sizeof x);
+      if constexpr (kType == GGML_TYPE_F32) {
+        sum[i] += x;
       } else {
-        sum[i] += *at(r, i);
+        sum[i] += ggml_fp16_to_fp32(x);
       }
     }
   }
@@ -293,9 +299,9 @@ HWY_INLINE void sum_rows_of(const char* rows, size_t stride, int64_t n, int64_t 
 
 void SumRows(ggml_type type, const char* rows, size_t stride, int64_t n, int64_t d, float* sum) {
   if (type == GGML_TYPE_F32) {
-    sum_rows_of<float>(rows, stride, n, d, sum);
+    sum_rows_of<GGML_TYPE_F32>(rows, stride, n, d, sum);
   } else {
-    sum_rows_of<hwy::float16_t>(rows, stride, n, d, sum);
+    sum_rows_of<GGML_TYPE_F16>(rows, stride, n, d, sum);
   }
 }
 

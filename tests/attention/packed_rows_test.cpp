@@ -114,6 +114,39 @@ TEST(RowCodec, ARowOfZerosStaysOne) {
   }
 }
 
+TEST(RowCodec, AMeanIsThatOfItsRows) {
+  for (const ggml_type type : {GGML_TYPE_F16, GGML_TYPE_F32}) {
+    for (const int64_t d : {1, 20, 40, 64, 80, 256}) {
+      for (const int64_t n : {1, 63, 64, 130}) {
+        SCOPED_TRACE(::testing::Message() << ggml_type_name(type) << " d " << d << " n " << n);
+        constexpr int64_t kBetween = 3;  // elements that are no rows'
+        const std::vector<float> all = gaussian(n * (d + kBetween), 7);
+        std::vector<ggml_fp16_t> halves(all.size());
+        ggml_fp32_to_fp16_row(all.data(), halves.data(), std::ssize(all));
+        std::vector<float> expected(static_cast<size_t>(d));
+        for (int64_t i = 0; i < d; ++i) {
+          double sum = 0;
+          for (int64_t r = 0; r < n; ++r) {
+            const auto at = static_cast<size_t>(r * (d + kBetween) + i);
+            sum += type == GGML_TYPE_F32 ? all[at] : ggml_fp16_to_fp32(halves[at]);
+          }
+          expected[static_cast<size_t>(i)] = static_cast<float>(sum / static_cast<double>(n));
+        }
+        turn_row(expected.data(), d);
+        std::vector<ggml_fp16_t> mean(static_cast<size_t>(padded_row(d)), 1);
+        const bool f32 = type == GGML_TYPE_F32;
+        turned_mean(type,
+                    reinterpret_cast<const char*>(f32 ? static_cast<const void*>(all.data()) : halves.data()),
+                    ggml_type_size(type) * static_cast<size_t>(d + kBetween), n, d, mean.data());
+        for (int64_t i = 0; i < padded_row(d); ++i) {
+          const float x = i < d ? expected[static_cast<size_t>(i)] : 0;
+          EXPECT_NEAR(ggml_fp16_to_fp32(mean[static_cast<size_t>(i)]), x, 1e-3f * std::abs(x) + 1e-6f) << i;
+        }
+      }
+    }
+  }
+}
+
 TEST(PackedRows, ARowIsFoundWhereItWasPut) {
   for (const RowType type : kTypes) {
     for (const bool keys : {true, false}) {
