@@ -34,14 +34,23 @@ struct GramScratch {
 };
 
 struct NormsScratch {
-  float* rows;  // [kRows][d]
-  float* w;     // [rank, up to whole strips, / kStrip][d][kStrip]
+  float* rows;    // [kRows][d]
+  float* w;       // [rank, up to whole strips, / kStrip][d][kStrip]
+  int64_t* used;  // of its d elements in each strip
 
   NormsScratch(Scratch& all, int64_t d, int64_t rank) {
     rows = all.take<float>(kRows * d);
     w = all.take<float>(whole_units(rank) * d);
+    used = all.take<int64_t>(whole_units(rank) / kStrip);
   }
 };
+
+// How many of the first n elements of a strip of w are not all zeros: of a triangle less than all.
+HWY_INLINE int64_t used_elements(const float* strip, int64_t n) {
+  while (n > 0 && std::all_of(strip + (n - 1) * kStrip, strip + n * kStrip, [](float x) { return x == 0; }))
+    --n;
+  return n;
+}
 
 // Columns of row i before this one are mirror images of what other rows have.
 HWY_INLINE int64_t first_column(int64_t i) {
@@ -89,13 +98,14 @@ void SquaredNormsOf(const RowsOf& t, const float* w, int64_t rank, float* norms,
   const NormsScratch c(all, t.d, rank);
   std::fill_n(c.w, whole_units(rank) * t.d, 0.0f);
   turn(w, rank, t.d, 0, c.w);
+  for (int64_t r = 0; r < rank; r += kStrip) c.used[r / kStrip] = used_elements(c.w + r * t.d, t.d);
   for (int64_t at = 0; at < t.n; at += kRows) {
     const int64_t n = std::min(kRows, t.n - at);
     widen(t.first + static_cast<size_t>(at) * t.stride, t.stride, t.type, n, t.d, c.rows);
     Vec sum[kRows];
     for (auto& s : sum) s = hn::Zero(df);
     for (int64_t r = 0; r < rank; r += kStrip) {
-      multiply_rows(c.rows, static_cast<size_t>(t.d), 1, c.w + r * t.d, t.d,
+      multiply_rows(c.rows, static_cast<size_t>(t.d), 1, c.w + r * t.d, c.used[r / kStrip],
                     [&](int64_t row, int64_t, Vec x) { sum[row] = hn::MulAdd(x, x, sum[row]); });
     }
     for (int64_t i = 0; i < n; ++i) {

@@ -151,15 +151,12 @@ ggml_tensor* by_head(ScoreGraph& g, ggml_tensor* x, int64_t first, int64_t n) {
                       static_cast<size_t>(first) * x->nb[2]);
 }
 
-// Of `head` of each group of heads in q, F16 or F32 [d, heads, tokens], the queries of tokens `at`, whole
-// numbers, F32 [n]: F32 [d, groups, n].
-ggml_tensor* of_each_group(ScoreGraph& g, ggml_tensor* q, int64_t head, int64_t n_group, ggml_tensor* at) {
-  const int64_t n_head_kv = q->ne[1] / n_group;
-  ggml_tensor* by_group =
-      ggml_view_3d(g.ctx(), q, q->ne[0], q->ne[2], n_head_kv, q->nb[2],
-                   static_cast<size_t>(n_group) * q->nb[1], static_cast<size_t>(head) * q->nb[1]);
-  at = ggml_cast(g.ctx(), ggml_repeat_4d(g.ctx(), at, at->ne[0], n_head_kv, 1, 1), GGML_TYPE_I32);
-  return ggml_cont(g.ctx(), ggml_permute(g.ctx(), ggml_get_rows(g.ctx(), by_group, at), 0, 2, 1, 3));
+// A tensor's data, where it lies or copied from a device.
+const char* on_host(const ggml_tensor* x, std::vector<char>& copy) {
+  if (ggml_backend_buffer_is_host(x->buffer)) return static_cast<const char*>(x->data);
+  copy.resize(ggml_nbytes(x));
+  ggml_backend_tensor_get(x, copy.data(), 0, copy.size());
+  return copy.data();
 }
 
 }  // namespace
@@ -192,32 +189,37 @@ Result<ReferenceQueries> PrefilledLayer::turned_queries(int64_t n) {
     out.tokens.push_back(static_cast<int32_t>(n_tokens - n_queries() + at));
   }
   // Query i is of head i mod n_group of its group, so that each token tells of another one.
-  const int64_t n_turns = std::min(n_group, out.n);
-  CURDKV_TRY(
-      const auto parts, run([&](ScoreGraph& g) {
-        std::vector<ggml_tensor*> rotated;
-        for (int64_t head = 0; head < n_turns; ++head) {
-          std::vector<float> at, by;
-          for (int64_t i = head; i < out.n; i += n_group) {
-            const int64_t token = out.tokens[static_cast<size_t>(i)];
-            at.push_back(static_cast<float>(token - n_tokens + n_queries()));
-            by.push_back(
-                static_cast<float>(positions.back() + 1 + i % 64 - positions[static_cast<size_t>(token)]));
-          }
-          const int64_t m = std::ssize(at);
-          ggml_tensor* q = of_each_group(g, kv_.q, head, n_group, g.constant(std::move(at), m));
-          ggml_tensor* turn = ggml_cast(g.ctx(), g.constant(std::move(by), m), GGML_TYPE_I32);
-          rotated.push_back(rotate_keeping_length(g.ctx(), model_.hp.rope, model_.rope_freqs, q, turn, 2));
-        }
-        return rotated;
-      }));
-  out.q.resize(static_cast<size_t>(d_head_k * out.n * n_head_kv));
-  for (int64_t h = 0; h < n_head_kv; ++h) {
-    for (int64_t i = 0; i < out.n; ++i) {
-      const auto& of_head = parts[static_cast<size_t>(i % n_group)];
-      std::copy_n(of_head.begin() + (i / n_group * n_head_kv + h) * d_head_k, d_head_k,
-                  out.q.begin() + (h * out.n + i) * d_head_k);
+  std::vector<char> copy;
+  const char* all = on_host(kv_.q, copy);
+  const auto row_of = [&](int64_t i, int64_t h) {
+    const int64_t token = out.tokens[static_cast<size_t>(i)] - n_tokens + n_queries();
+    return all + static_cast<size_t>(token) * kv_.q->nb[2] +
+           static_cast<size_t>(h * n_group + i % n_group) * kv_.q->nb[1];
+  };
+  constexpr int64_t kAhead = 8;                                                 // queries: rows lie far apart
+  std::vector<float> q(static_cast<size_t>(d_head_k * n_head_kv * out.n)), by;  // [d_head_k, n_head_kv, n]
+  for (int64_t i = 0; i < out.n; ++i) {
+    by.push_back(static_cast<float>(positions.back() + 1 + i % 64 -
+                                    positions[static_cast<size_t>(out.tokens[static_cast<size_t>(i)])]));
+    for (int64_t h = 0; h < n_head_kv; ++h) {
+      if (i + kAhead < out.n) {
+        const char* soon = row_of(i + kAhead, h);
+        for (size_t at = 0; at < kv_.q->nb[1]; at += 64) __builtin_prefetch(soon + at);
+      }
+      widen_row(kv_.q->type, row_of(i, h), d_head_k, q.data() + (i * n_head_kv + h) * d_head_k);
     }
+  }
+  CURDKV_TRY(const auto parts, run([&](ScoreGraph& g) {
+               ggml_tensor* turn = ggml_cast(g.ctx(), g.constant(std::move(by), out.n), GGML_TYPE_I32);
+               return std::vector<ggml_tensor*>{
+                   rotate_keeping_length(g.ctx(), model_.hp.rope, model_.rope_freqs,
+                                         g.constant(std::move(q), d_head_k, n_head_kv, out.n), turn, 2)};
+             }));
+  out.q.resize(parts[0].size());
+  for (int64_t h = 0; h < n_head_kv; ++h) {
+    for (int64_t i = 0; i < out.n; ++i)
+      std::copy_n(parts[0].begin() + (i * n_head_kv + h) * d_head_k, d_head_k,
+                  out.q.begin() + (h * out.n + i) * d_head_k);
   }
   return out;
 }

@@ -17,6 +17,7 @@ struct Sums {
         induction(static_cast<size_t>(layer.n_head_kv)) {}
   std::vector<double> squares;    // of their weights on every token: [n_tokens, n_head_kv]
   std::vector<double> induction;  // [n_head_kv]
+  std::vector<float> norms;       // of values, squared: [n_tokens, n_head_kv]
 };
 
 Result<Sums> fused_sums(LayerView& layer, const ReferenceQueries& queries) {
@@ -25,9 +26,12 @@ Result<Sums> fused_sums(LayerView& layer, const ReferenceQueries& queries) {
     ggml_tensor* q = g.constant(queries.q, layer.d_head_k, queries.n, n_head);
     ggml_tensor* tokens = g.constant({queries.tokens.begin(), queries.tokens.end()}, queries.n);
     ggml_tensor* k = layer.keys(g, 0, n);
-    return std::vector<ggml_tensor*>{layer.fused()->column_squares(q, tokens, k, layer.kq_scale)};
+    FusedOps& ops = *layer.fused();
+    return std::vector<ggml_tensor*>{ops.column_squares(q, tokens, k, layer.kq_scale),
+                                     ops.squared_norms(layer.values(g, 0, n), nullptr)};
   }));
   Sums sums(layer);
+  sums.norms = parts[1];
   constexpr int64_t kParts = FusedOps::kSquareParts;
   const int64_t width = std::ssize(parts[0]) / (n_head * kParts);
   for (int64_t i = 0; i < n_head * kParts; ++i) {
@@ -43,6 +47,8 @@ Result<Sums> sliced_sums(LayerView& layer, const ReferenceQueries& queries) {
   // Queries at a time: their weights are to stay within a few MiB.
   const int64_t step = std::clamp<int64_t>((int64_t{1} << 20) / (n * n_head), 1, queries.n);
   Sums sums(layer);
+  CURDKV_TRY(Scores norms, squared_value_norms(layer));
+  sums.norms = std::move(norms.data());
   for (int64_t at = 0; at < queries.n; at += step) {
     const int64_t m = std::min(step, queries.n - at);
     std::vector<float> some;
@@ -77,11 +83,11 @@ Result<ReferenceWorth> LayerView::reference_worth(int64_t n_queries) {
 Result<ReferenceWorth> attention_worth(LayerView& layer, const ReferenceQueries& queries) {
   CURDKV_TRY(const Sums sums,
              layer.fused() != nullptr ? fused_sums(layer, queries) : sliced_sums(layer, queries));
-  CURDKV_TRY(Scores rows, squared_value_norms(layer));
+  Scores rows(layer.n_tokens, layer.n_head_kv);
   const auto n_queries = static_cast<double>(queries.n);
   for (size_t i = 0; i < sums.squares.size(); ++i)
     rows.data()[i] =
-        static_cast<float>(std::sqrt(sums.squares[i] / n_queries * static_cast<double>(rows.data()[i])));
+        static_cast<float>(std::sqrt(sums.squares[i] / n_queries * static_cast<double>(sums.norms[i])));
   std::vector<float> induction;
   for (const double sum : sums.induction) induction.push_back(static_cast<float>(sum / n_queries));
   return ReferenceWorth{std::move(rows), std::move(induction)};

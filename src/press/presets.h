@@ -22,8 +22,8 @@ inline constexpr PresetEntry kPresets[] = {
     {"mixkv", "mix", "uniform", "first.ridge=3:first.smooth=3",
      "ridge leverage for 0.7, non-causal attention for 0.3"},
     {"recommended", "mix", "bytes",
-     "first=reference_attention:first.queries=512:second=leverage:second.ridge=3:second.smooth=3:"
-     "budget_queries=512:keys=auto:key_error=0.4:values=auto:ratio_of=bytes",
+     "first=reference_attention:first.queries=768:second=leverage:second.ridge=3:second.smooth=3:"
+     "budget_queries=768:keys=auto:key_error=0.4:values=auto:ratio_of=bytes",
      "reference attention and ridge leverage, rows in few bits, one budget of bytes over all heads"},
     {"snapkv", "snapkv", "uniform", "", "what the last tokens attend to"},
     {"adasnapkv", "snapkv", "adaptive", "", "the same, room shared among heads"},
