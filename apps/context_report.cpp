@@ -13,13 +13,6 @@
 namespace curdkv::app {
 namespace {
 
-const char* name_of(CacheType type) {
-  for (const CacheTypeName& t : cache_types()) {
-    if (t.type == type) return t.name;
-  }
-  return "";
-}
-
 std::string heat(double share) {
   static constexpr const char* kLevels[] = {"·", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
   return kLevels[std::clamp(static_cast<int>(std::ceil(share * 8)), 0, 8)];
@@ -28,6 +21,18 @@ std::string heat(double share) {
 double mean_share(const std::vector<int64_t>& rows, int64_t n_tokens) {
   return static_cast<double>(std::accumulate(rows.begin(), rows.end(), int64_t{0})) /
          static_cast<double>(std::ssize(rows) * n_tokens);
+}
+
+// "q4", or of several types "q3 70 %, q4 30 %".
+std::string shares(const std::map<std::string, int64_t>& rows) {
+  int64_t all = 0;
+  for (const auto& [type, n] : rows) all += n;
+  std::string out;
+  for (const auto& [type, n] : rows) {
+    out += (out.empty() ? "" : ", ") + type;
+    if (rows.size() > 1) out += format(" %.1f %%", 100 * static_cast<double>(n) / static_cast<double>(all));
+  }
+  return out;
 }
 
 std::string bytes(int64_t n) {
@@ -65,8 +70,9 @@ std::string context_as_text(const ContextInfo& c) {
   for (const auto& layer : c.rows) kept += mean_share(layer, c.n_tokens);
   out += format("tokens        %lld, of which a KV head keeps %.1f %% on average\n", (long long)c.n_tokens,
                 100 * kept / static_cast<double>(c.rows.size()));
-  out += format("cache         %s and %s, ", name_of(c.type_k), name_of(c.type_v)) + bytes(c.kv_bytes) +
-         " of " + bytes(c.kv_bytes_full) + "; the file " + bytes(c.file_bytes) + "\n";
+  out += "rows          keys " + shares(c.rows_k) + "; values " + shares(c.rows_v) + "\n";
+  out += "cache         " + bytes(c.kv_bytes) + " of " + bytes(c.kv_bytes_full) + "; the file " +
+         bytes(c.file_bytes) + "\n";
   for (size_t il = 0; il < c.rows.size(); ++il) {
     const auto [least, most] = std::minmax_element(c.rows[il].begin(), c.rows[il].end());
     out += format("layer %-3zu     ", il);
@@ -96,6 +102,8 @@ nlohmann::ordered_json context_json(const ContextInfo& c) {
       {"press_seed", c.seed},
       {"n_context_tokens", c.n_tokens},
       {"n_kept", c.rows},
+      {"rows_k", c.rows_k},
+      {"rows_v", c.rows_v},
       {"kv_bytes_full", c.kv_bytes_full},
       {"kv_bytes", c.kv_bytes},
       {"file_bytes", c.file_bytes}};

@@ -23,6 +23,7 @@ struct CacheTypeName {
   CacheType type;
 };
 std::span<const CacheTypeName> cache_types();
+const char* name_of(CacheType type);
 
 // Owns its tail and shares its blocks, the contexts that were read, with its forks: their memory is freed
 // with the last of them. Made by Executor::sequence(); may outlive the executor. One thread at a time may use

@@ -1,5 +1,7 @@
 #include "cache/cache_type.h"
 
+#include <algorithm>
+
 namespace curdkv {
 
 std::span<const CacheTypeName> cache_types() {
@@ -8,6 +10,12 @@ std::span<const CacheTypeName> cache_types() {
       {"q8_0", CacheType::q8_0},     {"q4_0", CacheType::q4_0}, {"q4_1", CacheType::q4_1},
       {"iq4_nl", CacheType::iq4_nl}, {"q5_0", CacheType::q5_0}, {"q5_1", CacheType::q5_1}};
   return kNames;
+}
+
+const char* name_of(CacheType type) {
+  const auto names = cache_types();
+  return std::find_if(names.begin(), names.end(), [&](const CacheTypeName& t) { return t.type == type; })
+      ->name;
 }
 
 ggml_type to_ggml(CacheType type) {

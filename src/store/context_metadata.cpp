@@ -1,5 +1,6 @@
 // What a context's metadata says.
 #include <algorithm>
+#include <numeric>
 
 #include "base/try.h"
 #include "cache/cache_type.h"
@@ -141,6 +142,23 @@ Result<std::vector<LayerRows>> read_block(const GgufFile& file, size_t index,
   return layers;
 }
 
+const char* name_of(RowType type) {
+  return std::find_if(std::begin(layout::kRowTypes), std::end(layout::kRowTypes),
+                      [&](const layout::RowTypeName& t) { return t.type == type; })
+      ->name;
+}
+
+void count_types(const LayerRows& layer, ContextInfo& info) {
+  for (const KvLayer::PackedLength& head : layer.packed) {
+    info.rows_k[name_of(head.k)] += head.n;
+    info.rows_v[name_of(head.v)] += head.n;
+  }
+  if (!layer.packed.empty()) return;
+  const int64_t n = std::accumulate(layer.length.begin(), layer.length.end(), int64_t{0});
+  info.rows_k[name_of(info.type_k)] += n;
+  info.rows_v[name_of(info.type_v)] += n;
+}
+
 }  // namespace
 
 Result<void> ContextFile::read_metadata() {
@@ -167,8 +185,10 @@ Result<void> ContextFile::read_metadata() {
   }
   for (size_t il = 0; il < shapes.size(); ++il) {
     std::vector<int64_t>& held = info.rows.emplace_back(blocks[0][il].length.size(), 0);
-    for (const auto& block : blocks)
+    for (const auto& block : blocks) {
       std::transform(held.begin(), held.end(), block[il].length.begin(), held.begin(), std::plus<>());
+      count_types(block[il], info);
+    }
     info.kv_bytes_full += static_cast<int64_t>(shapes[il].bytes_uncompressed(info.n_tokens));
   }
   return {};

@@ -75,6 +75,18 @@ class Contexts(Case):
         self.assertLessEqual(told["kv_bytes"], 61000)
         self.assertIn("recommended budget 60000 bytes", self.curdkv("inspect", CONTEXT)[0])
 
+    def test_inspect_tells_the_types_of_rows(self):
+        for press, ratio in ((("--press", "none:keys=q5:values=q3"), "0"), (("--press", "recommended"), "0.8")):
+            self.curdkv(*COMPRESS[:-4], *press, "--compression-ratio", ratio, "-o", CONTEXT)
+            told = self.json("inspect", CONTEXT, "--json")
+            n = sum(sum(layer) for layer in told["n_kept"])
+            self.assertEqual((sum(told["rows_k"].values()), sum(told["rows_v"].values())), (n, n))
+            if ratio == "0":
+                self.assertEqual((told["rows_k"], told["rows_v"]), ({"q5": n}, {"q3": n}))
+                self.assertIn("rows          keys q5; values q3\n", self.curdkv("inspect", CONTEXT)[0])
+            else:
+                self.assertTrue(set(told["rows_k"]) <= {"f16", "q8", "q5", "q4", "q3"})
+
     def test_a_short_document_is_kept_whole_unless_asked(self):
         said = self.curdkv("compress", "-m", MODEL, "-p", "An ant.", "-o", CONTEXT)[1]
         self.assertIn("too few to be worth compressing", said)
@@ -90,7 +102,7 @@ class Contexts(Case):
 
     def test_inspect(self):
         out = self.curdkv("inspect", CONTEXT)[0]
-        for words in ("format 2", "document.txt", "adacurdkv 0.60", "f16 and f16", "layer 1 ", "40.0 %"):
+        for words in ("format 2", "document.txt", "adacurdkv 0.60", "keys f16; values f16", "layer 1 ", "40.0 %"):
             self.assertIn(words, out)
         self.assertNotIn("fits", out)
         self.assertIn("fits          " + MODEL, self.curdkv("inspect", CONTEXT, "-m", MODEL)[0])
