@@ -142,16 +142,10 @@ Result<std::vector<LayerRows>> read_block(const GgufFile& file, size_t index,
   return layers;
 }
 
-const char* name_of(RowType type) {
-  return std::find_if(std::begin(layout::kRowTypes), std::end(layout::kRowTypes),
-                      [&](const layout::RowTypeName& t) { return t.type == type; })
-      ->name;
-}
-
 void count_types(const LayerRows& layer, ContextInfo& info) {
   for (const KvLayer::PackedLength& head : layer.packed) {
-    info.rows_k[name_of(head.k)] += head.n;
-    info.rows_v[name_of(head.v)] += head.n;
+    info.rows_k[layout::name_of(head.k)] += head.n;
+    info.rows_v[layout::name_of(head.v)] += head.n;
   }
   if (!layer.packed.empty()) return;
   const int64_t n = std::accumulate(layer.length.begin(), layer.length.end(), int64_t{0});

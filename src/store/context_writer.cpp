@@ -124,17 +124,12 @@ void describe_documents(Metadata& m, const std::vector<ContextDocument>& documen
 void describe_block(Metadata& m, const KvBlock& block, size_t index, std::vector<Part>& parts) {
   std::vector<uint64_t> rows;
   std::vector<std::string> types_k, types_v;
-  const auto name_of = [](RowType type) {
-    return std::find_if(std::begin(layout::kRowTypes), std::end(layout::kRowTypes),
-                        [&](const layout::RowTypeName& t) { return t.type == type; })
-        ->name;
-  };
   for (size_t il = 0; il < block.layers.size(); ++il) {
     const KvLayer& l = block.layers[il];
     for (size_t h = 0; h < l.length.size(); ++h) {
       rows.push_back(static_cast<uint64_t>(l.length[h]));
-      types_k.emplace_back(name_of(l.packed.empty() ? RowType::cache : l.packed[h].k.type));
-      types_v.emplace_back(name_of(l.packed.empty() ? RowType::cache : l.packed[h].v.type));
+      types_k.emplace_back(layout::name_of(l.packed.empty() ? RowType::cache : l.packed[h].k.type));
+      types_v.emplace_back(layout::name_of(l.packed.empty() ? RowType::cache : l.packed[h].v.type));
     }
     const int64_t n_rows = std::accumulate(l.length.begin(), l.length.end(), int64_t{0});
     // Heads need not lie one right behind the other in memory.
