@@ -42,6 +42,7 @@ Matrix inverse_factor(const Matrix& gram) {
 // The heads' matrices as a constant of a graph, and by it: x to W x.
 std::vector<float> flat_of(const std::vector<Matrix>& w) {
   std::vector<float> data;
+  data.reserve(w.size() * static_cast<size_t>(w[0].size()));
   for (const Matrix& m : w) {
     for (Eigen::Index r = 0; r < m.rows(); ++r) {
       for (Eigen::Index c = 0; c < m.cols(); ++c) data.push_back(static_cast<float>(m(r, c)));
@@ -49,10 +50,9 @@ std::vector<float> flat_of(const std::vector<Matrix>& w) {
   }
   return data;
 }
-SliceGraph times(const std::vector<Matrix>& w, const SliceGraph& rows) {
-  return [data = flat_of(w), d = w[0].cols(), n_head = std::ssize(w), rows](ScoreGraph& g, int64_t first,
-                                                                            int64_t n) {
-    return ggml_mul_mat(g.ctx(), g.constant(data, d, d, n_head), as_f32(g, rows(g, first, n)));
+SliceGraph times(const std::vector<float>& w, int64_t d, int64_t n_head, const SliceGraph& rows) {
+  return [=](ScoreGraph& g, int64_t first, int64_t n) {
+    return ggml_mul_mat(g.ctx(), g.constant(w, d, d, n_head), as_f32(g, rows(g, first, n)));
   };
 }
 
@@ -74,7 +74,7 @@ Result<Scores> leverage_scores(LayerView& layer, int64_t begin, int64_t count, i
   }
   if (again) {
     CURDKV_TRY(const std::vector<Matrix> second,
-               gram(layer, begin, count, d, n_head, times(whiten, rows), true));
+               gram(layer, begin, count, d, n_head, times(flat_of(whiten), d, n_head, rows), true));
     for (size_t h = 0; h < second.size(); ++h) {
       // The ridge as whitened rows see it; of none, enough to count directions as empty that hold rounding
       // alone.
@@ -84,12 +84,11 @@ Result<Scores> leverage_scores(LayerView& layer, int64_t begin, int64_t count, i
     }
   }
   FusedOps* ops = layer.fused();
-  const SliceGraph whitened = times(whiten, rows);
   const std::vector<float> w = flat_of(whiten);
   return per_token(layer, begin, count, n_head,
                    [&](ScoreGraph& g, int64_t first, int64_t n) {
                      return ops == nullptr
-                                ? squared_norms(g, whitened(g, first, n))
+                                ? squared_norms(g, times(w, d, n_head, rows)(g, first, n))
                                 : ops->squared_norms(rows(g, first, n), g.constant(w, d, d, n_head));
                    },
                    {work_of(d, n_head), ops == nullptr || copies});
