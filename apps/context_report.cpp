@@ -23,7 +23,7 @@ double mean_share(const std::vector<int64_t>& rows, int64_t n_tokens) {
          static_cast<double>(std::ssize(rows) * n_tokens);
 }
 
-// "q4", or of several types "q3 70 %, q4 30 %".
+// "q4", or of several types "q3 70.0 %, q4 30.0 %".
 std::string shares(const std::map<std::string, int64_t>& rows) {
   int64_t all = 0;
   for (const auto& [type, n] : rows) all += n;

@@ -55,7 +55,8 @@ struct ContextInfo {
   int64_t n_tokens = 0;                           // true length, evicted tokens included
   int64_t next_position = 0;                      // of RoPE
   std::vector<std::vector<int64_t>> rows;         // kept, [layer][KV head]
-  std::map<std::string, int64_t> rows_k, rows_v;  // of all heads, by the name of their keys' and values' type
+  // Rows of all heads by the names of their keys' and values' types: the cache's, or those of packed rows.
+  std::map<std::string, int64_t> rows_k, rows_v;
   int64_t kv_bytes = 0;                           // keys and values as they lie in the file
   int64_t kv_bytes_full = 0;                      // with nothing evicted
 };

@@ -47,9 +47,14 @@ struct NormsScratch {
 
 // How many of the first n elements of a strip of w are not all zeros: of a triangle less than all.
 HWY_INLINE int64_t used_elements(const float* strip, int64_t n) {
-  while (n > 0 && std::all_of(strip + (n - 1) * kStrip, strip + n * kStrip, [](float x) { return x == 0; }))
-    --n;
-  return n;
+  const Floats df;
+  for (; n > 0; --n) {
+    for (int64_t v = 0; v < kVectors; ++v) {
+      const auto x = hn::Load(df, strip + (n - 1) * kStrip + v * kLanes);
+      if (!hn::AllTrue(df, hn::Eq(x, hn::Zero(df)))) return n;
+    }
+  }
+  return 0;
 }
 
 // Columns of row i before this one are mirror images of what other rows have.

@@ -1,7 +1,5 @@
 #include "cache/cache_type.h"
 
-#include <algorithm>
-
 namespace curdkv {
 
 std::span<const CacheTypeName> cache_types() {
@@ -13,9 +11,10 @@ std::span<const CacheTypeName> cache_types() {
 }
 
 const char* name_of(CacheType type) {
-  const auto names = cache_types();
-  return std::find_if(names.begin(), names.end(), [&](const CacheTypeName& t) { return t.type == type; })
-      ->name;
+  for (const CacheTypeName& t : cache_types()) {
+    if (t.type == type) return t.name;
+  }
+  return "";
 }
 
 ggml_type to_ggml(CacheType type) {

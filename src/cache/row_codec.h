@@ -66,7 +66,8 @@ void take_apart(RowType type, const char* row, int64_t d, RowCodes& codes);
 // A row of a layer that is read, F16 or F32, as F32 [d].
 void widen_row(ggml_type type, const char* row, int64_t d, float* x);
 
-// The mean of n such rows, `stride` bytes apart, turned: F16 [padded_row(d)].
+// The mean of n such rows of at most kMostRowSize elements, `stride` bytes apart, turned: F16
+// [padded_row(d)].
 void turned_mean(ggml_type type, const char* rows, size_t stride, int64_t n, int64_t d, ggml_fp16_t* mean);
 
 // What an encoded row stands for: F32 [d], still centred and turned.

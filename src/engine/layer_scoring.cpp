@@ -236,7 +236,8 @@ FusedOps* PrefilledLayer::fused() {
   const auto here = [](const ggml_tensor* x) {
     return x == nullptr || ggml_backend_buffer_is_host(x->buffer);
   };
-  return here(kv_.k) && here(kv_.v) && here(kv_.q) ? &ops_ : nullptr;
+  const bool fits = std::max(d_head_k, d_head_v) <= kMostRowSize;
+  return fits && here(kv_.k) && here(kv_.v) && here(kv_.q) ? &ops_ : nullptr;
 }
 
 HeldRows::HeldRows(Compute& compute, const LayerModel& model, const KvLayer& layer, int64_t head,

@@ -78,12 +78,14 @@ double logit_error(RowType type, const Rows& keys, const Rows& gram) {
   return std::sqrt(std::max(0.0, squares) / static_cast<double>(keys.rows()));
 }
 
-// Of some of a head's references, turned and scaled.
+// Of some of a head's references, turned and scaled. They come of its group's heads in turn, so that steps
+// between those taken are not all alike.
 Rows gram_of_references(const ReferenceQueries& all, int64_t head, int64_t d, float scale) {
-  const int64_t n = std::min(kMostReferences, all.n);
+  const int64_t n = std::min(kMostReferences, all.n), step = all.n / n;
   Rows some(n, d);
   for (int64_t i = 0; i < n; ++i) {
-    std::copy_n(all.q.begin() + (head * all.n + i * all.n / n) * d, d, some.row(i).data());
+    const int64_t at = i * all.n / n + i % step;
+    std::copy_n(all.q.begin() + (head * all.n + at) * d, d, some.row(i).data());
     turn_row(some.row(i).data(), d);
   }
   return some.transpose() * some * (scale * scale / static_cast<float>(n));

@@ -50,10 +50,9 @@ std::vector<float> flat_of(const std::vector<Matrix>& w) {
   }
   return data;
 }
-SliceGraph times(const std::vector<float>& w, int64_t d, int64_t n_head, const SliceGraph& rows) {
-  return [=](ScoreGraph& g, int64_t first, int64_t n) {
-    return ggml_mul_mat(g.ctx(), g.constant(w, d, d, n_head), as_f32(g, rows(g, first, n)));
-  };
+ggml_tensor* times(ScoreGraph& g, const std::vector<float>& w, ggml_tensor* rows) {
+  const int64_t d = rows->ne[0];
+  return ggml_mul_mat(g.ctx(), g.constant(w, d, d, std::ssize(w) / (d * d)), as_f32(g, rows));
 }
 
 }  // namespace
@@ -73,8 +72,11 @@ Result<Scores> leverage_scores(LayerView& layer, int64_t begin, int64_t count, i
     whiten.push_back(inverse_factor(g + std::max(added.back(), kFloor * mean + 1e-30) * one));
   }
   if (again) {
-    CURDKV_TRY(const std::vector<Matrix> second,
-               gram(layer, begin, count, d, n_head, times(flat_of(whiten), d, n_head, rows), true));
+    const std::vector<float> w = flat_of(whiten);
+    const auto whitened = [&](ScoreGraph& g, int64_t first, int64_t n) {
+      return times(g, w, rows(g, first, n));
+    };
+    CURDKV_TRY(const std::vector<Matrix> second, gram(layer, begin, count, d, n_head, whitened, true));
     for (size_t h = 0; h < second.size(); ++h) {
       // The ridge as whitened rows see it; of none, enough to count directions as empty that hold rounding
       // alone.
@@ -88,7 +90,7 @@ Result<Scores> leverage_scores(LayerView& layer, int64_t begin, int64_t count, i
   return per_token(layer, begin, count, n_head,
                    [&](ScoreGraph& g, int64_t first, int64_t n) {
                      return ops == nullptr
-                                ? squared_norms(g, times(w, d, n_head, rows)(g, first, n))
+                                ? squared_norms(g, times(g, w, rows(g, first, n)))
                                 : ops->squared_norms(rows(g, first, n), g.constant(w, d, d, n_head));
                    },
                    {work_of(d, n_head), ops == nullptr || copies});

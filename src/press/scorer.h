@@ -137,8 +137,8 @@ class LayerView {
   // is: [n_tokens, n_head].
   virtual Result<Scores> reconstruction_per_input() = 0;
   // n queries of each KV head's group, as far as there are such: query i of the i-th of n evenly spaced
-  // tokens, of the group's head i mod n_group, rotated to where the context's end would have it, position
-  // n_tokens + (i mod 64). Done once; the layer's own.
+  // tokens, of the group's head i mod n_group, rotated to where the context's end would have it, i mod
+  // 64 behind the next position. Done once; the layer's own.
   virtual Result<const ReferenceQueries*> reference_queries(int64_t) {
     return Error{ErrorCode::internal, "there are no queries to be references"};
   }

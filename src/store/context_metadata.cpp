@@ -144,6 +144,7 @@ Result<std::vector<LayerRows>> read_block(const GgufFile& file, size_t index,
 
 void count_types(const LayerRows& layer, ContextInfo& info) {
   for (const KvLayer::PackedLength& head : layer.packed) {
+    if (head.n == 0) continue;
     info.rows_k[layout::name_of(head.k)] += head.n;
     info.rows_v[layout::name_of(head.v)] += head.n;
   }

@@ -2,9 +2,7 @@
 // docs/context-format.md says it in full.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
-#include <iterator>
 #include <string>
 
 #include "base/format.h"
@@ -40,9 +38,10 @@ inline constexpr RowTypeName kRowTypes[] = {{RowType::cache, "cache"}, {RowType:
                                             {RowType::q8, "q8"},       {RowType::q5, "q5"},
                                             {RowType::q4, "q4"},       {RowType::q3, "q3"}};
 inline const char* name_of(RowType type) {
-  return std::find_if(std::begin(kRowTypes), std::end(kRowTypes),
-                      [&](const RowTypeName& t) { return t.type == type; })
-      ->name;
+  for (const RowTypeName& t : kRowTypes) {
+    if (t.type == type) return t.name;
+  }
+  return "";
 }
 
 }  // namespace curdkv::layout

@@ -132,7 +132,8 @@ TEST(ScoreOps, GramMatricesAndNormsAreExactToRounding) {
       for (const auto& [n, d] :
            {std::pair<int64_t, int64_t>{300, 64}, {128, 128}, {5, 80}, {77, 20}, {9, 3}}) {
         const int64_t rank = d - d / 3;
-        const Rows x(type, n, d, 3), w(GGML_TYPE_F32, rank, d, 4);
+        const Rows x(type, n, d, 3);
+        Rows w(GGML_TYPE_F32, rank, d, 4);
         const RowsOf rows = {x.data(), x.stride(), type, n, d};
         AlignedScratch scratch(std::max(gram_scratch_bytes(d), norms_scratch_bytes(d, rank)));
         std::vector<float> gram(static_cast<size_t>(d * d)), norms(static_cast<size_t>(n)), plain = norms;
@@ -154,6 +155,19 @@ TEST(ScoreOps, GramMatricesAndNormsAreExactToRounding) {
           for (int64_t r = 0; r < rank; ++r) sum += std::pow(x.dot(t, w, r), 2);
           ASSERT_NEAR(norms[static_cast<size_t>(t)], sum, 1e-5 * sum) << n << " rows of " << d;
           ASSERT_NEAR(plain[static_cast<size_t>(t)], x.dot(t, x, t), 1e-5 * x.dot(t, x, t));
+        }
+        // Of a triangle, whose zeros are left out, and of one with empty rows at its end.
+        for (const int64_t n_rows : {rank, rank / 2}) {
+          for (int64_t r = 0; r < rank; ++r) {
+            const auto row = w.worth.begin() + r * d;
+            std::fill(r < n_rows ? row + r + 1 : row, row + d, 0.0f);
+          }
+          squared_norms_of(rows, w.worth.data(), rank, norms.data(), scratch.get());
+          for (int64_t t = 0; t < n; ++t) {
+            double sum = 0;
+            for (int64_t r = 0; r < rank; ++r) sum += std::pow(x.dot(t, w, r), 2);
+            ASSERT_NEAR(norms[static_cast<size_t>(t)], sum, 1e-5 * sum) << n << " rows of " << d;
+          }
         }
       }
     }

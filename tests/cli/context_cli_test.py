@@ -85,7 +85,11 @@ class Contexts(Case):
                 self.assertEqual((told["rows_k"], told["rows_v"]), ({"q5": n}, {"q3": n}))
                 self.assertIn("rows          keys q5; values q3\n", self.curdkv("inspect", CONTEXT)[0])
             else:
-                self.assertTrue(set(told["rows_k"]) <= {"f16", "q8", "q5", "q4", "q3"})
+                text = self.curdkv("inspect", CONTEXT)[0]
+                for name, rows in (("keys", told["rows_k"]), ("values", told["rows_v"])):
+                    self.assertTrue(rows.keys() <= {"f16", "q8", "q5", "q4", "q3"})
+                    shares = ", ".join(f"{t} {100 * m / n:.1f} %" for t, m in rows.items())
+                    self.assertIn(name + " " + (shares if len(rows) > 1 else next(iter(rows))), text)
 
     def test_a_short_document_is_kept_whole_unless_asked(self):
         said = self.curdkv("compress", "-m", MODEL, "-p", "An ant.", "-o", CONTEXT)[1]

@@ -11,8 +11,8 @@ engine and from what its headers say (row_codec.h, scorer.h, allocation.h, byte_
 - mean_k, mean_v: of the rows, turned by a Hadamard matrix, F16;
 - levels_X.TYPE, scale_X.TYPE: of some rows, centred and turned, each element's level, counted from the lowest (less
   128, of q8), and what a level's unit stands for; error_X.TYPE: the mean squared error of these rows, per head;
-- logit_error.TYPE: root mean square over queries and keys; key_type.xF: bits of the first type with at most 0.5, had
-  queries been F times as large: the layers at hand have but one type otherwise;
+- logit_error.TYPE: root mean square over 128 of 384 queries and keys; key_type.xF: bits of the first type with at most
+  0.5, had queries been F times as large: the layers at hand have but one type otherwise;
 - counts.xF.fYY.sXX: rows per head where the layer's may take XX percent of their bytes in F16 and each head has YY
   percent of an even share for certain; order: in which each head gives them up, mixkv's, its first four tokens last.
 Needs numpy and the gguf package.
@@ -160,8 +160,9 @@ for name, rows in centred.items():
         print(f"{name} {kind} mean squared error {error}, of the rows' {error / power}")
 
 # Types of keys.
-n_queries, n_keys = min(128, refs.shape[1]), min(512, n)
-queries = refs[:, np.arange(n_queries) * refs.shape[1] // n_queries] @ turn / sqrt(d)
+n_queries, n_keys, few = 128, min(512, n), references(384)  # of which each third is of the same head
+step = few.shape[1] // n_queries
+queries = few[:, np.arange(n_queries) * step + np.arange(n_queries) % step] @ turn / sqrt(d)
 keys = centred["k"][:, np.arange(n_keys) * n // n_keys]
 logit_error = {}
 for kind in ("q3", "q4", "q5", "q8", "f16"):
