@@ -151,14 +151,6 @@ ggml_tensor* by_head(ScoreGraph& g, ggml_tensor* x, int64_t first, int64_t n) {
                       static_cast<size_t>(first) * x->nb[2]);
 }
 
-// A tensor's data, where it lies or copied from a device.
-const char* on_host(const ggml_tensor* x, std::vector<char>& copy) {
-  if (ggml_backend_buffer_is_host(x->buffer)) return static_cast<const char*>(x->data);
-  copy.resize(ggml_nbytes(x));
-  ggml_backend_tensor_get(x, copy.data(), 0, copy.size());
-  return copy.data();
-}
-
 }  // namespace
 
 ggml_tensor* PrefilledLayer::keys(ScoreGraph& g, int64_t first, int64_t n) {
@@ -179,6 +171,20 @@ Result<const ReferenceQueries*> PrefilledLayer::reference_queries(int64_t n) {
   return &references_.at(n);
 }
 
+// All heads' queries of tokens, F32 [d_head_k, n_head, tokens], where queries lie on a device; else nothing.
+Result<std::vector<float>> PrefilledLayer::queries_on_device(const std::vector<int32_t>& tokens) {
+  if (ggml_backend_buffer_is_host(kv_.q->buffer)) return std::vector<float>();
+  std::vector<float> at;  // exact below 2^24
+  for (const int32_t token : tokens) at.push_back(static_cast<float>(token - n_tokens + n_queries()));
+  CURDKV_TRY(
+      auto parts, run([&](ScoreGraph& g) {
+        ggml_tensor* q = ggml_view_2d(g.ctx(), kv_.q, d_head_k * n_head(), n_queries(), kv_.q->nb[2], 0);
+        ggml_tensor* rows = ggml_cast(g.ctx(), g.constant(std::move(at), std::ssize(tokens)), GGML_TYPE_I32);
+        return std::vector<ggml_tensor*>{ggml_get_rows(g.ctx(), q, rows)};
+      }));
+  return std::move(parts[0]);
+}
+
 Result<ReferenceQueries> PrefilledLayer::turned_queries(int64_t n) {
   if (kv_.q == nullptr || n_queries() == 0)
     return Error{ErrorCode::internal, "no queries were kept to be references"};
@@ -189,25 +195,22 @@ Result<ReferenceQueries> PrefilledLayer::turned_queries(int64_t n) {
     out.tokens.push_back(static_cast<int32_t>(n_tokens - n_queries() + at));
   }
   // Query i is of head i mod n_group of its group, so that each token tells of another one.
-  std::vector<char> copy;
-  const char* all = on_host(kv_.q, copy);
+  CURDKV_TRY(const std::vector<float> fetched, queries_on_device(out.tokens));
   const auto row_of = [&](int64_t i, int64_t h) {
+    const int64_t head = h * n_group + i % n_group;
+    if (!fetched.empty())
+      return reinterpret_cast<const char*>(fetched.data() + (i * n_head() + head) * d_head_k);
     const int64_t token = out.tokens[static_cast<size_t>(i)] - n_tokens + n_queries();
-    return all + static_cast<size_t>(token) * kv_.q->nb[2] +
-           static_cast<size_t>(h * n_group + i % n_group) * kv_.q->nb[1];
+    return static_cast<const char*>(kv_.q->data) + static_cast<size_t>(token) * kv_.q->nb[2] +
+           static_cast<size_t>(head) * kv_.q->nb[1];
   };
-  constexpr int64_t kAhead = 8;                                                 // queries: rows lie far apart
+  const ggml_type type = fetched.empty() ? kv_.q->type : GGML_TYPE_F32;
   std::vector<float> q(static_cast<size_t>(d_head_k * n_head_kv * out.n)), by;  // [d_head_k, n_head_kv, n]
   for (int64_t i = 0; i < out.n; ++i) {
     by.push_back(static_cast<float>(positions.back() + 1 + i % 64 -
                                     positions[static_cast<size_t>(out.tokens[static_cast<size_t>(i)])]));
-    for (int64_t h = 0; h < n_head_kv; ++h) {
-      if (i + kAhead < out.n) {
-        const char* soon = row_of(i + kAhead, h);
-        for (size_t at = 0; at < kv_.q->nb[1]; at += 64) __builtin_prefetch(soon + at);
-      }
-      widen_row(kv_.q->type, row_of(i, h), d_head_k, q.data() + (i * n_head_kv + h) * d_head_k);
-    }
+    for (int64_t h = 0; h < n_head_kv; ++h)
+      widen_row(type, row_of(i, h), d_head_k, q.data() + (i * n_head_kv + h) * d_head_k);
   }
   CURDKV_TRY(const auto parts, run([&](ScoreGraph& g) {
                ggml_tensor* turn = ggml_cast(g.ctx(), g.constant(std::move(by), out.n), GGML_TYPE_I32);

@@ -109,6 +109,7 @@ class PrefilledLayer : public ModelLayerView {
 
  private:
   Result<ReferenceQueries> turned_queries(int64_t n);
+  Result<std::vector<float>> queries_on_device(const std::vector<int32_t>& tokens);
 
   std::map<int64_t, ReferenceQueries> references_;  // by the number asked for
   std::map<int64_t, ReferenceWorth> worth_;         // likewise

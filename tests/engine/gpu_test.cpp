@@ -151,7 +151,7 @@ TEST_P(GpuPress, KeepsWhatItKeepsOnTheCpu) {
 }
 
 std::vector<std::string> all_presses() {
-  std::vector<std::string> names;
+  std::vector<std::string> names = {"reference_attention+uniform"};  // half of what packs
   for (const PressInfo& p : list_presses()) {
     // Packed rows are the CPU's.
     if (!p.scorer.empty() && !p.allocation.empty() && !make_press(p.name, 0.5).packs())
@@ -161,7 +161,7 @@ std::vector<std::string> all_presses() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Presses, GpuPress, ::testing::ValuesIn(all_presses()),
-                         [](const auto& i) { return i.param; });
+                         [](const auto& i) { return i.param.substr(0, i.param.find('+')); });
 
 // Heads that grow past their room are moved to larger buffers, and bounded ones compacted, all on the device.
 TEST_F(Gpu, GrowsAndShrinksAsOnTheCpu) {
