@@ -51,14 +51,15 @@ struct ContextInfo {
   uint64_t seed = 0;
 
   std::vector<ContextDocument> documents;
-  std::vector<Token> tokens;                      // as in ContextOrigin
-  int64_t n_tokens = 0;                           // true length, evicted tokens included
-  int64_t next_position = 0;                      // of RoPE
-  std::vector<std::vector<int64_t>> rows;         // kept, [layer][KV head]
+  std::vector<Token> tokens;               // as in ContextOrigin
+  int64_t n_tokens = 0;                    // true length, evicted tokens included
+  int64_t next_position = 0;               // of RoPE
+  std::vector<std::vector<int64_t>> rows;  // kept, [layer][KV head]
+  int64_t kv_bytes = 0;                    // keys and values as they lie in the file
+  int64_t kv_bytes_full = 0;               // with nothing evicted
+
   // Rows of all heads by the names of their keys' and values' types: the cache's, or those of packed rows.
   std::map<std::string, int64_t> rows_k, rows_v;
-  int64_t kv_bytes = 0;                           // keys and values as they lie in the file
-  int64_t kv_bytes_full = 0;                      // with nothing evicted
 };
 
 // Writes what a sequence holds. The file is whole or not there: an old one stays until the new one is on the

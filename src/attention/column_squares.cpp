@@ -12,12 +12,6 @@ namespace {
 
 constexpr int64_t kParts = kColumnSquaresParts;
 
-// Row t of a head, F16 or F32 [d, n, heads].
-const char* row_at(const ggml_tensor* x, int64_t head, int64_t t) {
-  return static_cast<const char*>(x->data) + static_cast<size_t>(t) * x->nb[1] +
-         static_cast<size_t>(head) * x->nb[2];
-}
-
 // src: k. dst: F16 [padded_row(d), heads], the mean keys, turned. A head at a time.
 struct MeanKeys {
   Tickets heads = {};
@@ -26,7 +20,7 @@ struct MeanKeys {
     const ggml_tensor* k = dst->src[0];
     for (int64_t h; (h = heads.draw(k->ne[2], thread.nth)) >= 0;) {
       char* mean = static_cast<char*>(dst->data) + static_cast<size_t>(h) * dst->nb[1];
-      turned_mean(k->type, row_at(k, h, 0), k->nb[1], k->ne[1], k->ne[0],
+      turned_mean(k->type, row_of(k, h, 0), k->nb[1], k->ne[1], k->ne[0],
                   reinterpret_cast<ggml_fp16_t*>(mean));
     }
   }
@@ -66,7 +60,7 @@ struct PackKeys {
         const char* encoded[kRowsTogether];
         const int64_t n = std::min(kRowsTogether, end - at);
         for (int64_t r = 0; r < n; ++r) {
-          widen_row(k->type, row_at(k, i % n_head, at + r), to.d, row.x + r * to.d);
+          widen_row(k->type, row_of(k, i % n_head, at + r), to.d, row.x + r * to.d);
           encoded[r] = row.encoded + r * encoded_row_bytes(to.type, to.d);
         }
         turn_and_centre_rows(row.x, n, to.d, row.mean);

@@ -15,12 +15,6 @@ int64_t parts_of(const ggml_tensor* rows) {
   return (rows->ne[1] + kPart - 1) / kPart;
 }
 
-// Where token `first` of a head lies.
-const char* row_of(const ggml_tensor* x, int64_t head, int64_t first) {
-  return static_cast<const char*>(x->data) + static_cast<size_t>(first) * x->nb[1] +
-         static_cast<size_t>(head) * x->nb[2];
-}
-
 // Tokens of a part.
 RowsOf part_of(const ggml_tensor* x, int64_t head, int64_t first) {
   return {row_of(x, head, first), x->nb[1], x->type, std::min(kPart, x->ne[1] - first), x->ne[0]};

@@ -8,6 +8,12 @@
 
 namespace curdkv {
 
+// Where token t of a head lies, of [d, n, heads].
+inline const char* row_of(const ggml_tensor* x, int64_t head, int64_t t) {
+  return static_cast<const char*>(x->data) + static_cast<size_t>(t) * x->nb[1] +
+         static_cast<size_t>(head) * x->nb[2];
+}
+
 // q: [d, n, n_head], k: [d, n, n_head_kv]. The tokens of a chunk attend to all of their chunk. padded: a
 // short last chunk is filled up with rows of zeros. Returns F32 [n, n_head]: the sums of the columns of
 // softmax(scale Q K^T). A chunk's do not depend on the other chunks.

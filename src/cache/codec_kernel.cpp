@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
@@ -286,12 +284,10 @@ HWY_INLINE void sum_rows_of(const char* rows, size_t stride, int64_t n, int64_t 
   for (; i < d; ++i) {
     sum[i] = 0;
     for (int64_t r = 0; r < n; ++r) {
-      std::conditional_t<kType == GGML_TYPE_F32, float, ggml_fp16_t> x;
-      std::memcpy(&x, at(r, i), sizeof x);
       if constexpr (kType == GGML_TYPE_F32) {
-        sum[i] += x;
+        sum[i] += *reinterpret_cast<const float*>(at(r, i));
       } else {
-        sum[i] += ggml_fp16_to_fp32(x);
+        sum[i] += ggml_fp16_to_fp32(*reinterpret_cast<const ggml_fp16_t*>(at(r, i)));
       }
     }
   }

@@ -138,8 +138,15 @@ TEST(ScoreOps, GramMatricesAndNormsAreExactToRounding) {
         AlignedScratch scratch(std::max(gram_scratch_bytes(d), norms_scratch_bytes(d, rank)));
         std::vector<float> gram(static_cast<size_t>(d * d)), norms(static_cast<size_t>(n)), plain = norms;
         gram_of(rows, gram.data(), scratch.get());
-        squared_norms_of(rows, w.worth.data(), rank, norms.data(), scratch.get());
         squared_norms_of(rows, nullptr, 0, plain.data(), scratch.get());
+        const auto expect_norms = [&] {
+          squared_norms_of(rows, w.worth.data(), rank, norms.data(), scratch.get());
+          for (int64_t t = 0; t < n; ++t) {
+            double sum = 0;
+            for (int64_t r = 0; r < rank; ++r) sum += std::pow(x.dot(t, w, r), 2);
+            ASSERT_NEAR(norms[static_cast<size_t>(t)], sum, 1e-5 * sum) << n << " rows of " << d;
+          }
+        };
         for (int64_t i = 0; i < d; ++i) {
           for (int64_t j = 0; j < d; ++j) {
             double sum = 0;
@@ -150,24 +157,16 @@ TEST(ScoreOps, GramMatricesAndNormsAreExactToRounding) {
                 << n << " rows of " << d << ", element " << i << ", " << j;
           }
         }
-        for (int64_t t = 0; t < n; ++t) {
-          double sum = 0;
-          for (int64_t r = 0; r < rank; ++r) sum += std::pow(x.dot(t, w, r), 2);
-          ASSERT_NEAR(norms[static_cast<size_t>(t)], sum, 1e-5 * sum) << n << " rows of " << d;
+        for (int64_t t = 0; t < n; ++t)
           ASSERT_NEAR(plain[static_cast<size_t>(t)], x.dot(t, x, t), 1e-5 * x.dot(t, x, t));
-        }
+        expect_norms();
         // Of a triangle, whose zeros are left out, and of one with empty rows at its end.
         for (const int64_t n_rows : {rank, rank / 2}) {
           for (int64_t r = 0; r < rank; ++r) {
             const auto row = w.worth.begin() + r * d;
             std::fill(r < n_rows ? row + r + 1 : row, row + d, 0.0f);
           }
-          squared_norms_of(rows, w.worth.data(), rank, norms.data(), scratch.get());
-          for (int64_t t = 0; t < n; ++t) {
-            double sum = 0;
-            for (int64_t r = 0; r < rank; ++r) sum += std::pow(x.dot(t, w, r), 2);
-            ASSERT_NEAR(norms[static_cast<size_t>(t)], sum, 1e-5 * sum) << n << " rows of " << d;
-          }
+          expect_norms();
         }
       }
     }
