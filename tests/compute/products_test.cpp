@@ -29,17 +29,22 @@ struct Weights {
   WeightMatrix matrix;
 };
 
-Weights make_weights(ggml_type type, int64_t n_in, int64_t n_out) {
+Weights quantised(ggml_type type, const std::vector<float>& values, int64_t n_in) {
   ggml_cpu_init();
+  const auto n = static_cast<int64_t>(values.size()), n_out = n / n_in;
   Weights w;
-  auto random = random_floats(n_in * n_out, 7);
-  for (size_t i = 0; i < random.size(); i += 97) random[i] *= 20;  // blocks of different ranges
   w.bytes.resize(ggml_row_size(type, n_in) * static_cast<size_t>(n_out));
-  ggml_quantize_chunk(type, random.data(), w.bytes.data(), 0, n_out, n_in, nullptr);
-  w.floats.resize(random.size());
-  ggml_get_type_traits(type)->to_float(w.bytes.data(), w.floats.data(), n_in * n_out);
+  ggml_quantize_chunk(type, values.data(), w.bytes.data(), 0, n_out, n_in, nullptr);
+  w.floats.resize(values.size());
+  ggml_get_type_traits(type)->to_float(w.bytes.data(), w.floats.data(), n);
   w.matrix = {type, w.bytes.data(), n_in, n_out};
   return w;
+}
+
+Weights make_weights(ggml_type type, int64_t n_in, int64_t n_out) {
+  auto random = random_floats(n_in * n_out, 7);
+  for (size_t i = 0; i < random.size(); i += 97) random[i] *= 20;  // blocks of different ranges
+  return quantised(type, random, n_in);
 }
 
 // Inputs that 8 bits hold exactly, so that nothing but the products is tested: in each block integers up to
@@ -213,13 +218,9 @@ TEST(Tiles, WhatTheyTake) {
   EXPECT_EQ(make_bf16_kernel(nullptr), nullptr);
 }
 
-// All instruction sets have the bits of this loop.
-TEST_P(Types, PrefillAddsUpBlockByBlock) {
-  const auto kernel = make_int8_kernel();
-  if (!kernel) GTEST_SKIP() << "no kernel in 8 bits: neither AVX2 nor NEON's dot products";
-  const Weights w = make_weights(GetParam(), 768, 80);
-  const auto x = random_floats(768 * 13, 9);
-  const std::vector<float> y = multiply(*kernel, w.matrix, x, 13);
+// All instruction sets have the bits of this loop, of 80 rows of 768 weights and 13 tokens.
+void expect_sums_of_blocks(const ProductKernel& kernel, const Weights& w, const std::vector<float>& x) {
+  const std::vector<float> y = multiply(kernel, w.matrix, x, 13);
   std::vector<Int8Block> blocks(24);
   std::vector<float> floats(768);
   std::vector<RowInput> inputs(24);
@@ -232,10 +233,28 @@ TEST_P(Types, PrefillAddsUpBlockByBlock) {
         int dot = 0;
         for (size_t i = 0; i < 32; ++i) dot += blocks[b].q[i] * inputs[b].q[i];
         sum = std::fma(static_cast<float>(dot), blocks[b].scale * inputs[b].scale, sum);
-        if (has_minima(GetParam())) sum = std::fma(blocks[b].min, inputs[b].sum, sum);
+        if (has_minima(w.matrix.type)) sum = std::fma(blocks[b].min, inputs[b].sum, sum);
       }
       ASSERT_EQ(y[t * kRowStride + r], sum) << "token " << t << ", row " << r;
     }
+  }
+}
+
+TEST_P(Types, PrefillAddsUpBlockByBlock) {
+  const auto kernel = make_int8_kernel();
+  if (!kernel) GTEST_SKIP() << "no kernel in 8 bits: neither AVX2 nor NEON's dot products";
+  expect_sums_of_blocks(*kernel, make_weights(GetParam(), 768, 80), random_floats(768 * 13, 9));
+}
+
+// Nothing overflows: nearly all weights of a block are its highest, all inputs the largest.
+TEST_P(Types, PrefillAddsUpOutermostValues) {
+  const auto kernel = make_int8_kernel();
+  if (!kernel) GTEST_SKIP() << "no kernel in 8 bits: neither AVX2 nor NEON's dot products";
+  for (const float highest : {1.0f, -1.0f}) {
+    std::vector<float> values(768 * 80, highest), x(768 * 13);
+    for (size_t i = 0; i < values.size(); i += 32) values[i] = -16 / 15.0f * highest;
+    for (size_t i = 0; i < x.size(); ++i) x[i] = i / 768 % 2 == 0 ? 1.0f : -1.0f;
+    expect_sums_of_blocks(*kernel, quantised(GetParam(), values, 768), x);
   }
 }
 

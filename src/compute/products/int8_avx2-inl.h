@@ -108,8 +108,12 @@ struct Lanes {
 namespace avx2_floats {
 
 using Floats = __m256;
-constexpr int kTogether = 1;
+constexpr int kRows = 8, kPanels = 1, kTogether = 1;
 constexpr size_t kDepth = 4;
+
+constexpr size_t place(size_t row, size_t i) {
+  return 4 * row + i;
+}
 
 CURDKV_INLINE Floats no_floats() {
   return _mm256_setzero_ps();
@@ -135,27 +139,30 @@ CURDKV_INLINE __m256i load_ints(const char* at) {
 CURDKV_INLINE __m256i no_ints() {
   return _mm256_setzero_si256();
 }
+CURDKV_INLINE __m256i load_inputs(const char* at) {
+  return _mm256_set1_epi32(read_at<int32_t>(at));
+}
 
-// 32 inputs as ggml quantises them, in steps of scale.
-CURDKV_TARGET void quantise_block(const float* x, __m256i q[4], float& scale, float& sum) {
+// 32 inputs as ggml quantises them, in steps of scale; sum: of the steps.
+CURDKV_TARGET __m256i quantise_block(const float* x, float& scale, float& sum) {
   const __m256 sign = _mm256_set1_ps(-0.0f);
   __m256 most = _mm256_setzero_ps();
   for (int i = 0; i < 4; ++i) most = _mm256_max_ps(most, _mm256_andnot_ps(sign, _mm256_loadu_ps(x + 8 * i)));
-  alignas(32) float lanes[8];
-  _mm256_store_ps(lanes, most);
-  float largest = 0;
-  for (const float lane : lanes) largest = std::max(largest, lane);
+  const __m128 half = _mm_max_ps(_mm256_castps256_ps128(most), _mm256_extractf128_ps(most, 1));
+  const __m128 pair = _mm_max_ps(half, _mm_movehl_ps(half, half));
+  const float largest = _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
   scale = largest / 127;
   const __m256 inverse = _mm256_set1_ps(largest > 0 ? 127 / largest : 0);
   __m256 total = _mm256_setzero_ps();
+  __m256i q[4];
   for (int i = 0; i < 4; ++i) {
     q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), inverse));
     total = _mm256_add_ps(total, _mm256_cvtepi32_ps(q[i]));
   }
-  _mm256_store_ps(lanes, total);
-  sum = 0;  // in floats, which hold such sums exactly
-  for (const float lane : lanes) sum += lane;
-  sum *= scale;
+  sum = avx2_bytes::Lanes::sum_of(total, 0);  // of floats, which hold such sums exactly
+  const __m256i low = _mm256_packs_epi32(q[0], q[1]), high = _mm256_packs_epi32(q[2], q[3]);
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
 }
 
 }  // namespace avx2_floats
@@ -171,27 +178,17 @@ using Ints = __m256i;
 using Weights = __m256i;
 using Inputs = __m256i;  // 4 in every lane
 using Input = uint8_t;
-constexpr int kRows = 8, kTokens = 6, kPanels = 1;
+constexpr int kTokens = 6, kGathered = 0;
 
-constexpr size_t place(size_t row, size_t i) {
-  return 4 * row + i;
-}
 CURDKV_INLINE Weights load_weights(const char* at) {
   return load_ints(at);
-}
-CURDKV_INLINE Inputs load_inputs(const char* at) {
-  return _mm256_set1_epi32(read_at<int32_t>(at));
 }
 CURDKV_INLINE Ints add_products(Ints sum, Weights w, Inputs x) {
   return _mm256_dpbusd_avx_epi32(sum, x, w);
 }
 
 CURDKV_TARGET void pack_block(const float* x, char* inputs, float& scale, float& sum) {
-  __m256i q[4];
-  quantise_block(x, q, scale, sum);
-  const __m256i low = _mm256_packs_epi32(q[0], q[1]), high = _mm256_packs_epi32(q[2], q[3]);
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
+  const __m256i bytes = quantise_block(x, scale, sum);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(inputs),
                       _mm256_xor_si256(bytes, _mm256_set1_epi8(static_cast<char>(0x80))));  // adds 128
 }
@@ -208,6 +205,7 @@ struct Narrow : Lanes {
   }
 };
 using Wide = Narrow;
+using Quickest = Wide;
 
 #include "compute/products/int8_limit-inl.h"
 #include "compute/products/int8_rows-inl.h"
@@ -218,45 +216,37 @@ using Wide = Narrow;
 #undef CURDKV_TARGET
 #define CURDKV_TARGET __attribute__((target("avx2,fma,f16c")))
 
-// Weights and inputs are multiplied in 16 bits, as bytes of either sign cannot be.
+// Bytes are multiplied in pairs, whose sums are of 16 bits: products of few weights fit there four times
+// over.
 namespace avx2 {
 
 using namespace avx2_bytes;
 using namespace avx2_floats;
 using Ints = __m256i;
-struct Weights {
-  __m256i first, second;  // pairs, a row's in every lane
-};
-struct Inputs {
-  __m256i first, second;  // a pair in all lanes
-};
-using Input = int16_t;
-constexpr int kRows = 8, kTokens = 5, kPanels = 1;
+using Weights = __m256i;
+using Inputs = __m256i;  // 4 in every lane
+using Input = int8_t;
+constexpr int kTokens = 4, kGathered = 4;
 
-constexpr size_t place(size_t row, size_t i) {
-  return i / 2 * 16 + 2 * row + i % 2;
-}
 CURDKV_INLINE Weights load_weights(const char* at) {
-  const auto* halves = reinterpret_cast<const __m128i*>(at);
-  return {_mm256_cvtepi8_epi16(_mm_load_si128(halves)), _mm256_cvtepi8_epi16(_mm_load_si128(halves + 1))};
+  return load_ints(at);
 }
-CURDKV_INLINE Inputs load_inputs(const char* at) {
-  return {_mm256_broadcastd_epi32(_mm_loadu_si32(at)), _mm256_broadcastd_epi32(_mm_loadu_si32(at + 4))};
-}
-CURDKV_INLINE Ints add_products(Ints sum, const Weights& w, const Inputs& x) {
-  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w.first, x.first));
-  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w.second, x.second));
+CURDKV_INLINE Ints add_gathered(Ints sum, Ints pairs) {
+  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   __asm__("" : "+x"(sum));  // else sums are reordered into more of them than there are registers
   return sum;
 }
+CURDKV_INLINE Ints add_products(Ints sum, Weights w, Inputs x) {
+  return add_gathered(sum, _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)));
+}
+CURDKV_INLINE Ints gather(Ints pairs, Weights w, Inputs x) {
+  pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(w, x));
+  __asm__("" : "+x"(pairs));
+  return pairs;
+}
 
 CURDKV_TARGET void pack_block(const float* x, char* inputs, float& scale, float& sum) {
-  __m256i q[4];
-  quantise_block(x, q, scale, sum);
-  for (int i = 0; i < 2; ++i) {
-    const __m256i pairs = _mm256_permute4x64_epi64(_mm256_packs_epi32(q[2 * i], q[2 * i + 1]), 0xd8);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(inputs) + i, pairs);
-  }
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(inputs), quantise_block(x, scale, sum));
 }
 
 #include "compute/products/int8_formats-inl.h"
@@ -274,6 +264,20 @@ struct Narrow : Lanes {
   }
 };
 using Wide = Narrow;
+
+// As many rows' products as are gathered.
+struct Quickest : Narrow {
+  static constexpr int kRows = kGathered;
+  template <bool kSigned>
+  static CURDKV_INLINE __m256i dot(__m256i sum, __m256i w, __m256i x) {
+    __m256i pairs = no_ints();
+    CURDKV_UNROLL for (int i = 0; i < kGathered; ++i) {
+      pairs = gather(pairs, w, x);
+      __asm__("" : "+x"(w));  // or equal products are taken together
+    }
+    return add_gathered(sum, pairs);
+  }
+};
 
 #include "compute/products/int8_limit-inl.h"
 #include "compute/products/int8_rows-inl.h"

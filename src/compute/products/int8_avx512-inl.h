@@ -13,7 +13,7 @@ using Weights = __m512i;
 using Inputs = __m512i;  // 4 in every lane
 using Floats = __m512;
 using Input = uint8_t;
-constexpr int kRows = 16, kTokens = 6, kPanels = 2, kTogether = 1;
+constexpr int kRows = 16, kTokens = 6, kPanels = 2, kTogether = 1, kGathered = 0;
 constexpr size_t kDepth = 4;
 
 constexpr size_t place(size_t row, size_t i) {
@@ -64,7 +64,7 @@ CURDKV_TARGET void pack_block(const float* x, char* inputs, float& scale, float&
   const float inverse = most > 0 ? 127 / most : 0;
   const __m512i qa = _mm512_cvtps_epi32(a * inverse), qb = _mm512_cvtps_epi32(b * inverse);
   // In floats, which hold such sums exactly: what inputs that are no numbers become may overflow integers.
-  sum = scale * _mm512_reduce_add_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(qa, qb)));
+  sum = _mm512_reduce_add_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(qa, qb)));
   const __m128i flip = _mm_set1_epi8(static_cast<char>(0x80));  // adds 128
   _mm_storeu_si128(reinterpret_cast<__m128i*>(inputs), _mm_xor_si128(_mm512_cvtepi32_epi8(qa), flip));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(inputs + 16), _mm_xor_si128(_mm512_cvtepi32_epi8(qb), flip));
@@ -124,6 +124,8 @@ struct Wide {
     return Lanes::sum_of(_mm512_castps512_ps256(mine), 0);
   }
 };
+
+using Quickest = Wide;
 
 #include "compute/products/int8_limit-inl.h"
 #include "compute/products/int8_rows-inl.h"

@@ -11,7 +11,7 @@ using Weights = int8x16_t;
 using Inputs = int8x16_t;  // 4 in every lane
 using Floats = float32x4_t;
 using Input = int8_t;
-constexpr int kRows = 4, kTokens = 6, kPanels = 2, kTogether = 1;
+constexpr int kRows = 4, kTokens = 6, kPanels = 2, kTogether = 1, kGathered = 0;
 constexpr size_t kDepth = 4;
 
 constexpr size_t place(size_t row, size_t i) {
@@ -65,7 +65,7 @@ CURDKV_TARGET void quantise_block(const float* x, char* inputs, float& scale, fl
     vst1_s8(reinterpret_cast<int8_t*>(inputs) + kApart * i,
             vqmovn_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b))));
   }
-  sum = scale * vaddvq_f32(total);  // of floats, which hold such sums exactly
+  sum = vaddvq_f32(total);  // of floats, which hold such sums exactly
 }
 CURDKV_TARGET void pack_block(const float* x, char* inputs, float& scale, float& sum) {
   quantise_block<8>(x, inputs, scale, sum);
@@ -189,6 +189,7 @@ struct Narrow {
   }
 };
 using Wide = Narrow;
+using Quickest = Wide;
 
 #include "compute/products/int8_limit-inl.h"
 #include "compute/products/int8_rows-inl.h"

@@ -14,7 +14,7 @@ using Ints = Narrow::Ints;
 using Floats = Narrow::Floats;
 using Weights = Narrow::Weights;
 using Inputs = int8x16_t;  // 8 of each token
-constexpr int kRows = 4, kTokens = 6, kPanels = 2, kTogether = 2;
+constexpr int kRows = 4, kTokens = 6, kPanels = 2, kTogether = 2, kGathered = 0;
 constexpr size_t kDepth = 8;
 
 constexpr size_t place(size_t row, size_t i) {
@@ -70,6 +70,8 @@ struct Wide : Narrow {
     return {vmmlaq_s32(sum.low, w.low, x.low), vmmlaq_s32(sum.high, w.high, x.high)};
   }
 };
+
+using Quickest = Wide;
 
 #include "compute/products/int8_limit-inl.h"
 #include "compute/products/int8_tile-inl.h"

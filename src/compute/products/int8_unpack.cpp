@@ -39,6 +39,10 @@ bool unpacks_exactly(ggml_type type) {
   }
 }
 
+bool fits_5_bits(ggml_type type) {
+  return has_minima(type) || type == GGML_TYPE_Q4_0 || type == GGML_TYPE_Q5_0 || type == GGML_TYPE_MXFP4;
+}
+
 void quantise_row_anew(const WeightMatrix& w, int64_t row, std::span<Int8Block> to, float* floats) {
   ggml_get_type_traits(w.type)->to_float(w.row(row), floats, w.n_in);
   for (size_t b = 0; b < to.size(); ++b) quantise(floats + b * kInt8Block, to[b]);

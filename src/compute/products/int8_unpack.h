@@ -23,6 +23,9 @@ bool has_minima(ggml_type type);
 // Whether the blocks are exactly the type's; other quantised types are quantised anew, to 8 bits.
 bool unpacks_exactly(ggml_type type);
 
+// Whether their q are of -16 to 15, or of 0 to 31 where blocks have minima.
+bool fits_5_bits(ggml_type type);
+
 // A row's n_in / kInt8Block blocks, by to_float() and in 8 bits; w's type is a quantised one. floats: room
 // for n_in.
 void quantise_row_anew(const WeightMatrix& w, int64_t row, std::span<Int8Block> to, float* floats);
