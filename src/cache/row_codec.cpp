@@ -105,14 +105,17 @@ void take_apart(RowType type, const char* row, int64_t d, RowCodes& codes) {
   const auto* unit = reinterpret_cast<const uint8_t*>(row + 2);
   const uint8_t* extra = unit + plane_bytes(f, d);
   const int64_t n_fours = padded_row(d) / 4, per_unit = 8 / f.bits;
-  const uint32_t low = f.low_of_four();
-  for (int64_t i = 0; i < n_fours; ++i) {
-    uint32_t word = four_at(unit, i / per_unit) >> (i % per_unit * f.bits) & low;
-    if (f.extra) {
-      const uint32_t bits = extra[i / 2] >> (i % 2 * 4) & 15u;
-      word |= ((bits & 1) | (bits & 2) << 7 | (bits & 4) << 14 | (bits & 8) << 21) << f.bits;
+  uint8_t* code = codes.code.data();
+  for (int64_t i = 0; i < n_fours; i += per_unit, unit += 4) {
+    const uint32_t word = four_at(unit, 0);
+    for (int64_t j = 0; j < per_unit; ++j) {
+      uint32_t four = word >> (j * f.bits) & f.low_of_four();
+      if (f.extra) {
+        const uint32_t bits = extra[(i + j) / 2] >> ((i + j) % 2 * 4) & 15u;
+        four |= ((bits & 1) | (bits & 2) << 7 | (bits & 4) << 14 | (bits & 8) << 21) << f.bits;
+      }
+      std::memcpy(code + 4 * (i + j), &four, 4);
     }
-    std::memcpy(codes.code.data() + 4 * i, &word, 4);
   }
 }
 
@@ -146,7 +149,8 @@ void decode_row(RowType type, const char* row, int64_t d, float* x) {
   take_apart(type, row, d, codes);
   const RowFormat& f = row_format(type);
   const float scale = ggml_fp16_to_fp32(codes.scale) * f.unit;
-  for (int64_t i = 0; i < d; ++i) x[i] = scale * (static_cast<float>(row_level(type, code[i])) - f.offset);
+  if (type == RowType::q3) std::transform(code, code + d, code, [](uint8_t c) { return kLevels3[c]; });
+  for (int64_t i = 0; i < d; ++i) x[i] = scale * (static_cast<float>(code[i]) - f.offset);
 }
 
 }  // namespace curdkv

@@ -39,8 +39,9 @@ Result<void> Compute::start() {
     }
   }
   ggml_threadpool_params pool = ggml_threadpool_params_default(n_threads_);
-  // Between graphs threads sleep at once: spinning ones would take the cores from another executor's.
-  pool.poll = 0;
+  // Between graphs threads look for the next one for about a millisecond, since waking one takes as long as a
+  // short graph; any longer they would take the cores from another executor's.
+  pool.poll = 1;
   threadpool_ = ggml_threadpool_new(&pool);
   if (threadpool_ == nullptr) {
     return Error{
@@ -174,6 +175,22 @@ Result<void> Compute::run() {
   // Tickets of a graph that did not end are out of step.
   if (!done) owner_ = nullptr;
   return done;
+}
+
+Result<void> Compute::run_node(ggml_custom_op_t op, void* self) {
+  constexpr size_t kNodes = 8;
+  if (lost_) return *lost_;
+  if (cancelled()) return Error{ErrorCode::cancelled, "stopped"};
+  let_go();
+  if (backends_.empty()) CURDKV_CHECK(start());
+  std::vector<char> meta(ggml_tensor_overhead() + ggml_graph_overhead_custom(kNodes, false));
+  const GgmlContext context(ggml_init({meta.size(), meta.data(), true}));
+  ggml_cgraph* graph = ggml_new_graph_custom(context.get(), kNodes, false);
+  ggml_build_forward_expand(graph, ggml_custom_4d(context.get(), GGML_TYPE_F32, 1, 1, 1, 1, nullptr, 0, op,
+                                                  GGML_N_TASKS_MAX, self));
+  ggml_cplan plan = ggml_graph_plan(graph, n_threads_, threadpool_);
+  failed_ = false;
+  return outcome(ggml_graph_compute(graph, &plan));
 }
 
 }  // namespace curdkv

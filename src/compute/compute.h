@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/scratch.h"
+#include "base/tickets.h"
 #include "curdkv/result.h"
 #include "model/weights.h"
 
@@ -58,6 +59,14 @@ class Compute {
                           Custom<Op>::run, GGML_N_TASKS_MAX, node.get());
   }
 
+  // op(piece) for each of n pieces, which threads take as they get done with the last, at once: graphs take
+  // longer to begin, and are left as they are. What op throws becomes an Error.
+  template <typename Op>
+  Result<void> run_pieces(int64_t n, const Op& op) {
+    Custom<Pieces<Op>> node = {*this, {n, op}};
+    return run_node(Custom<Pieces<Op>>::run, &node);
+  }
+
   Result<void> allocate();  // memory for the graph; inputs can be set afterwards
   Result<void> run();       // may be called again with other inputs
 
@@ -95,6 +104,16 @@ class Compute {
   // Marks what ggml is at work on; an exception leaves the mark behind.
   enum class Busy { no, scheduling, running };
 
+  template <typename Op>
+  struct Pieces {
+    int64_t n;
+    const Op& op;
+    Tickets tickets = {};
+    void operator()(ggml_tensor*, const OpThread& thread) {
+      for (int64_t i; (i = tickets.draw(n, thread.nth)) >= 0;) op(i);
+    }
+  };
+
   struct FreeAligned {
     void operator()(char* p) const { ::operator delete(p, std::align_val_t(Scratch::kAlignment)); }
   };
@@ -116,8 +135,10 @@ class Compute {
   void let_go();
   Result<void> reserve_scratch();
   char* scratch_of(int ith) const {
+    if (held_ == nullptr) return nullptr;
     return held_->scratch.get() + static_cast<size_t>(ith) * held_->scratch_stride;
   }
+  Result<void> run_node(ggml_custom_op_t op, void* self);
   void note_failure() noexcept;  // of the exception being handled
   Result<void> outcome(ggml_status status);
 

@@ -61,6 +61,10 @@ Result<std::vector<std::vector<float>>> ModelLayerView::run(const Build& build) 
   return out;
 }
 
+Result<void> ModelLayerView::in_parallel(int64_t n, const std::function<void(int64_t i)>& work) {
+  return compute_.run_pieces(n, work);
+}
+
 ggml_tensor* ModelLayerView::without_rope(ScoreGraph& graph, ggml_tensor* x, int64_t first) {
   ggml_context* ctx = graph.ctx();
   x = ggml_permute(ctx, x, 0, 2, 1, 3);  // [d, heads, n], as RoPE wants it
@@ -74,34 +78,25 @@ ggml_tensor* ModelLayerView::without_rope(ScoreGraph& graph, ggml_tensor* x, int
   return ggml_cont(ctx, ggml_permute(ctx, x, 0, 2, 1, 3));
 }
 
-// Rotating the first element of every pair from (1, 0) gives its (cos, sin).
 Result<std::vector<float>> ModelLayerView::mean_rotation(int64_t first, int64_t n) {
   const RopeParams& rope = model_.hp.rope;
-  const bool neox = rope.pairing == RopePairing::neox;
-  const int64_t d = d_head_k, n_pairs = rope.n_rot / 2;
-  const auto first_of = [&](int64_t pair) { return neox ? pair : 2 * pair; };
-  const auto second_of = [&](int64_t pair) { return neox ? pair + n_pairs : 2 * pair + 1; };
-  std::vector<float> ones(static_cast<size_t>(d * n), 0.0f), where;
-  for (int64_t t = 0; t < n; ++t) {
-    for (int64_t p = 0; p < n_pairs; ++p) ones[static_cast<size_t>(t * d + first_of(p))] = 1.0f;
-    where.push_back(static_cast<float>(first + t));
-  }
-  CURDKV_TRY(const auto parts, run([&](ScoreGraph& g) {
-               ggml_tensor* at = ggml_cast(g.ctx(), g.constant(where, n), GGML_TYPE_I32);
-               return std::vector<ggml_tensor*>{
-                   rotate(g.ctx(), rope, model_.rope_freqs, g.constant(ones, d, 1, n), at)};
-             }));
-  std::vector<double> mean(static_cast<size_t>(d), 0.0);
-  for (size_t i = 0; i < parts[0].size(); ++i) mean[i % mean.size()] += parts[0][i] / static_cast<double>(n);
+  const int64_t d = d_head_k;
+  std::vector<float> by(static_cast<size_t>(n));
+  std::iota(by.begin(), by.end(), static_cast<float>(first));
+  CURDKV_TRY(const Rotations all, Rotations::make(compute_, rope, model_.rope_freqs, std::move(by), true));
   std::vector<float> r(static_cast<size_t>(d * d), 0.0f);
   const auto at = [&](int64_t row, int64_t column) -> float& {
     return r[static_cast<size_t>(row * d + column)];
   };
   for (int64_t i = rope.n_rot; i < d; ++i) at(i, i) = 1.0f;
-  for (int64_t p = 0; p < n_pairs; ++p) {
-    const int64_t i = first_of(p), j = second_of(p);
-    const auto cos = static_cast<float>(mean[static_cast<size_t>(i)]);
-    const auto sin = static_cast<float>(mean[static_cast<size_t>(j)]);
+  for (int64_t p = 0; p < all.n_pairs(); ++p) {
+    double mean_cos = 0, mean_sin = 0;
+    for (int64_t t = 0; t < n; ++t) {
+      mean_cos += all.cos(t, p) / static_cast<double>(n);
+      mean_sin += all.sin(t, p) / static_cast<double>(n);
+    }
+    const int64_t i = all.first_of(p), j = all.second_of(p);
+    const auto cos = static_cast<float>(mean_cos), sin = static_cast<float>(mean_sin);
     at(i, i) = at(j, j) = cos;
     at(j, i) = sin;
     at(i, j) = -sin;
@@ -130,8 +125,11 @@ std::vector<float> ModelLayerView::gaussian(uint64_t seed, int64_t d, int64_t ra
 }
 
 PrefilledLayer::PrefilledLayer(Compute& compute, const LayerModel& model, const LayerKv& kv, int64_t tokens,
-                               int64_t first_position)
-    : ModelLayerView(compute, model), kv_(kv), ops_(compute) {
+                               int64_t first_position, RotationCache* rotations)
+    : ModelLayerView(compute, model),
+      rotations_(rotations != nullptr ? rotations : &own_rotations_),
+      kv_(kv),
+      ops_(compute) {
   n_tokens = tokens;
   positions.resize(static_cast<size_t>(tokens));
   std::iota(positions.begin(), positions.end(), static_cast<int32_t>(first_position));
@@ -205,25 +203,24 @@ Result<ReferenceQueries> PrefilledLayer::turned_queries(int64_t n) {
            static_cast<size_t>(head) * kv_.q->nb[1];
   };
   const ggml_type type = fetched.empty() ? kv_.q->type : GGML_TYPE_F32;
-  std::vector<float> q(static_cast<size_t>(d_head_k * n_head_kv * out.n)), by;  // [d_head_k, n_head_kv, n]
-  for (int64_t i = 0; i < out.n; ++i) {
+  std::vector<float> by;
+  for (int64_t i = 0; i < out.n; ++i)
     by.push_back(static_cast<float>(positions.back() + 1 + i % 64 -
                                     positions[static_cast<size_t>(out.tokens[static_cast<size_t>(i)])]));
-    for (int64_t h = 0; h < n_head_kv; ++h)
-      widen_row(type, row_of(i, h), d_head_k, q.data() + (i * n_head_kv + h) * d_head_k);
-  }
-  CURDKV_TRY(const auto parts, run([&](ScoreGraph& g) {
-               ggml_tensor* turn = ggml_cast(g.ctx(), g.constant(std::move(by), out.n), GGML_TYPE_I32);
-               return std::vector<ggml_tensor*>{
-                   rotate_keeping_length(g.ctx(), model_.hp.rope, model_.rope_freqs,
-                                         g.constant(std::move(q), d_head_k, n_head_kv, out.n), turn, 2)};
-             }));
-  out.q.resize(parts[0].size());
-  for (int64_t h = 0; h < n_head_kv; ++h) {
-    for (int64_t i = 0; i < out.n; ++i)
-      std::copy_n(parts[0].begin() + (i * n_head_kv + h) * d_head_k, d_head_k,
-                  out.q.begin() + (h * out.n + i) * d_head_k);
-  }
+  CURDKV_TRY(const Rotations* turns,
+             rotations_->keeping_length(compute_, model_.hp.rope, model_.rope_freqs, by));
+  out.q.resize(static_cast<size_t>(d_head_k * n_head_kv * out.n));
+  CURDKV_CHECK(in_parallel(n_head_kv, [&](int64_t h) {
+    constexpr int64_t kAhead = 8;  // queries, which lie far apart
+    for (int64_t i = 0; i < out.n; ++i) {
+      const char* soon = row_of(std::min(i + kAhead, out.n - 1), h);
+      for (int64_t at = 0; at < static_cast<int64_t>(ggml_row_size(type, d_head_k)); at += 64)
+        __builtin_prefetch(soon + at);
+      float* to = out.q.data() + (h * out.n + i) * d_head_k;
+      widen_row(type, row_of(i, h), d_head_k, to);
+      turns->apply(i, to);
+    }
+  }));
   return out;
 }
 
@@ -317,15 +314,16 @@ Result<TokenOrder> order_tokens(LayerScores& layer_scores, const Press& press, i
   const Scores by_score = with_sinks(*scores, open.n, open.n_sinks);
   TokenOrder order;
   order.n_fixed = std::min(layer.n_tokens, n_question + open.n_protected + open.n_sinks + 1);
-  for (int64_t h = 0; h < layer.n_head_kv; ++h) {
-    std::vector<int32_t>& tokens = order.tokens.emplace_back();
+  order.tokens.resize(static_cast<size_t>(layer.n_head_kv));
+  CURDKV_CHECK(layer_scores.layer().in_parallel(layer.n_head_kv, [&](int64_t h) {
+    std::vector<int32_t>& tokens = order.tokens[static_cast<size_t>(h)];
     for (int64_t t = open.n; t < layer.n_tokens; ++t) tokens.push_back(static_cast<int32_t>(t));
     const std::vector<int64_t> ranks = ranks_of(by_score.row(h));
     const size_t first = tokens.size();
     tokens.resize(first + ranks.size());
     for (size_t t = 0; t < ranks.size(); ++t)
       tokens[first + static_cast<size_t>(ranks[t])] = static_cast<int32_t>(t);
-  }
+  }));
   return order;
 }
 

@@ -9,6 +9,7 @@
 #include "cache/kv_block.h"
 #include "compute/compute.h"
 #include "engine/recent_queries.h"
+#include "engine/rotations.h"
 #include "model/hparams.h"
 #include "press/allocation.h"
 #include "press/scorer.h"
@@ -81,6 +82,7 @@ class ModelLayerView : public LayerView {
   Result<std::vector<float>> mean_rotation(int64_t first, int64_t n) override;
   Result<std::vector<float>> output_matrix() override;
   std::vector<float> gaussian(uint64_t seed, int64_t d, int64_t rank, int64_t n) override;
+  Result<void> in_parallel(int64_t n, const std::function<void(int64_t i)>& work) override;
   Result<std::vector<std::vector<float>>> run(const Build& build) override;
 
  protected:
@@ -93,8 +95,9 @@ class ModelLayerView : public LayerView {
 // A whole layer of what was read: n_tokens of kv behind those held before.
 class PrefilledLayer : public ModelLayerView {
  public:
+  // rotations: what layers of one reading share; may be null.
   PrefilledLayer(Compute& compute, const LayerModel& model, const LayerKv& kv, int64_t n_tokens,
-                 int64_t first_position = 0);
+                 int64_t first_position = 0, RotationCache* rotations = nullptr);
 
   ggml_tensor* keys(ScoreGraph& graph, int64_t first, int64_t n) override;
   ggml_tensor* values(ScoreGraph& graph, int64_t first, int64_t n) override;
@@ -111,6 +114,7 @@ class PrefilledLayer : public ModelLayerView {
   Result<ReferenceQueries> turned_queries(int64_t n);
   Result<std::vector<float>> queries_on_device(const std::vector<int32_t>& tokens);
 
+  RotationCache own_rotations_, *rotations_;
   std::map<int64_t, ReferenceQueries> references_;  // by the number asked for
   std::map<int64_t, ReferenceWorth> worth_;         // likewise
   const LayerKv& kv_;

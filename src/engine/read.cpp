@@ -135,7 +135,9 @@ Result<void> ReadJob::commit() {
   }
   kv_ = {};
   for (size_t i = 0; i < into_.size(); ++i) {
+    const Stopwatch watch;
     if (into_[i].press.packs()) CURDKV_CHECK(packed_[i].finish(*e_.compute, *blocks_[i]));
+    note_compression(i, watch.ms());
   }
   CURDKV_CHECK(read_logits());
   for (const ReadInto& into : into_) CURDKV_CHECK(into.sequence->cache.check());
@@ -265,7 +267,7 @@ void ReadJob::store_queries(ggml_context* ctx, ggml_tensor* q) {
 
 Result<void> ReadJob::compress(int64_t il, const LayerKv& kv) {
   const Stopwatch watch;
-  PrefilledLayer layer(*e_.compute, e_.layer_model(il), kv, n_tokens_, first_position_);
+  PrefilledLayer layer(*e_.compute, e_.layer_model(il), kv, n_tokens_, first_position_, &rotations_);
   if (second_) {
     CURDKV_TRY(layer.repeated, second_->run_layer(il, kv, *attention_, products_, [&](int64_t n_done) {
       note_progress(il, n_tokens_ + n_done);
@@ -278,8 +280,7 @@ Result<void> ReadJob::compress(int64_t il, const LayerKv& kv) {
   for (size_t i = 0; i < into_.size(); ++i) {
     const Stopwatch own;
     CURDKV_CHECK(compress_into(i, il, kv, scores));
-    compress_ms_ += own.ms();
-    reports[i].compress_ms += own.ms();
+    note_compression(i, own.ms());
     // As if the press were alone.
     if (!into_[i].press.is_none()) reports[i].compress_ms += scores.shared_ms();
     if (into_[i].press.needs_repeats()) reports[i].compress_ms += second_ms;

@@ -45,6 +45,7 @@ class ReadJob : public Job::Impl {
   Result<void> commit();
   void note_progress(int64_t il, int64_t n_done) const;
   void note_peak(size_t kv_bytes);
+  void note_compression(size_t into, double ms) { compress_ms_ += ms, reports[into].compress_ms += ms; }
 
   std::vector<ReadInto> into_;
   std::vector<Token> tokens_;
@@ -63,6 +64,7 @@ class ReadJob : public Job::Impl {
   std::vector<std::shared_ptr<KvBlock>> blocks_;  // of each of `into`, as far as they are made
   std::vector<PackedReading> packed_;             // likewise, where rows are packed
   RecentQueries recent_;
+  RotationCache rotations_;
   std::vector<float> logits_;
   double all_ms_ = 0, compress_ms_ = 0;  // of all presses together
 

@@ -5,8 +5,11 @@
 #include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <numeric>
 
-#include "base/tickets.h"
+#include "attention/gram_kernel.h"
+#include "base/scratch.h"
 #include "base/try.h"
 
 namespace curdkv {
@@ -43,44 +46,32 @@ void centred_rows(const ggml_tensor* x, const LayerKv& kv, int64_t head, std::sp
   turn_and_centre_rows(to, n, d, mean.data());
 }
 
-// Runs an operation that works on `n_pieces` pieces; op(piece).
-template <typename Op>
-struct Pieces {
-  int64_t n_pieces;
-  const Op& op;
-  Tickets tickets = {};
-  void operator()(ggml_tensor*, const OpThread& thread) {
-    for (int64_t i; (i = tickets.draw(n_pieces, thread.nth)) >= 0;) op(i);
-  }
-};
-template <typename Op>
-Result<void> run_pieces(Compute& compute, int64_t n_pieces, const Op& op) {
-  CURDKV_TRY([[maybe_unused]] ggml_context * ctx, compute.begin());
-  ggml_build_forward_expand(compute.graph(),
-                            compute.custom<Pieces<Op>>(GGML_TYPE_F32, {1, 1, 1, 1}, {}, 0, n_pieces, op));
-  CURDKV_CHECK(compute.allocate());
-  return compute.run();
-}
-
 // Rows of F32.
 using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-// The error of logits, root mean square, with keys [n, d] of a type. gram: Q^T Q / n of the queries.
-double logit_error(RowType type, const Rows& keys, const Rows& gram) {
-  const int64_t bytes = encoded_row_bytes(type, keys.cols());
-  std::vector<char> rows(static_cast<size_t>(keys.rows() * bytes));
-  encode_rows(type, keys.data(), keys.rows(), keys.cols(), rows.data());
-  Rows error(keys.rows(), keys.cols());
-  for (Eigen::Index k = 0; k < keys.rows(); ++k)
-    decode_row(type, rows.data() + k * bytes, keys.cols(), error.row(k).data());
+// The error of logits, root mean square, with keys [n, d] of a type. queries: scaled by 1 / sqrt(their
+// number).
+double logit_error(RowType type, const Rows& keys, const Rows& queries) {
+  const int64_t n = keys.rows(), d = keys.cols(), bytes = encoded_row_bytes(type, d);
+  std::vector<char> rows(static_cast<size_t>(n * bytes));
+  encode_rows(type, keys.data(), n, d, rows.data());
+  Rows error(n, d);
+  for (int64_t k = 0; k < n; ++k) decode_row(type, rows.data() + k * bytes, d, error.row(k).data());
   error -= keys;
-  const double squares = (error * gram).cwiseProduct(error).cast<double>().sum();
-  return std::sqrt(std::max(0.0, squares) / static_cast<double>(keys.rows()));
+  const RowsOf of_error = {reinterpret_cast<const char*>(error.data()),
+                           static_cast<size_t>(d) * sizeof(float), GGML_TYPE_F32, n, d};
+  std::vector<float> squares(static_cast<size_t>(n));
+  size_t room = norms_scratch_bytes(d, queries.rows()) + Scratch::kAlignment;
+  std::vector<char> memory(room);
+  void* scratch = memory.data();
+  std::align(Scratch::kAlignment, 1, scratch, room);
+  squared_norms_of(of_error, queries.data(), queries.rows(), squares.data(), static_cast<char*>(scratch));
+  return std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0) / static_cast<double>(n));
 }
 
-// Of some of a head's references, turned and scaled. They come of its group's heads in turn, so that steps
-// between those taken are not all alike.
-Rows gram_of_references(const ReferenceQueries& all, int64_t head, int64_t d, float scale) {
+// Some of a head's references, turned and scaled for logit_error(). They come of its group's heads in turn,
+// so that steps between those taken are not all alike.
+Rows some_references(const ReferenceQueries& all, int64_t head, int64_t d, float scale) {
   const int64_t n = std::min(kMostReferences, all.n), step = all.n / n;
   Rows some(n, d);
   for (int64_t i = 0; i < n; ++i) {
@@ -88,18 +79,18 @@ Rows gram_of_references(const ReferenceQueries& all, int64_t head, int64_t d, fl
     std::copy_n(all.q.begin() + (head * all.n + at) * d, d, some.row(i).data());
     turn_row(some.row(i).data(), d);
   }
-  return some.transpose() * some * (scale * scale / static_cast<float>(n));
+  return some * (scale / std::sqrt(static_cast<float>(n)));
 }
 
 RowType fewest_bits(const LayerKv& kv, int64_t head, int64_t n_tokens, const std::vector<float>& mean,
-                    const Rows& gram, double most_error) {
+                    const Rows& queries, double most_error) {
   const int64_t n = std::min(kSampledKeys, n_tokens);
   Rows keys(n, kv.k->ne[0]);
   std::vector<int32_t> tokens;
   for (int64_t i = 0; i < n; ++i) tokens.push_back(static_cast<int32_t>(i * n_tokens / n));
   centred_rows(kv.k, kv, head, tokens, mean, keys.data());
   for (const RowType type : kFewestBitsFirst) {
-    if (logit_error(type, keys, gram) <= most_error) return type;
+    if (logit_error(type, keys, queries) <= most_error) return type;
   }
   return RowType::f16;
 }
@@ -135,10 +126,10 @@ Result<std::vector<EncodedHead>> choose_types(Compute& compute, const LayerKv& k
     head.mean_k = mean_row(kv.k, kv, i / 2, n_tokens);
     head.type_k = wanted.k == RowType::cache ? RowType::f16 : wanted.k;
     if (wanted.k != RowType::automatic) return;
-    const Rows gram = gram_of_references(references, i / 2, shape.d_head_k, kq_scale);
-    head.type_k = fewest_bits(kv, i / 2, n_tokens, widened(head.mean_k), gram, wanted.key_error);
+    const Rows queries = some_references(references, i / 2, shape.d_head_k, kq_scale);
+    head.type_k = fewest_bits(kv, i / 2, n_tokens, widened(head.mean_k), queries, wanted.key_error);
   };
-  CURDKV_CHECK(run_pieces(compute, 2 * shape.n_head_kv, choose));
+  CURDKV_CHECK(compute.run_pieces(2 * shape.n_head_kv, choose));
   return heads;
 }
 
@@ -152,7 +143,7 @@ Result<void> encode_rows(Compute& compute, const LayerKv& kv, const CacheShape& 
                Pages::allocate(static_cast<size_t>(n * head.row_bytes(shape)), "encoded cache rows"));
     first_piece.push_back(first_piece.back() + (n + kRows - 1) / kRows);
   }
-  return run_pieces(compute, first_piece.back(), [&](int64_t i) {
+  return compute.run_pieces(first_piece.back(), [&](int64_t i) {
     const auto h = std::upper_bound(first_piece.begin(), first_piece.end(), i) - first_piece.begin() - 1;
     const EncodedHead& head = heads[static_cast<size_t>(h)];
     const std::span<const int32_t> tokens = head.tokens;
@@ -208,7 +199,7 @@ Result<KvLayer> lay_out_rows(Compute& compute, const CacheShape& shape, int64_t 
       where.push_back(static_cast<int32_t>(first_position + head.tokens[static_cast<size_t>(r)]));
     layer.positions[h] = RowPositions(where);
   }
-  CURDKV_CHECK(run_pieces(compute, std::ssize(pieces), [&](int64_t i) {
+  CURDKV_CHECK(compute.run_pieces(std::ssize(pieces), [&](int64_t i) {
     const auto [h, keys, first] = pieces[static_cast<size_t>(i)];
     const EncodedHead& head = heads[h];
     const int64_t end = std::min(std::ssize(orders[h]), first + kRows), bytes = head.row_bytes(shape);

@@ -1,6 +1,7 @@
 #include "press/leverage_scores.h"
 
 #include <Eigen/Cholesky>
+#include <atomic>
 
 #include "base/try.h"
 
@@ -62,15 +63,17 @@ Result<Scores> leverage_scores(LayerView& layer, int64_t begin, int64_t count, i
   CURDKV_TRY(const std::vector<Matrix> grams, gram(layer, begin, count, d, n_head, rows, copies));
   const Matrix one = Matrix::Identity(d, d);
   constexpr double kFloor = 1e-5;  // of the mean eigenvalue: what F32 sums still tell from nothing
-  bool again = false;
-  std::vector<Matrix> whiten;
-  std::vector<double> added;
-  for (const Matrix& g : grams) {
+  std::vector<Matrix> whiten(grams.size());
+  std::vector<double> added(grams.size());
+  std::atomic<bool> again = false;
+  CURDKV_CHECK(layer.in_parallel(std::ssize(grams), [&](int64_t head) {
+    const auto h = static_cast<size_t>(head);
+    const Matrix& g = grams[h];
     const double mean = g.trace() / static_cast<double>(d);
-    added.push_back(ridge.of_mean * mean + ridge.absolute);
-    again = again || added.back() < 1e-3 * mean;
-    whiten.push_back(inverse_factor(g + std::max(added.back(), kFloor * mean + 1e-30) * one));
-  }
+    added[h] = ridge.of_mean * mean + ridge.absolute;
+    if (added[h] < 1e-3 * mean) again = true;
+    whiten[h] = inverse_factor(g + std::max(added[h], kFloor * mean + 1e-30) * one);
+  }));
   if (again) {
     const std::vector<float> w = flat_of(whiten);
     const auto whitened = [&](ScoreGraph& g, int64_t first, int64_t n) {

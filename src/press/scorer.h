@@ -151,6 +151,9 @@ class LayerView {
   // host's memory.
   virtual FusedOps* fused() { return nullptr; }
 
+  // work(i) for each of n, on several threads where there are some.
+  virtual Result<void> in_parallel(int64_t n, const std::function<void(int64_t i)>& work) = 0;
+
   // Runs a graph. `build` returns the tensors wanted (F32, contiguous); their data comes back in that order.
   using Build = std::function<std::vector<ggml_tensor*>(ScoreGraph&)>;
   virtual Result<std::vector<std::vector<float>>> run(const Build& build) = 0;

@@ -37,6 +37,10 @@ class PositionsOnly : public LayerView {
   Result<Scores> reconstruction() override { return Scores(); }
   Result<Scores> reconstruction_per_input() override { return Scores(); }
   std::vector<float> gaussian(uint64_t, int64_t, int64_t, int64_t) override { return {}; }
+  Result<void> in_parallel(int64_t n, const std::function<void(int64_t)>& work) override {
+    for (int64_t i = 0; i < n; ++i) work(i);
+    return {};
+  }
   Result<std::vector<std::vector<float>>> run(const Build&) override {
     return std::vector<std::vector<float>>();
   }

@@ -52,6 +52,9 @@ CURDKV_INLINE void store_floats(float* at, Floats x, int token) {
 CURDKV_INLINE Floats as_floats(Ints x) {
   return Narrow::as_floats(x);
 }
+CURDKV_INLINE Floats operator+(Floats a, Floats b) {
+  return {vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)};
+}
 CURDKV_INLINE Floats operator*(Floats a, Floats b) {
   return Narrow::multiply(a, b);
 }

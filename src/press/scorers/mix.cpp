@@ -21,14 +21,14 @@ class Mix : public Scorer {
     CURDKV_TRY(const Scores a, first_->score(layer, request));
     CURDKV_TRY(const Scores b, second_->score(layer, request));
     Scores scores(layer.n_tokens, layer.n_head_kv);
-    for (int64_t h = 0; h < layer.n_head_kv; ++h) {
+    CURDKV_CHECK(layer.in_parallel(layer.n_head_kv, [&](int64_t h) {
       const std::vector<int64_t> ra = ranks_of(a.row(h)), rb = ranks_of(b.row(h));
       for (size_t t = 0; t < ra.size(); ++t) {
         // The budget at which one of the two brings the token in.
         const double turn = std::min(turn_of(ra[t], share_), turn_of(rb[t], 1 - share_));
         scores.row(h)[t] = static_cast<float>(-turn / static_cast<double>(layer.n_tokens));
       }
-    }
+    }));
     return scores;
   }
 
