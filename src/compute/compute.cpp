@@ -39,8 +39,8 @@ Result<void> Compute::start() {
     }
   }
   ggml_threadpool_params pool = ggml_threadpool_params_default(n_threads_);
-  // Between graphs threads look for the next one for about a millisecond, since waking one takes as long as a
-  // short graph; any longer they would take the cores from another executor's.
+  // Between graphs threads look for the next one, since waking one takes as long as a short graph: for one to
+  // six milliseconds, by the processor. Any longer they would take the cores from another executor's.
   pool.poll = 1;
   threadpool_ = ggml_threadpool_new(&pool);
   if (threadpool_ == nullptr) {
@@ -62,7 +62,11 @@ Result<void> Compute::start() {
 // Nothing that an exception left half done is used again, not even to free it; and the threads of a graph
 // that was interrupted may still wait for each other. That is memory lost, instead of a crash or a hang.
 void Compute::let_go() {
-  if (busy_ != Busy::no) sched_.release();
+  if (busy_ != Busy::no) {
+    owner_ = nullptr;
+    graph_ = nullptr;
+    sched_.release();
+  }
   if (busy_ == Busy::running) {
     for (GgmlBackend& b : backends_) b.release();
     backends_.clear();
