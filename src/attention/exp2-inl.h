@@ -9,10 +9,15 @@
 #include <hwy/highway.h>
 
 #include <cstddef>
+#include <cstdint>
 
 HWY_BEFORE_NAMESPACE();
 namespace curdkv {
 namespace HWY_NAMESPACE {
+
+// 1.5 * 2^23: adding it rounds to a whole number, and leaves that in the low bits, above these.
+constexpr float kRounds = 12582912.0f;
+constexpr uint32_t kBitsOfRounds = 0x4b400000;
 
 // 2^x for x in [-126, 0] by a polynomial of 2^f for f in [-0.5, 0.5], highest power first.
 template <class V, size_t kTerms>
@@ -20,10 +25,9 @@ HWY_INLINE V power_of_two_by(V x, const float (&terms)[kTerms]) {
   namespace hn = hwy::HWY_NAMESPACE;
   const hn::DFromV<V> df;
   const hn::RebindToSigned<decltype(df)> di;
-  // Adding 1.5 * 2^23 rounds to an integer, and leaves it in the low bits.
-  const auto magic = hn::Set(df, 12582912.0f);
-  const auto shifted = hn::Add(x, magic);
-  const auto f = hn::Sub(x, hn::Sub(shifted, magic));
+  const auto rounds = hn::Set(df, kRounds);
+  const auto shifted = hn::Add(x, rounds);
+  const auto f = hn::Sub(x, hn::Sub(shifted, rounds));
   auto y = hn::Set(df, terms[0]);
   for (size_t i = 1; i < kTerms; ++i) y = hn::MulAdd(y, f, hn::Set(df, terms[i]));
   return hn::BitCast(df, hn::Add(hn::BitCast(di, y), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));

@@ -127,15 +127,13 @@ HWY_INLINE void attend_pairs(const Pairs& t, int64_t r, int64_t d_k, int64_t d_v
     shrink[j] = power_of_two_or_zero(hn::Sub(before, after));
     grow[j] = hn::Mul(power_of_two_or_zero(hn::Sub(highest, after)), hn::Set(df, 1 / kMostWeight));
     const auto offset = hn::Sub(hn::Set(df, std::log2(kMostWeight)), highest);
-    // Adding 1.5 * 2^23 leaves the nearest whole number in the low bits. What rounds to 0 anyway stays where
-    // power_of_two() is good.
-    constexpr uint32_t kMagic = 0x4b400000;
+    // In the low bits the nearest whole number. What rounds to 0 anyway stays where power_of_two() is good.
     const auto weight = [&](int64_t i) {
       const auto x = hn::MulAdd(hn::Load(df, s + i * kStrip + j * kLanes), scale, offset);
       const auto power = power_of_two(hn::Max(x, hn::Set(df, -16.0f)));
-      return hn::BitCast(Ints(), hn::Add(power, hn::Set(df, 12582912.0f)));
+      return hn::BitCast(Ints(), hn::Add(power, hn::Set(df, kRounds)));
     };
-    auto total = hn::Set(Ints(), static_cast<int32_t>(-(kMagic * static_cast<uint32_t>(kKeys))));
+    auto total = hn::Set(Ints(), static_cast<int32_t>(-(kBitsOfRounds * static_cast<uint32_t>(kKeys))));
     for (int64_t i = 0; i < kKeys; i += 2) {
       const auto low = weight(i), high = weight(i + 1);
       total = hn::Add(total, hn::Add(low, high));

@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "attention/attention_kernel.h"
+#include "attention/exp2-inl.h"
 #include "attention/rows-inl.h"
 #include "cache/packed_rows.h"
 
@@ -38,24 +39,23 @@ HWY_INLINE auto lowest_bytes(hn::Vec<Words> words) {
 #endif
 }
 
-// Whole numbers nearest to x * inverse, in two bytes each, or in the high ones alone; their sum. Adding 1.5 *
-// 2^23 leaves them in the low bits, whose lowest byte, signed, is what the other one leaves.
+// Whole numbers nearest to x * inverse, in two bytes each, or in the high ones alone; their sum. kRounds
+// leaves them in the low bits, whose lowest byte, signed, is what the other one leaves.
 template <bool kCoarse>
 HWY_INLINE float split_into_bytes(const float* from, int64_t n, float inverse, int8_t* high, int8_t* low) {
   const Floats df;
   const Words du;
   const hn::Rebind<uint8_t, Floats> d8;
-  constexpr uint32_t kMagic = 0x4b400000;
   const auto store = [&](auto bits, int8_t* to) {
     hn::StoreU(lowest_bytes(bits), d8, reinterpret_cast<uint8_t*>(to));
   };
   auto sum = hn::Zero(du);
   for (int64_t i = 0; i < n; i += kLanes) {
-    const auto x = hn::MulAdd(hn::LoadU(df, from + i), hn::Set(df, inverse), hn::Set(df, 12582912.0f));
+    const auto x = hn::MulAdd(hn::LoadU(df, from + i), hn::Set(df, inverse), hn::Set(df, kRounds));
     const auto bits = hn::BitCast(du, x);
     store(kCoarse ? bits : hn::ShiftRight<8>(hn::Add(bits, hn::Set(du, 128))), high + i);
     if (!kCoarse) store(bits, low + i);
-    sum = hn::Add(sum, hn::Sub(bits, hn::Set(du, kMagic)));
+    sum = hn::Add(sum, hn::Sub(bits, hn::Set(du, kBitsOfRounds)));
   }
   return static_cast<float>(hn::GetLane(hn::SumOfLanes(Ints(), hn::BitCast(Ints(), sum))));
 }

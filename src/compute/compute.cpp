@@ -76,6 +76,13 @@ void Compute::let_go() {
   busy_ = Busy::no;
 }
 
+// After what was left half done, if it can be used again at all.
+Result<void> Compute::make_ready() {
+  let_go();
+  if (lost_) return *lost_;
+  return backends_.empty() ? start() : Result<void>();
+}
+
 Compute::~Compute() {
   let_go();
   sched_.reset();
@@ -88,12 +95,10 @@ Result<ggml_context*> Compute::begin() {
   owner_ = nullptr;
   graph_ = nullptr;
   scratch_wanted_ = 0;
-  let_go();
-  if (lost_) return *lost_;
+  CURDKV_CHECK(make_ready());
   if (held_ == nullptr) held_ = std::make_unique<Held>();
   held_->custom.clear();
   held_->context.reset();
-  if (backends_.empty()) CURDKV_CHECK(start());
   if (n_nodes_wanted_ > max_nodes_) sched_.reset();
   if (sched_ == nullptr) {
     max_nodes_ = (std::max(max_nodes_, n_nodes_wanted_) + kNodes - 1) / kNodes * kNodes;
@@ -183,10 +188,8 @@ Result<void> Compute::run() {
 
 Result<void> Compute::run_node(ggml_custom_op_t op, void* self) {
   constexpr size_t kNodes = 8;
-  if (lost_) return *lost_;
   if (cancelled()) return Error{ErrorCode::cancelled, "stopped"};
-  let_go();
-  if (backends_.empty()) CURDKV_CHECK(start());
+  CURDKV_CHECK(make_ready());
   std::vector<char> meta(ggml_tensor_overhead() + ggml_graph_overhead_custom(kNodes, false));
   const GgmlContext context(ggml_init({meta.size(), meta.data(), true}));
   ggml_cgraph* graph = ggml_new_graph_custom(context.get(), kNodes, false);

@@ -133,6 +133,7 @@ class Compute {
   }
   Result<void> start();
   void let_go();
+  Result<void> make_ready();
   Result<void> reserve_scratch();
   char* scratch_of(int ith) const {
     if (held_ == nullptr) return nullptr;

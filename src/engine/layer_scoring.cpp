@@ -81,8 +81,8 @@ ggml_tensor* ModelLayerView::without_rope(ScoreGraph& graph, ggml_tensor* x, int
 Result<std::vector<float>> ModelLayerView::mean_rotation(int64_t first, int64_t n) {
   const RopeParams& rope = model_.hp.rope;
   const int64_t d = d_head_k;
-  std::vector<float> by(static_cast<size_t>(n));
-  std::iota(by.begin(), by.end(), static_cast<float>(first));
+  std::vector<int32_t> by(static_cast<size_t>(n));
+  std::iota(by.begin(), by.end(), static_cast<int32_t>(first));
   CURDKV_TRY(const Rotations all, Rotations::make(compute_, rope, model_.rope_freqs, std::move(by), true));
   std::vector<float> r(static_cast<size_t>(d * d), 0.0f);
   const auto at = [&](int64_t row, int64_t column) -> float& {
@@ -203,10 +203,11 @@ Result<ReferenceQueries> PrefilledLayer::turned_queries(int64_t n) {
            static_cast<size_t>(head) * kv_.q->nb[1];
   };
   const ggml_type type = fetched.empty() ? kv_.q->type : GGML_TYPE_F32;
-  std::vector<float> by;
-  for (int64_t i = 0; i < out.n; ++i)
-    by.push_back(static_cast<float>(positions.back() + 1 + i % 64 -
-                                    positions[static_cast<size_t>(out.tokens[static_cast<size_t>(i)])]));
+  std::vector<int32_t> by;
+  for (const int32_t token : out.tokens) {
+    const auto behind = static_cast<int32_t>(1 + by.size() % 64);
+    by.push_back(positions.back() + behind - positions[static_cast<size_t>(token)]);
+  }
   CURDKV_TRY(const Rotations* turns,
              rotations_->keeping_length(compute_, model_.hp.rope, model_.rope_freqs, by));
   out.q.resize(static_cast<size_t>(d_head_k * n_head_kv * out.n));

@@ -1,7 +1,5 @@
 #include "engine/rotations.h"
 
-#include <algorithm>
-
 #include "base/try.h"
 #include "model/layer_blocks.h"
 
@@ -9,7 +7,7 @@ namespace curdkv {
 
 // Rotating the first element of every pair from (1, 0) gives its (cos, sin).
 Result<Rotations> Rotations::make(Compute& compute, const RopeParams& rope, ggml_tensor* rope_freqs,
-                                  std::vector<float> by, bool longer) {
+                                  std::vector<int32_t> by, bool longer) {
   Rotations r;
   r.rope_ = rope;
   r.by_ = std::move(by);
@@ -27,9 +25,8 @@ Result<Rotations> Rotations::make(Compute& compute, const RopeParams& rope, ggml
   ggml_set_output(out);
   ggml_build_forward_expand(compute.graph(), out);
   CURDKV_CHECK(compute.allocate());
-  const std::vector<int32_t> whole(r.by_.begin(), r.by_.end());
   Compute::set(x, r.turned_);
-  ggml_backend_tensor_set(turns, whole.data(), 0, ggml_nbytes(turns));
+  Compute::set(turns, r.by_);
   CURDKV_CHECK(compute.run());
   ggml_backend_tensor_get(out, r.turned_.data(), 0, ggml_nbytes(out));
   return r;
@@ -49,12 +46,12 @@ void Rotations::apply(int64_t i, float* row) const {
 
 Result<const Rotations*> RotationCache::keeping_length(Compute& compute, const RopeParams& rope,
                                                        ggml_tensor* rope_freqs,
-                                                       const std::vector<float>& by) {
-  if (last_.empty() || !std::ranges::equal(last_[0].by(), by)) {
+                                                       const std::vector<int32_t>& by) {
+  if (!last_ || last_->by() != by) {
     CURDKV_TRY(Rotations made, Rotations::make(compute, rope, rope_freqs, by, false));
-    last_.assign(1, std::move(made));
+    last_ = std::move(made);
   }
-  return &last_[0];
+  return &*last_;
 }
 
 }  // namespace curdkv

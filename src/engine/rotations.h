@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
+#include <optional>
 #include <vector>
 
 #include "compute/compute.h"
@@ -15,10 +15,10 @@ namespace curdkv {
 // Rotations by some numbers of positions each.
 class Rotations {
  public:
-  // by: whole numbers below 2^24. longer: lengths may change as the model's do; otherwise they are kept, as
+  // by: I32 positions. longer: lengths may change as the model's do; otherwise they are kept, as
   // when rows are rotated a second time (rotate_keeping_length()). rope_freqs may be null.
   static Result<Rotations> make(Compute& compute, const RopeParams& rope, ggml_tensor* rope_freqs,
-                                std::vector<float> by, bool longer);
+                                std::vector<int32_t> by, bool longer);
 
   // Where a pair's elements are in a row, and rotation i's cosine and sine for it.
   int64_t n_pairs() const { return rope_.n_rot / 2; }
@@ -30,24 +30,25 @@ class Rotations {
   // Rotates a row of at least n_rot elements by rotation i.
   void apply(int64_t i, float* row) const;
 
-  std::span<const float> by() const { return by_; }
+  const std::vector<int32_t>& by() const { return by_; }
 
  private:
   bool halves() const { return rope_.pairing == RopePairing::neox; }
   const float* turned(int64_t i) const { return turned_.data() + i * rope_.n_rot; }
 
   RopeParams rope_;
-  std::vector<float> by_, turned_;  // turned_: [n_rot] each
+  std::vector<int32_t> by_;
+  std::vector<float> turned_;  // [n_rot] each
 };
 
 // The last rotations that were asked for, of one model.
 class RotationCache {
  public:
   Result<const Rotations*> keeping_length(Compute& compute, const RopeParams& rope, ggml_tensor* rope_freqs,
-                                          const std::vector<float>& by);
+                                          const std::vector<int32_t>& by);
 
  private:
-  std::vector<Rotations> last_;  // one, or none yet
+  std::optional<Rotations> last_;
 };
 
 }  // namespace curdkv

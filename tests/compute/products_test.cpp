@@ -267,9 +267,7 @@ TEST_P(Types, MultiplyInQuestions) {
   constexpr int64_t kOut = 16 * 21;
   const auto x = exact_inputs(768 * 13);
   const Weights w = make_weights(GetParam(), 768, kOut);
-  curdkv::Weights nowhere;
-  nowhere.output_device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-  const auto compute = must(Compute::create(nowhere, 2, 64, nullptr));
+  const auto compute = make_compute();
   const GgmlContext held = make_ggml_context(1);
   ggml_tensor* weights = ggml_new_tensor_2d(held.get(), GetParam(), 768, kOut);
   const GgmlBuffer buffer(

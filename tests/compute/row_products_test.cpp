@@ -98,9 +98,7 @@ struct Passes {
 
 // Of n columns, of which n_counting count.
 Passes run(const Layer& l, const Floats& x, int64_t n, int64_t n_counting, int n_threads) {
-  curdkv::Weights nowhere;
-  nowhere.output_device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-  const auto compute = must(Compute::create(nowhere, n_threads, 64, nullptr));
+  const auto compute = make_compute(n_threads);
   ggml_context* ctx = must(compute->begin());
   RowProducts products(*compute, &n_counting);
   ggml_tensor* in = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, kEmbd, n);
